@@ -1,0 +1,37 @@
+# make repro: set up and run the pipeline.  make test: set up and run the tests.
+# The environment lies in .venv and is made once; a change of the lock file brings it up to date.
+
+PYTHON ?= python3
+VENV := .venv
+DONE := $(VENV)/.installed
+export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+
+.PHONY: repro test check setup lock
+
+repro: $(DONE)
+	affectline check
+	dvc repro
+
+test: $(DONE)
+	affectline check
+	pytest
+
+check: $(DONE)
+	ruff check .
+	ruff format --check .
+	mypy
+
+setup: $(DONE)
+
+$(DONE): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12), (3, 13)))' \
+	  || { echo "error: $(PYTHON) is `$(PYTHON) -V 2>&1`; expected Python 3.11, 3.12 or 3.13:" \
+	       "make PYTHON=python3.12"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	pip install --quiet --require-hashes --requirement requirements.lock
+	pip install --quiet --no-deps --no-build-isolation --editable .
+	touch $(DONE)
+
+lock:  # needs uv; writes the pinned versions for Linux and macOS, with hashes, without addresses
+	uv pip compile --universal --generate-hashes --no-header --extra dev --quiet \
+	  --output-file requirements.lock pyproject.toml

@@ -1,0 +1,88 @@
+"""Array files: named arrays and attributes of one item in HDF5, the same bytes every time.
+
+No times, no order of insertion, no address of a machine goes into the file. Every dataset
+carries a checksum (Fletcher-32), so a flipped bit is an error and not a number.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import h5py
+import hdf5plugin
+import numpy as np
+from numpy.typing import NDArray
+
+from features.cache import replacing
+
+Array = NDArray[np.generic]
+
+CHUNK_BYTES = 1 << 20
+"""Chunks hold whole rows of about this size: reading one frame does not unpack the clip."""
+
+COMPRESSION = hdf5plugin.Blosc(cname="zstd", clevel=3, shuffle=hdf5plugin.Blosc.SHUFFLE)
+
+
+class ArrayFileError(ValueError):
+    """An array file is not what it says or not what was asked for."""
+
+
+def write(path: Path, arrays: Mapping[str, Array], attributes: Mapping[str, object]) -> None:
+    """Write ``arrays`` (rows first) and ``attributes`` (JSON values) to a new file at ``path``.
+
+    The file appears under its name only when it is whole.
+    """
+    with replacing(path) as partial:
+        with h5py.File(partial, "w", libver=("v110", "v110")) as file:
+            for name in sorted(arrays):
+                _write_array(file, name, np.ascontiguousarray(arrays[name]))
+            for name in sorted(attributes):
+                file.attrs[name] = json.dumps(attributes[name], sort_keys=True, allow_nan=False)
+
+
+def _write_array(file: h5py.File, name: str, array: Array) -> None:
+    if array.size == 0 or array.ndim == 0:
+        file.create_dataset(name, data=array)  # nothing to cut into chunks
+        return
+    row_bytes = max(1, array[0].nbytes)
+    rows = int(min(len(array), max(1, CHUNK_BYTES // row_bytes)))
+    file.create_dataset(
+        name,
+        data=array,
+        chunks=(rows, *array.shape[1:]),
+        fletcher32=True,
+        **COMPRESSION,
+    )
+
+
+def read(
+    path: Path, names: Sequence[str] | None = None
+) -> tuple[dict[str, Array], dict[str, object]]:
+    """Read arrays (all, or those in ``names``) and attributes of the file at ``path``.
+
+    Raises:
+        ArrayFileError: no such file, not HDF5, damaged, or an array in ``names`` is not in it.
+    """
+    try:
+        with h5py.File(path, "r") as file:
+            missing = sorted(set(names or ()) - set(file))
+            if missing:
+                raise ArrayFileError(
+                    f"{path}: expected the arrays {sorted(names or ())}, found {sorted(file)}"
+                )
+            arrays = {name: file[name][()] for name in (sorted(file) if names is None else names)}
+            return arrays, _attributes(file)
+    except (OSError, KeyError, json.JSONDecodeError) as error:
+        raise ArrayFileError(
+            f"{path}: expected a whole array file (HDF5), found: {error}. Remove it and run "
+            "`dvc repro` again: it is recomputed or fetched"
+        ) from error
+
+
+def read_attributes(path: Path) -> dict[str, object]:
+    """Read only the attributes of the file at ``path``; errors as :func:`read`."""
+    return read(path, ())[1]
+
+
+def _attributes(file: h5py.File) -> dict[str, object]:
+    return {name: json.loads(value) for name, value in file.attrs.items()}

@@ -1,0 +1,118 @@
+"""Extraction: one video's view through one backbone.
+
+A video is a batch of its own, cut into chunks of fixed size. So a feature does not depend on
+which other videos were computed with it, and the same inputs give the same bytes.
+"""
+
+import inspect
+from collections.abc import Mapping
+from types import ModuleType
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+Array = NDArray[np.generic]
+
+CHUNK = 24
+"""Rows that go through a network at once."""
+
+LARGEST_HALF = 65504.0
+"""Largest number that float16 holds."""
+
+
+class ExtractionError(ValueError):
+    """A video's features cannot be kept; the message is the reason that its row shows."""
+
+
+def extract(
+    module: ModuleType, network: nn.Module, view: Mapping[str, Array], sample_rate_hz: int = 0
+) -> dict[str, Array]:
+    """Return the named features of one video.
+
+    Args:
+        module: the backbone's module.
+        network: its network in eval mode, on its device.
+        view: arrays of the view's file: ``frames`` with ``index``, ``pts_s``, ``valid``, or
+            ``waveform``.
+        sample_rate_hz: rate of the waveform.
+
+    Returns:
+        Each of the module's features, (T, ...), in its dtype (float16 unless the module says
+        otherwise), and ``index``, ``pts_s``, ``valid`` (T,). Rows that are not valid are zeros.
+
+    Raises:
+        ExtractionError: a feature is not finite or too large for its dtype.
+    """
+    if "waveform" in view:
+        inputs, pts_s = module.preprocess(view["waveform"], sample_rate_hz)
+        rows = np.arange(len(pts_s))
+        arrays: dict[str, Array] = {
+            "index": rows.astype(np.int64),
+            "pts_s": pts_s,
+            "valid": np.ones(len(pts_s), bool),
+        }
+    else:
+        rows = np.flatnonzero(view["valid"])
+        inputs = module.preprocess(view["frames"][rows])
+        arrays = {name: view[name].copy() for name in ("index", "pts_s", "valid")}
+    outputs = _forward(network, inputs)
+    if "valid" in outputs:
+        arrays["valid"][rows] = outputs.pop("valid")
+    total = len(arrays["valid"])
+    for name, shape in module.FEATURES.items():
+        dtype = np.dtype(getattr(module, "DTYPES", {}).get(name, "float16"))
+        values = outputs.get(name, np.zeros((0, *shape), np.float32))
+        arrays[name] = _placed(name, values, rows, total, shape, dtype)
+    return arrays
+
+
+def _forward(network: nn.Module, inputs: Tensor) -> dict[str, NDArray[np.float32]]:
+    device = next((p.device for p in network.parameters()), torch.device("cpu"))
+    parts: dict[str, list[Tensor]] = {}
+    with torch.inference_mode():
+        for start in range(0, len(inputs), CHUNK):
+            chunk = inputs[start : start + CHUNK]
+            for name, value in network(chunk.to(device, non_blocking=True)).items():
+                parts.setdefault(name, []).append(value.cpu())
+    return {name: torch.cat(values).numpy() for name, values in parts.items()}
+
+
+def _placed(
+    name: str,
+    values: NDArray[np.float32],
+    rows: NDArray[np.intp],
+    total: int,
+    shape: tuple[int, ...],
+    dtype: np.dtype[np.generic],
+) -> Array:
+    """Put the values of ``rows`` into an array of all rows, checked and in its dtype."""
+    if values.shape != (len(rows), *shape):
+        raise ExtractionError(
+            f"{name}: the network gave {values.shape}, its FEATURES promise {(len(rows), *shape)}"
+        )
+    largest = float(np.abs(values).max(initial=0))
+    if not np.isfinite(largest):
+        raise ExtractionError(f"{name}: the network gave numbers that are not finite")
+    if dtype == np.float16 and largest > LARGEST_HALF:
+        raise ExtractionError(
+            f"{name}: {largest:.3g} is too large for float16; give the backbone "
+            f"DTYPES = {{{name!r}: 'float32'}}"
+        )
+    array = np.zeros((total, *shape), dtype)
+    array[rows] = values
+    return array
+
+
+def options_of(module: ModuleType, options: Mapping[str, object]) -> object:
+    """Return the module's ``Options`` made from ``options``.
+
+    Raises:
+        ValueError: an option that the module does not have, or a value that it refuses.
+    """
+    known = list(inspect.signature(module.Options).parameters)
+    unknown = sorted(set(options) - set(known))
+    if unknown:
+        raise ValueError(f"{module.__name__}: unknown options {unknown}, it has {known or 'none'}")
+    return module.Options(**options)

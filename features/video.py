@@ -1,0 +1,388 @@
+"""Video files in, arrays out: probing, and one decoding pass for all views and the sound.
+
+FFmpeg (through PyAV) does the decoding. Only ordinary containers on local files are opened:
+playlists and network protocols that FFmpeg also understands are refused, since a file's content
+is not to be trusted.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import av.container
+import av.error
+import av.logging
+import numpy as np
+from av.video.reformatter import Interpolation
+from numpy.typing import NDArray
+
+from features.views import ROUNDING_S, View, instants, on_screen
+
+av.logging.set_level(av.logging.FATAL)  # a damaged packet is counted by us, not printed
+
+CONTAINERS = (
+    "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,flv,mpeg,mpegts,mpegvideo,asf,ogg,h264,hevc,ivf,"
+    "nut,rm,dv,mxf,gif,wtv,vob,dvd,wav,mp3,aac,flac"
+)
+"""FFmpeg's names of the containers that are opened (sound files only to say what they lack)."""
+
+EXTENSIONS = frozenset(
+    ".mp4 .m4v .mov .mkv .webm .avi .flv .wmv .asf .mpg .mpeg .ts .m2ts .vob .ogv .3gp .rm .rmvb"
+    " .mxf .dv .gif .mts".split()
+)
+"""File names that are taken for videos when a folder is listed."""
+
+MAX_DAMAGED = 0.1
+"""Share of a video's packets that may fail to decode, or of its length that may be missing."""
+
+MAX_PIXELS = 8192 * 8192
+"""Frames larger than this are refused before a frame buffer is asked for."""
+
+
+class VideoError(ValueError):
+    """A video cannot be used; the message is the reason that its row shows."""
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What a video's headers say; ``None`` where they do not."""
+
+    container: str
+    video_codec: str
+    width: int
+    height: int
+    duration_s: float | None
+    fps: float | None
+    frames_stated: int | None
+    audio_codec: str | None
+    sample_rate_hz: int | None
+    channels: int | None
+
+
+@dataclass
+class Frames:
+    """Rows of one view: distinct frames in order of time, fewer than asked for in a short clip.
+
+    Attributes:
+        frames: (T, H, W, 3) uint8, RGB, upright, square pixels.
+        index: (T,) int64, number of the frame in decoding order from 0.
+        pts_s: (T,) float64, presentation time in seconds.
+    """
+
+    frames: NDArray[np.uint8]
+    index: NDArray[np.int64]
+    pts_s: NDArray[np.float64]
+
+
+def padded(view: Frames, count: int) -> dict[str, NDArray[np.generic]]:
+    """Return a view's arrays with exactly ``count`` rows, and which of them are real.
+
+    Returns:
+        ``frames`` (count, H, W, 3) uint8, ``index`` (count,) int64, ``pts_s`` (count,) float64,
+        ``valid`` (count,) bool. Rows past the clip's own frames are not valid; there the frame
+        is black, ``index`` is -1 and ``pts_s`` NaN.
+    """
+    rows = len(view.index)
+    arrays = {
+        "frames": np.zeros((count, *view.frames.shape[1:]), np.uint8),
+        "index": np.full(count, -1, np.int64),
+        "pts_s": np.full(count, np.nan, np.float64),
+        "valid": np.arange(count) < rows,
+    }
+    arrays["frames"][:rows] = view.frames
+    arrays["index"][:rows] = view.index
+    arrays["pts_s"][:rows] = view.pts_s
+    return arrays
+
+
+@dataclass
+class Decoded:
+    """What one pass over a video gave.
+
+    Attributes:
+        views: the frames of each view.
+        waveform: (N,) float32 in [-1, 1], mono (mean of the channels); N = 0 without sound.
+        sample_rate_hz: rate of ``waveform``, the file's own; 0 without sound.
+        frames_decoded: number of pictures that the decoder gave.
+        damaged: number of packets that it could not decode.
+    """
+
+    views: dict[str, Frames]
+    waveform: NDArray[np.float32]
+    sample_rate_hz: int
+    frames_decoded: int
+    damaged: int
+
+
+def probe(path: Path) -> Probe:
+    """Read a video's headers.
+
+    Raises:
+        VideoError: unreadable, empty, not a video, or no picture stream.
+    """
+    with _opened(path) as container:
+        video = _video_stream(container, path)
+        audio = container.streams.audio[0] if container.streams.audio else None
+        duration_s = container.duration / av.time_base if container.duration else None
+        return Probe(
+            container=container.format.name,
+            video_codec=video.codec_context.name,
+            width=video.width,
+            height=video.height,
+            duration_s=duration_s,
+            fps=float(video.average_rate) if video.average_rate else None,
+            frames_stated=video.frames or None,
+            audio_codec=audio.codec_context.name if audio else None,
+            sample_rate_hz=audio.rate if audio else None,
+            channels=audio.channels if audio else None,
+        )
+
+
+def decode(path: Path, views: Mapping[str, View], *, sound: bool, seed: str) -> Decoded:
+    """Decode a video once for all ``views`` and, if ``sound``, its first sound track.
+
+    Args:
+        path: the file.
+        views: the wanted views by name; none means that only the sound is decoded.
+        sound: whether the waveform is wanted.
+        seed: see :func:`features.views.instants`.
+
+    Raises:
+        VideoError: nothing decodable, or more than ``MAX_DAMAGED`` of it damaged or missing.
+    """
+    with _opened(path) as container:
+        video = _video_stream(container, path)
+        audio = container.streams.audio[0] if sound and container.streams.audio else None
+        video.thread_type = "NONE"  # the stage runs one process a core
+        picker = None
+        if views:
+            pts_s, end_s = _packet_times(container, video)
+            aspect = float(video.sample_aspect_ratio or 1)
+            picker = _Picker(_plan(views, pts_s, end_s, seed), views, aspect)
+            _rewind(container, path)
+        return _run(container, video, audio, picker, path)
+
+
+def _run(
+    container: av.container.InputContainer,
+    video: av.VideoStream,
+    audio: av.AudioStream | None,
+    picker: "_Picker | None",
+    path: Path,
+) -> Decoded:
+    to_float = av.AudioResampler(format="fltp") if audio else None
+    samples: list[NDArray[np.float32]] = []
+    packets = damaged = number = 0
+    last_s = 0.0
+    for packet in container.demux([s for s in (video if picker else None, audio) if s]):
+        packets += 1
+        try:
+            decoded = packet.decode()
+        except av.error.FFmpegError:
+            damaged += 1
+            continue
+        for frame in decoded:
+            if isinstance(frame, av.AudioFrame) and to_float:
+                samples.extend(_mono(part) for part in to_float.resample(frame))
+            elif isinstance(frame, av.VideoFrame) and picker:
+                last_s = _frame_time(frame, video, number, last_s)
+                picker.see(frame, number, last_s)
+                number += 1
+    if picker:
+        if number == 0:
+            raise VideoError("no frame could be decoded")
+        picker.finish()
+        picker.check_length(last_s)
+    if packets and damaged > MAX_DAMAGED * packets:
+        raise VideoError(f"damaged: {damaged} of {packets} packets cannot be decoded")
+    waveform = np.concatenate(samples) if samples else np.zeros(0, np.float32)
+    return Decoded(
+        views=picker.result() if picker else {},
+        waveform=waveform,
+        sample_rate_hz=int(audio.rate) if audio and len(waveform) else 0,
+        frames_decoded=number,
+        damaged=damaged,
+    )
+
+
+# --------------------------------------------------------------------------------- opening
+
+
+def _opened(path: Path) -> av.container.InputContainer:
+    if not path.is_file():
+        raise VideoError("no such file")
+    if path.stat().st_size == 0:
+        raise VideoError("empty file")
+    try:
+        return av.open(
+            str(path),
+            mode="r",
+            metadata_errors="ignore",
+            options={"protocol_whitelist": "file", "format_whitelist": CONTAINERS},
+        )
+    except (av.error.FFmpegError, ValueError, UnicodeError) as error:
+        raise VideoError(f"cannot be opened: {_words(error)}") from error
+
+
+def _words(error: BaseException) -> str:
+    return getattr(error, "strerror", None) or str(error)
+
+
+def _video_stream(container: av.container.InputContainer, path: Path) -> av.VideoStream:
+    """Return the first picture stream that is no cover picture."""
+    for stream in container.streams.video:
+        if stream.disposition & av.stream.Disposition.attached_pic:
+            continue
+        if not stream.width or not stream.height:
+            raise VideoError("the picture stream has no size")
+        if stream.width * stream.height > MAX_PIXELS:
+            raise VideoError(f"frames of {stream.width}x{stream.height} are too large")
+        return stream
+    raise VideoError("no video stream")
+
+
+# -------------------------------------------------------------------------------- planning
+
+
+def _packet_times(
+    container: av.container.InputContainer, video: av.VideoStream
+) -> tuple[NDArray[np.float64], float]:
+    """Read all packets' time stamps without decoding: sorted seconds, and the clip's end."""
+    stamps: list[int] = []
+    ends: list[int] = []
+    for packet in container.demux(video):
+        stamp = packet.pts if packet.pts is not None else packet.dts
+        if packet.size == 0 or stamp is None or packet.is_discard:
+            continue
+        stamps.append(stamp)
+        ends.append(stamp + (packet.duration or 0))
+    if not stamps:
+        raise VideoError("no packet has a time stamp")
+    base = float(video.time_base or Fraction(1, 1))
+    pts = np.unique(np.asarray(stamps, np.float64))
+    step = float(np.median(np.diff(pts))) if len(pts) > 1 else 0.0
+    return pts * base, max(max(ends), pts[-1] + step) * base
+
+
+def _plan(
+    views: Mapping[str, View], pts_s: NDArray[np.float64], end_s: float, seed: str
+) -> dict[str, NDArray[np.float64]]:
+    """Return the time stamps of the frames that each view takes."""
+    return {
+        name: pts_s[on_screen(pts_s, instants(view, float(pts_s[0]), end_s, seed))]
+        for name, view in views.items()
+    }
+
+
+def _rewind(container: av.container.InputContainer, path: Path) -> None:
+    try:
+        start = container.start_time if container.start_time is not None else 0
+        container.seek(min(start, 0), backward=True, any_frame=False)
+    except av.error.FFmpegError as error:
+        raise VideoError(f"cannot be read twice: {_words(error)}") from error
+
+
+# -------------------------------------------------------------------------------- decoding
+
+
+@dataclass
+class _Picker:
+    """Takes frames in order of time and keeps those that the plan wants.
+
+    A wanted time stamp is met by the last frame that is not later: decoders drop or add frames
+    that the packets do not announce, and time decides.
+    """
+
+    plan: dict[str, NDArray[np.float64]]
+    views: Mapping[str, View]
+    aspect: float
+    _next: dict[str, int] = field(init=False)
+    _rows: dict[str, list[tuple[int, float, NDArray[np.uint8]]]] = field(init=False)
+    _held: tuple[av.VideoFrame, int, float] | None = None
+
+    def __post_init__(self) -> None:
+        self._next = dict.fromkeys(self.plan, 0)
+        self._rows = {name: [] for name in self.plan}
+
+    def see(self, frame: av.VideoFrame, number: int, time_s: float) -> None:
+        """Take the next frame; the one before it is now known to be over."""
+        if self._held is not None:
+            self._keep(until_s=time_s - ROUNDING_S)
+        self._held = (frame, number, time_s)
+
+    def finish(self) -> None:
+        """Give what is still wanted to the last frame."""
+        self._keep(until_s=np.inf)
+
+    def _keep(self, until_s: float) -> None:
+        assert self._held is not None
+        frame, number, time_s = self._held
+        pictures: dict[int, NDArray[np.uint8]] = {}
+        for name, wanted in self.plan.items():
+            after = int(np.searchsorted(wanted, until_s, side="left"))
+            if after <= self._next[name]:
+                continue
+            self._next[name] = after
+            side = self.views[name].max_short_side
+            if side not in pictures:
+                pictures[side] = _picture(frame, side, self.aspect)
+            self._rows[name].append((number, time_s, pictures[side]))
+
+    def check_length(self, last_s: float) -> None:
+        """Refuse a clip whose pictures end long before its time stamps do."""
+        first = min(float(wanted[0]) for wanted in self.plan.values())
+        last = max(float(wanted[-1]) for wanted in self.plan.values())
+        if last_s - first < (1 - MAX_DAMAGED) * (last - first) - ROUNDING_S:
+            raise VideoError(f"truncated: pictures end at {last_s:.2f} s of {last:.2f} s")
+
+    def result(self) -> dict[str, Frames]:
+        """Return the rows of each view."""
+        return {name: _stack(rows) for name, rows in self._rows.items()}
+
+
+def _stack(rows: list[tuple[int, float, NDArray[np.uint8]]]) -> Frames:
+    numbers, times, pictures = zip(*rows, strict=True)
+    return Frames(
+        frames=np.stack([_fit(picture, pictures[0].shape) for picture in pictures]),
+        index=np.asarray(numbers, np.int64),
+        pts_s=np.asarray(times, np.float64),
+    )
+
+
+def _fit(picture: NDArray[np.uint8], shape: tuple[int, ...]) -> NDArray[np.uint8]:
+    """Bring a frame of a clip that changes size midway to the size of its first frame."""
+    if picture.shape == shape:
+        return picture
+    frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+    resized = frame.reformat(width=shape[1], height=shape[0]).to_ndarray(format="rgb24")
+    return resized.astype(np.uint8, copy=False)
+
+
+def _picture(frame: av.VideoFrame, max_short_side: int, aspect: float) -> NDArray[np.uint8]:
+    """Return a frame as (H, W, 3) uint8 RGB: square pixels, upright, shrunk to the side.
+
+    ``aspect`` is a pixel's width over its height.
+    """
+    width, height = frame.width * aspect, float(frame.height)
+    scale = min(1.0, max_short_side / min(width, height))
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    picture = frame.reformat(
+        width=size[0], height=size[1], format="rgb24", interpolation=Interpolation.AREA
+    ).to_ndarray()
+    turns = round(frame.rotation / 90) % 4  # counter-clockwise, as the display matrix says
+    return np.ascontiguousarray(np.rot90(picture, turns))
+
+
+def _frame_time(frame: av.VideoFrame, video: av.VideoStream, number: int, last_s: float) -> float:
+    """Return a frame's time in seconds; one without a stamp follows the one before it."""
+    if frame.pts is not None and frame.time_base is not None:
+        return float(frame.pts * frame.time_base)
+    rate = video.average_rate or video.base_rate or Fraction(25)
+    return last_s + float(1 / rate) if number else 0.0
+
+
+def _mono(frame: av.AudioFrame) -> NDArray[np.float32]:
+    mono: NDArray[np.float32] = frame.to_ndarray().mean(axis=0, dtype=np.float32)
+    return mono

@@ -1,0 +1,181 @@
+"""What a person sees of a running stage: progress, one closing line, and a log in JSON.
+
+On a terminal progress is a bar with rate and time left; elsewhere it is a plain line every few
+seconds. Nothing is shown for work of less than two seconds. The log goes to
+``logs/<stage>[@<item>].json`` and is no DVC output.
+"""
+
+import json
+import resource
+import sys
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sized
+from pathlib import Path
+from types import TracebackType
+from typing import TypeVar
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+
+from features.cache import replacing
+
+T = TypeVar("T")
+
+QUIET_S = 2.0
+"""Work shorter than this shows no progress."""
+
+LINE_EVERY_S = 10.0
+"""Seconds between plain progress lines where there is no terminal."""
+
+LOGS = Path("logs")
+
+console = Console(stderr=True, highlight=False)
+
+
+class StageRun:
+    """One run of a stage: counts what it does and tells a person.
+
+    Use as a context manager; on leaving, the closing line is printed and the log written, also
+    when the stage fails.
+    """
+
+    def __init__(self, stage: str, item: str | None = None) -> None:
+        """Name the run: the DVC stage, and its item where the stage has several."""
+        self.name = f"{stage}@{item}" if item else stage
+        self.counts: dict[str, float] = {
+            "items": 0,
+            "computed": 0,
+            "reused": 0,
+            "failed": 0,
+            "frames_decoded": 0,
+            "forward_seconds": 0.0,
+        }
+        self._start = time.monotonic()
+
+    def __enter__(self) -> "StageRun":
+        """Start the clock."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Print the closing line and write the log."""
+        seconds = time.monotonic() - self._start
+        record = {
+            **{k: int(v) if float(v).is_integer() else round(v, 3) for k, v in self.counts.items()},
+            "forward_seconds": round(self.counts["forward_seconds"], 3),
+            "seconds": round(seconds, 3),
+            "peak_rss_mib": peak_rss_mib(),
+            "ok": kind is None or (isinstance(error, SystemExit) and not error.code),
+        }
+        with replacing(LOGS / f"{self.name}.json") as path:
+            path.write_text(json.dumps(record, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+        console.print(self._closing_line(record), soft_wrap=True)
+
+    def count(self, **counts: float) -> None:
+        """Add to the counts, e.g. ``count(items=3, computed=1, reused=2)``."""
+        for name, value in counts.items():
+            self.counts[name] = self.counts.get(name, 0) + value
+
+    def note(self, line: str) -> None:
+        """Print a line that a person should see."""
+        console.print(f"{self.name}: {line}", soft_wrap=True, markup=False)
+
+    def _closing_line(self, record: Mapping[str, object]) -> str:
+        head = "[green]done[/green]" if record["ok"] else "[red]failed[/red]"
+        parts = [f"{record['computed']} computed", f"{record['reused']} reused"]
+        if record["failed"]:
+            parts.append(f"[yellow]{record['failed']} failed[/yellow]")
+        return (
+            f"{self.name}: {head}, {record['items']} items ({', '.join(parts)}) in "
+            f"{record['seconds']:.1f} s, {record['peak_rss_mib']} MiB"
+        )
+
+    def track(
+        self, iterable: Iterable[T], *, total: float | None = None, unit: str = "videos"
+    ) -> Iterator[T]:
+        """Yield from ``iterable`` while showing progress.
+
+        Args:
+            iterable: the work.
+            total: how many will come, where ``iterable`` has no length.
+            unit: what is counted.
+        """
+        if total is None:
+            total = len(iterable) if isinstance(iterable, Sized) else None
+        if console.is_terminal:
+            yield from self._bar(iterable, total, unit)
+        else:
+            yield from self._lines(iterable, total, unit)
+
+    def _bar(self, iterable: Iterable[T], total: float | None, unit: str) -> Iterator[T]:
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[rate]}"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+        )
+        start = time.monotonic()
+        bar = Progress(*columns, console=console, transient=True)
+        task = bar.add_task(self.name, total=total, rate="")
+        shown = False
+        try:
+            for done, value in enumerate(iterable, start=1):
+                yield value
+                elapsed = time.monotonic() - start
+                if not shown and elapsed > QUIET_S:
+                    bar.start()
+                    shown = True
+                bar.update(task, completed=done, rate=f"{done / elapsed:.1f} {unit}/s")
+        finally:
+            if shown:
+                bar.stop()
+
+    def _lines(self, iterable: Iterable[T], total: float | None, unit: str) -> Iterator[T]:
+        start = told = time.monotonic()
+        for done, value in enumerate(iterable, start=1):
+            yield value
+            now = time.monotonic()
+            if now - told > LINE_EVERY_S:
+                told = now
+                rate = done / (now - start)
+                left = f", {(total - done) / rate:.0f} s left" if total else ""
+                self.note(f"{done}/{total or '?'} {unit}, {rate:.2f} {unit}/s{left}")
+
+
+def peak_rss_mib() -> int:
+    """Return the largest memory of this process or of one of its ended children, MiB."""
+    unit = 1 if sys.platform == "darwin" else 1024  # ru_maxrss: bytes on macOS, KiB on Linux
+    peak = max(
+        resource.getrusage(who).ru_maxrss
+        for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    )
+    return round(peak * unit / 2**20)
+
+
+def print_table(title: str, columns: list[str], rows: Iterable[Iterable[object]]) -> None:
+    """Print a small table for people."""
+    table = Table(*columns, title=title, title_justify="left")
+    for row in rows:
+        table.add_row(*(str(cell) for cell in row))
+    console.print(table)
+
+
+def fail(message: str) -> SystemExit:
+    """Return the exception that ends a stage with ``message`` and exit status 1."""
+    console.print(f"[red]error:[/red] {message}", soft_wrap=True)
+    return SystemExit(1)

@@ -1,0 +1,172 @@
+"""decode: one pass over each video for all views that the enabled backbones read.
+
+Reads the index and the videos; writes one folder a view (``segments``, ``uniform``, ``sound``)
+with an HDF5 file a video, and beside it the view's index in Parquet. A view that no backbone
+reads is an empty folder.
+
+    python -m stages.decode data/sample --index data/index.parquet --out data/views
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import pyarrow as pa
+import typer
+
+from features import arrays, tables
+from features.cache import code_fingerprint, item_key
+from features.video import Decoded, decode, padded
+from features.views import View
+from stages.console import StageRun, fail
+from stages.items import (
+    Item,
+    check_failures,
+    describe,
+    fresh_outputs,
+    item_path,
+    merge_reasons,
+    run_items,
+    workers,
+)
+from stages.params import Params, ParamsError, load_params
+
+COLUMNS = {
+    "video_id": pa.string(),
+    "label": pa.string(),
+    "status": pa.string(),
+    "reason": pa.string(),
+    "key": pa.string(),
+    "path": pa.string(),
+    "rows": pa.int32(),
+}
+"""Columns of a view's index; ``rows`` is the number of valid rows (``sound``: of samples)."""
+
+FRAMES_AXES = {"frames": "T H W C", "index": "T", "pts_s": "T", "valid": "T"}
+SOUND_AXES = {"waveform": "N"}
+ALL_VIEWS = ("segments", "uniform", "sound")
+
+
+@dataclass(frozen=True)
+class Task:
+    """One video to decode: its file, the views by key (None is the sound), and their attributes."""
+
+    location: Path
+    seed: str
+    views: dict[str, tuple[str, View | None]]
+    ingredients: dict[str, dict[str, object]]
+
+
+def main(
+    root: Annotated[Path, typer.Argument(help="folder of videos, or CSV")],
+    index: Annotated[Path, typer.Option(help="index of the videos")],
+    out: Annotated[Path, typer.Option(help="folder of the views")],
+) -> None:
+    """Decode the videos of INDEX."""
+    try:
+        params = load_params()
+    except ParamsError as error:
+        raise fail(str(error)) from None
+    with StageRun("decode") as run:
+        videos = tables.read(index, ["video_id", "label", "file", "sha256", "status", "reason"])
+        folder = root if root.is_dir() else root.parent
+        views = wanted_views(params)
+        items = [
+            _item(row, folder / str(row["file"]), views, params.decode.seed)
+            for row in videos
+            if row["status"] == "ok"
+        ]
+        with fresh_outputs(out, run) as partial:
+            outcome = run_items(run, items, compute, partial, workers(params.engine))
+            rows = merge_reasons(videos, outcome)
+            check_failures(run, rows, params.max_failed)
+            keys = {item.name: item.files for item in items}
+            for name in ALL_VIEWS:
+                (partial / name).mkdir(exist_ok=True)
+                _write_index(partial, name, rows if name in views else [], keys)
+
+
+def wanted_views(params: Params) -> dict[str, View | None]:
+    """Return the views that the enabled backbones read; the sound has no frames to choose."""
+    names = {backbone.view for backbone in params.backbones.values()}
+    if "faces" in names:
+        names = (names - {"faces"}) | {"segments"}
+    choices = params.decode.views
+    known: dict[str, View | None] = {
+        "segments": choices.segments.view(),
+        "uniform": choices.uniform.view(),
+        "sound": None,
+    }
+    return {name: known[name] for name in ALL_VIEWS if name in names}
+
+
+def _item(row: tables.Row, location: Path, views: Mapping[str, View | None], seed: int) -> Item:
+    code = code_fingerprint("features.video")
+    files, by_key, ingredients = {}, {}, {}
+    for name, view in views.items():
+        made_of = {
+            "stage": "decode",
+            "video": row["sha256"],
+            "view": asdict(view) if view else name,
+            "seed": seed,
+            "code": code,
+        }
+        key = item_key(made_of)
+        files[key] = f"{name}/{item_path(str(row['video_id']))}"
+        by_key[key] = (name, view)
+        ingredients[key] = made_of
+    return Item(
+        str(row["video_id"]), files, Task(location, f"{seed} {row['sha256']}", by_key, ingredients)
+    )
+
+
+def compute(task: object, outputs: Mapping[str, Path]) -> dict[str, float]:
+    """Decode the views whose keys are in ``outputs`` in one pass and write them."""
+    assert isinstance(task, Task)
+    wanted = {key: task.views[key] for key in outputs}
+    decoded = decode(
+        task.location,
+        {name: view for name, view in wanted.values() if view},
+        sound=any(view is None for _name, view in wanted.values()),
+        seed=task.seed,
+    )
+    for key, (name, view) in wanted.items():
+        data, axes, more = _content(decoded, name, view)
+        attributes = describe(key, task.ingredients[key], axes, **more)
+        arrays.write(outputs[key], data, attributes)
+    return {"frames_decoded": decoded.frames_decoded}
+
+
+def _content(
+    decoded: Decoded, name: str, view: View | None
+) -> tuple[dict[str, arrays.Array], dict[str, str], dict[str, object]]:
+    if view is None:
+        more: dict[str, object] = {
+            "sample_rate_hz": decoded.sample_rate_hz,
+            "rows": len(decoded.waveform),
+        }
+        return {"waveform": decoded.waveform}, SOUND_AXES, more
+    data = padded(decoded.views[name], view.count)
+    return data, FRAMES_AXES, {"rows": int(np.count_nonzero(data["valid"]))}
+
+
+def _write_index(
+    folder: Path, name: str, rows: Sequence[tables.Row], keys: Mapping[str, Mapping[str, str]]
+) -> None:
+    """Write a view's index beside its folder, from the rows and from the files themselves."""
+    filled = []
+    for row in rows:
+        row = {column: row.get(column) for column in ("video_id", "label", "status", "reason")}
+        for key, path in keys.get(str(row["video_id"]), {}).items():
+            if row["status"] == "ok" and path.startswith(f"{name}/"):
+                attributes = arrays.read_attributes(folder / path)
+                row |= {"key": key, "path": path.removeprefix(f"{name}/")}
+                row["rows"] = attributes["rows"]
+        filled.append(row)
+    tables.write(folder / f"{name}.parquet", filled, pa.schema(list(COLUMNS.items())))
+
+
+if __name__ == "__main__":
+    typer.run(main)

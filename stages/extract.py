@@ -1,0 +1,197 @@
+"""extract@<backbone>: one backbone's named features of every video.
+
+Reads a view and the backbone's weights; writes one HDF5 file a video and, beside the folder,
+its index in Parquet.
+
+    python -m stages.extract vgg16 --view data/views/segments \
+        --weights data/weights/vgg16.safetensors --out data/features
+"""
+
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from pathlib import Path
+from types import ModuleType
+from typing import Annotated
+
+import numpy as np
+import pyarrow as pa
+import torch
+import typer
+from torch import nn
+
+from features import arrays, backbones, tables
+from features.cache import code_fingerprint, file_sha256, item_key
+from features.extraction import extract, options_of
+from features.weights import load, metadata
+from stages.console import StageRun, fail
+from stages.items import (
+    Item,
+    Workers,
+    check_failures,
+    describe,
+    fresh_outputs,
+    item_path,
+    merge_reasons,
+    run_items,
+)
+from stages.params import Backbone, Engine, ParamsError, load_params
+
+COLUMNS = {
+    "video_id": pa.string(),
+    "label": pa.string(),
+    "status": pa.string(),
+    "reason": pa.string(),
+    "key": pa.string(),
+    "path": pa.string(),
+    "rows": pa.int32(),
+    "rows_valid": pa.int32(),
+    "pretrained": pa.bool_(),
+}
+
+
+@dataclass(frozen=True)
+class Task:
+    """One video's view for one backbone."""
+
+    view: Path
+    module: str
+    options: str
+    weights: Path
+    device: str
+    ingredients: dict[str, object]
+
+
+def main(
+    backbone: Annotated[str, typer.Argument(help="name in params.yaml, backbones")],
+    view: Annotated[Path, typer.Option(help="folder of the view; its index is <view>.parquet")],
+    weights: Annotated[Path, typer.Option(help="the backbone's weights")],
+    out: Annotated[Path, typer.Option(help="folder that gets <backbone> and its index")],
+) -> None:
+    """Extract the features of BACKBONE."""
+    try:
+        params = load_params()
+        block = params.backbones[backbone]
+        module = backbones.load(block.module)
+        options = options_of(module, block.options)
+        _check_view(backbone, block, module)
+    except (ParamsError, ValueError) as error:
+        raise fail(str(error)) from None
+    with StageRun("extract", backbone) as run:
+        torch.use_deterministic_algorithms(True)
+        videos = tables.read(view.with_suffix(".parquet"), ["video_id", "key", "path"])
+        known = metadata(weights)
+        if known["pretrained"] != "true":
+            run.note(f"weights are seeded (random): no emotion can be read from {backbone}")
+        items = _items(videos, view, weights, block, asdict(options), params.engine)
+        with fresh_outputs(out, run) as partial:
+            (partial / backbone).mkdir()
+            outcome = run_items(run, items, compute, partial / backbone, Workers(0))
+            rows = merge_reasons(videos, outcome)
+            check_failures(run, rows, params.max_failed)
+            keys = {item.name: next(iter(item.files.items())) for item in items}
+            _write_index(partial, backbone, rows, keys, known["pretrained"] == "true")
+
+
+def _check_view(name: str, block: Backbone, module: ModuleType) -> None:
+    if block.view != module.VIEW:
+        raise ValueError(
+            f"params.yaml: backbones.{name}.view: found {block.view!r}, "
+            f"{block.module} reads {module.VIEW!r}"
+        )
+
+
+def _items(
+    videos: list[tables.Row],
+    view: Path,
+    weights: Path,
+    block: Backbone,
+    options: dict[str, object],
+    engine: Engine,
+) -> list[Item]:
+    common = {
+        "stage": "extract",
+        "module": block.module,
+        "options": options,
+        "weights": file_sha256(weights),
+        "code": code_fingerprint("features.extraction", f"features.backbones.{block.module}"),
+    }
+    items = []
+    for row in videos:
+        if row["status"] == "ok":
+            made_of = {**common, "view": block.view, "input": row["key"]}
+            task = Task(
+                view / str(row["path"]),
+                block.module,
+                json.dumps(options, sort_keys=True),
+                weights,
+                device_of(engine),
+                made_of,
+            )
+            files = {item_key(made_of): item_path(str(row["video_id"]))}
+            items.append(Item(str(row["video_id"]), files, task))
+    return items
+
+
+def device_of(engine: Engine) -> str:
+    """Return the device that networks run on."""
+    if engine.device != "auto":
+        return engine.device
+    if torch.cuda.is_available():
+        return "cuda"
+    return "cpu"
+
+
+@lru_cache(maxsize=1)
+def _network(name: str, options: str, weights: Path, device: str) -> nn.Module:
+    module = backbones.load(name)
+    network = load(weights, module.build(options_of(module, json.loads(options))))
+    return network.eval().to(device)
+
+
+def compute(task: object, outputs: Mapping[str, Path]) -> dict[str, float]:
+    """Send one video's view through the network and write its features."""
+    assert isinstance(task, Task)
+    module = backbones.load(task.module)
+    network = _network(task.module, task.options, task.weights, task.device)
+    data, attributes = arrays.read(task.view)
+    start = time.monotonic()
+    found = extract(module, network, data, int(str(attributes.get("sample_rate_hz", 0))))
+    seconds = time.monotonic() - start
+    ((key, path),) = outputs.items()
+    known = metadata(task.weights)
+    axes = {name: "T" if value.ndim == 1 else "T ..." for name, value in found.items()}
+    more = {
+        "weights": known,
+        "pretrained": known["pretrained"] == "true",
+        "device": task.device,
+        "rows": len(found["valid"]),
+        "rows_valid": int(np.count_nonzero(found["valid"])),
+    }
+    arrays.write(path, found, describe(key, task.ingredients, axes, **more))
+    return {"forward_seconds": seconds}
+
+
+def _write_index(
+    folder: Path,
+    backbone: str,
+    rows: list[tables.Row],
+    keys: Mapping[str, tuple[str, str]],
+    pretrained: bool,
+) -> None:
+    filled = []
+    for row in rows:
+        row = {column: row.get(column) for column in ("video_id", "label", "status", "reason")}
+        row["pretrained"] = pretrained
+        if row["status"] == "ok":
+            row["key"], row["path"] = keys[str(row["video_id"])]
+            attributes = arrays.read_attributes(folder / backbone / str(row["path"]))
+            row |= {name: attributes[name] for name in ("rows", "rows_valid")}
+        filled.append(row)
+    tables.write(folder / f"{backbone}.parquet", filled, pa.schema(list(COLUMNS.items())))
+
+
+if __name__ == "__main__":
+    typer.run(main)

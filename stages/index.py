@@ -1,0 +1,294 @@
+"""index: one row a video: what it is, whether it can be read, and how the runs split it.
+
+Reads a folder ``<root>/<label>/<name>.<ext>``, or a CSV ``path,label[,split]``; writes the index
+and, beside it, each video's headers as JSON.
+
+    python -m stages.index data/sample --out data/index
+"""
+
+import csv
+import hashlib
+import json
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Annotated
+
+import pyarrow as pa
+import typer
+
+from features import tables
+from features.cache import code_fingerprint, file_sha256, item_key, replacing
+from features.video import EXTENSIONS, Probe, probe
+from stages.console import StageRun, fail
+from stages.items import Item, Workers, check_failures, fresh_outputs, item_path, run_items, workers
+from stages.params import ParamsError, Splits, load_params
+
+COLUMNS = {
+    "video_id": pa.string(),
+    "label": pa.string(),
+    "file": pa.string(),
+    "status": pa.string(),
+    "reason": pa.string(),
+    "key": pa.string(),
+    "path": pa.string(),
+    "sha256": pa.string(),
+    "bytes": pa.int64(),
+    "container": pa.string(),
+    "video_codec": pa.string(),
+    "width": pa.int32(),
+    "height": pa.int32(),
+    "duration_s": pa.float64(),
+    "fps": pa.float64(),
+    "frames_stated": pa.int64(),
+    "audio_codec": pa.string(),
+    "sample_rate_hz": pa.int32(),
+    "channels": pa.int32(),
+}
+"""Columns of the index; after them one column ``split_<run>`` a run: train, test or null."""
+
+
+class DataSetError(ValueError):
+    """The folder or CSV cannot be read as a data set."""
+
+
+@dataclass(frozen=True)
+class Video:
+    """A file that stands for a video.
+
+    Attributes:
+        video_id: ``<label>/<name>``, unique.
+        label: its class.
+        file: its path as the index shows it, relative to the root where that is a folder.
+        location: its path.
+        split: ``train`` or ``test`` where the CSV says so.
+        problem: why it cannot be used, where its name alone says so.
+    """
+
+    video_id: str
+    label: str
+    file: str
+    location: Path
+    split: str | None = None
+    problem: str | None = None
+
+
+def main(
+    root: Annotated[Path, typer.Argument(help="folder of videos, or CSV")],
+    out: Annotated[Path, typer.Option(help="folder of headers; the index is <out>.parquet")],
+) -> None:
+    """Index the videos below ROOT."""
+    try:
+        params = load_params()
+    except ParamsError as error:
+        raise fail(str(error)) from None
+    with StageRun("index") as run:
+        try:
+            videos, ignored = list_videos(root)
+        except DataSetError as error:
+            raise fail(str(error)) from None
+        if ignored:
+            run.note(f"{len(ignored)} files are no videos and left out, e.g. {ignored[0]}")
+        with fresh_outputs(out.parent, run) as partial:
+            (partial / out.name).mkdir()
+            rows = index(run, videos, partial / out.name, workers(params.engine))
+            check_failures(run, rows, params.max_failed)
+            splits = add_splits(rows, videos, params.index.splits)
+            schema = pa.schema([*COLUMNS.items(), *((name, pa.string()) for name in splits)])
+            tables.write(partial / f"{out.name}.parquet", rows, schema)
+        for label in few(rows):
+            run.note(f"label {label!r} has fewer than two usable videos: it cannot be tested")
+
+
+def index(run: StageRun, videos: list[Video], folder: Path, pool: Workers) -> list[tables.Row]:
+    """Probe the videos into ``folder`` and return their rows, without splits."""
+    with ThreadPoolExecutor() as threads:  # hashing leaves Python's lock
+        hashes = dict(zip(videos, threads.map(_hash, videos), strict=True))
+    code = code_fingerprint("features.video")
+    items = {}
+    for video, digest in hashes.items():
+        if digest is not None:
+            key = item_key({"stage": "index", "video": digest, "code": code})
+            path = item_path(video.video_id, ".json")
+            items[video.video_id] = Item(video.video_id, {key: path}, video.location)
+    outcome = run_items(run, list(items.values()), compute, folder, pool)
+    rows = []
+    for video, digest in hashes.items():
+        reason = video.problem or outcome[video.video_id]
+        row: tables.Row = {
+            "video_id": video.video_id,
+            "label": video.label,
+            "file": video.file,
+            "status": "failed" if reason else "ok",
+            "reason": reason,
+            "sha256": digest,
+            "bytes": video.location.stat().st_size if digest else None,
+        }
+        if not reason:
+            ((row["key"], row["path"]),) = items[video.video_id].files.items()
+            row |= json.loads((folder / str(row["path"])).read_text(encoding="utf-8"))
+        rows.append(row)
+    problems = sum(video.problem is not None for video in videos)
+    run.count(items=problems, failed=problems)
+    return rows
+
+
+def compute(task: object, outputs: Mapping[str, Path]) -> dict[str, float]:
+    """Write the headers of the video at ``task`` (a path)."""
+    assert isinstance(task, Path)
+    headers: Probe = probe(task)
+    for path in outputs.values():
+        with replacing(path) as partial:
+            partial.write_text(json.dumps(asdict(headers), sort_keys=True), encoding="utf-8")
+    return {}
+
+
+def _hash(video: Video) -> str | None:
+    return None if video.problem else file_sha256(video.location)
+
+
+# -------------------------------------------------------------------------------- listing
+
+
+def list_videos(root: Path) -> tuple[list[Video], list[Path]]:
+    """Return the videos of a folder or CSV in order of their ids, and the files left out.
+
+    Raises:
+        DataSetError: no such folder or file, or a CSV that is not ``path,label[,split]``.
+    """
+    if root.is_dir():
+        videos, ignored = _list_folder(root)
+    elif root.is_file():
+        videos, ignored = _list_csv(root), []
+    else:
+        raise DataSetError(
+            f"{root}: expected a folder <label>/<name>.<ext> or a CSV path,label[,split], found "
+            "nothing; set index.root in params.yaml"
+        )
+    if not videos:
+        raise DataSetError(
+            f"{root}: expected videos as <label>/<name>.<ext> with one of the endings "
+            f"{' '.join(sorted(EXTENSIONS))}, found none"
+        )
+    return sorted(_unique(videos), key=lambda video: video.video_id), ignored
+
+
+def _list_folder(root: Path) -> tuple[list[Video], list[Path]]:
+    videos, ignored = [], []
+    for path in sorted(root.rglob("*")):
+        inside = path.relative_to(root)
+        if not path.is_file() or any(part.startswith(".") for part in inside.parts):
+            continue
+        if len(inside.parts) != 2 or path.suffix.lower() not in EXTENSIONS:
+            ignored.append(inside)
+            continue
+        videos.append(_video(path, inside.parts[0], inside.as_posix()))
+    return videos, ignored
+
+
+def _list_csv(path: Path) -> list[Video]:
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file, strict=True)
+            columns = reader.fieldnames or []
+            if not {"path", "label"} <= set(columns) <= {"path", "label", "split"}:
+                raise DataSetError(
+                    f"{path}: expected the columns path,label[,split], found {','.join(columns)}"
+                )
+            return [_csv_video(path, reader.line_num, row) for row in reader]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise DataSetError(f"{path}: expected a CSV in UTF-8, found: {error}") from error
+
+
+def _csv_video(table: Path, line: int, row: Mapping[str, str | None]) -> Video:
+    file, label, split = row.get("path"), row.get("label"), row.get("split")
+    where = f"{table}, line {line}"
+    if None in row or not file or "\0" in file:
+        raise DataSetError(f"{where}: expected path,label[,split], found {list(row.values())}")
+    if not label or label.strip() != label or label.startswith(".") or set(label) & set("/\\\0"):
+        raise DataSetError(
+            f"{where}: expected a label that can name a folder (no slash, no dot in front, no "
+            f"space around it), found {label!r}"
+        )
+    if split not in (None, "", "train", "test"):
+        raise DataSetError(f"{where}: expected the split train, test or nothing, found {split!r}")
+    location = table.parent / file
+    video = _video(location, label, file)
+    if not location.is_file():
+        video = replace(video, problem="no such file")
+    return replace(video, split=split or None)
+
+
+def _video(location: Path, label: str, file: str) -> Video:
+    video = Video(f"{label}/{location.stem}", label, file, location)
+    try:
+        f"{label}/{file}".encode()
+    except UnicodeEncodeError:
+        video_id, label, file = (
+            name.encode(errors="surrogateescape").decode(errors="replace")
+            for name in (video.video_id, label, file)
+        )
+        return Video(video_id, label, file, location, problem="its name is not UTF-8; rename it")
+    return video
+
+
+def _unique(videos: Iterable[Video]) -> list[Video]:
+    """Give each video an id of its own: files that share one keep their ending, or a number."""
+    taken: set[str] = set()
+    kept = []
+    for video in videos:
+        choices = [video.video_id, f"{video.label}/{Path(video.file).name}"]
+        number = 2
+        while (video_id := choices.pop(0)) in taken:
+            choices.append(f"{video.video_id}~{number}")
+            number += 1
+        taken.add(video_id)
+        kept.append(replace(video, video_id=video_id))
+    return kept
+
+
+# --------------------------------------------------------------------------------- splits
+
+
+def add_splits(rows: list[tables.Row], videos: list[Video], splits: Splits) -> list[str]:
+    """Add the split columns to ``rows`` and return their names.
+
+    A split that the CSV gives is taken as it is (one run). Otherwise each run draws the share
+    ``test_share`` of every label by a seeded hash of the video ids, so that one more video moves
+    no other across by more than the rounding.
+    """
+    given = {video.video_id: video.split for video in videos if video.split}
+    if given:
+        for row in rows:
+            row["split_00"] = given.get(str(row["video_id"])) if row["status"] == "ok" else None
+        return ["split_00"]
+    usable = defaultdict(list)
+    for row in rows:
+        if row["status"] == "ok":
+            usable[row["label"]].append(row)
+    names = [f"split_{number:02d}" for number in range(splits.runs)]
+    for name in names:
+        for members in usable.values():
+            members.sort(key=lambda row: _draw(splits.seed, name, str(row["video_id"])))
+            tested = round(splits.test_share * len(members))
+            tested = min(max(tested, 1), len(members) - 1)
+            for place, row in enumerate(members):
+                row[name] = "test" if place < tested else "train"
+    return names
+
+
+def _draw(seed: int, name: str, video_id: str) -> str:
+    return hashlib.sha256(f"{seed} {name} {video_id}".encode()).hexdigest()
+
+
+def few(rows: Iterable[tables.Row]) -> list[str]:
+    """Return the labels with fewer than two usable videos."""
+    usable = Counter({str(row["label"]): 0 for row in rows})
+    usable.update(str(row["label"]) for row in rows if row["status"] == "ok")
+    return sorted(label for label, count in usable.items() if count < 2)
+
+
+if __name__ == "__main__":
+    typer.run(main)

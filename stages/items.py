@@ -1,0 +1,282 @@
+"""Items of a stage: looked up, else restored, else computed; then linked into the output.
+
+An item is looked for in the store, then in the stage's previous output (dvc.lock names it, DVC's
+cache or a remote holds it), and only then computed. Finished items are in the store at once, so a
+crash costs the items in flight and nothing else.
+"""
+
+import errno
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, as_completed
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
+from multiprocessing import get_context
+from pathlib import Path
+
+import pebble
+
+from features import tables
+from features.arrays import ArrayFileError, read_attributes
+from features.cache import ItemStore, link_or_copy, store_root
+from stages.console import StageRun, fail, print_table
+from stages.params import Engine
+from stages.previous import previous_files
+
+Compute = Callable[[object, dict[str, Path]], Mapping[str, float]]
+"""``compute(task, {key: path to write}) -> counts``; it raises with the reason if it cannot."""
+
+MACHINE_ERRORS = frozenset(
+    {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO}
+)
+"""Errors of the machine, not of the video: they end the stage."""
+
+SOFTWARE = ("affectline", "av", "h5py", "librosa", "mediapipe", "numpy", "torch", "torchvision")
+"""Distributions whose versions stand in every array file."""
+
+
+@dataclass(frozen=True)
+class Item:
+    """What one stage makes of one video.
+
+    Attributes:
+        name: the video's id.
+        files: key of each file that the item consists of, and its path in the output folder.
+        task: what ``compute`` needs to make them (it must be picklable).
+    """
+
+    name: str
+    files: dict[str, str]
+    task: object
+
+
+@dataclass(frozen=True)
+class Workers:
+    """How items are computed: in so many processes with a time limit each, or (0) in this one."""
+
+    processes: int
+    time_limit_s: float = 600.0
+
+
+def workers(engine: Engine) -> Workers:
+    """Return the pool that params.yaml asks for: one process a core unless it names a number."""
+    return Workers(engine.workers or os.cpu_count() or 1, engine.time_limit_s)
+
+
+def run_items(
+    run: StageRun, items: Sequence[Item], compute: Compute, out: Path, pool: Workers
+) -> dict[str, str | None]:
+    """Bring every item into the folder ``out``.
+
+    Returns:
+        For each item's name ``None``, or the reason why there is nothing of it.
+    """
+    store = ItemStore(store_root())
+    wanted = {key: Path(path).suffix for item in items for key, path in item.files.items()}
+    absent = {key: suffix for key, suffix in wanted.items() if not store.has(key, suffix)}
+    if absent:
+        _restore(run, store, absent)
+    waiting: dict[tuple[str, ...], Item] = {}
+    for item in items:
+        keys = tuple(key for key in item.files if not store.has(key, wanted[key]))
+        if keys:
+            waiting.setdefault(keys, item)  # the same video twice is computed once
+    reasons = _compute_all(run, store, waiting, compute, pool)
+    outcome: dict[str, str | None] = {}
+    for item in items:
+        reason = next((reasons[key] for key in item.files if key in reasons), None)
+        if reason is None:
+            for key, path in item.files.items():
+                link_or_copy(store.path(key, wanted[key]), out / path)
+        outcome[item.name] = reason
+    failed = sum(reason is not None for reason in outcome.values())
+    computed = len(waiting) - sum(any(key in reasons for key in keys) for keys in waiting)
+    run.count(
+        items=len(items), computed=computed, reused=len(items) - computed - failed, failed=failed
+    )
+    return outcome
+
+
+def _restore(run: StageRun, store: ItemStore, absent: Mapping[str, str]) -> None:
+    """Take what the stage's previous output still has into the store."""
+    for key, path in previous_files(run.name, absent.keys(), note=run.note):
+        if absent[key] == ".h5" and not _is_item(path, key):
+            run.note(f"{path}: expected the item {key[:12]}, found another or damage; not used")
+            continue
+        store.add_copy(key, path, absent[key])
+
+
+def _is_item(path: Path, key: str) -> bool:
+    try:
+        return read_attributes(path).get("key") == key
+    except ArrayFileError:
+        return False
+
+
+def _compute_all(
+    run: StageRun,
+    store: ItemStore,
+    waiting: Mapping[tuple[str, ...], Item],
+    compute: Compute,
+    pool: Workers,
+) -> dict[str, str]:
+    """Compute the waiting items; return the reason for each key that could not be made."""
+    reasons: dict[str, str] = {}
+    with store.staging() as folder:
+        results = _in_pool if pool.processes else _in_process
+        jobs = [
+            (item, {key: folder / f"{key}{Path(item.files[key]).suffix}" for key in keys})
+            for keys, item in waiting.items()
+        ]
+        for (item, paths), result in run.track(
+            results(jobs, compute, pool), total=len(jobs), unit="videos"
+        ):
+            if isinstance(result, BaseException):
+                reason = _reason(result, pool)
+                run.note(f"{item.name}: {reason}")
+                reasons.update(dict.fromkeys(paths, reason))
+            else:
+                run.count(**result)
+                for key, path in paths.items():
+                    store.add(key, path)
+    return reasons
+
+
+Job = tuple[Item, dict[str, Path]]
+Result = Mapping[str, float] | BaseException
+
+
+def _in_process(
+    jobs: Sequence[Job], compute: Compute, pool: Workers
+) -> Iterator[tuple[Job, Result]]:
+    for item, paths in jobs:
+        try:
+            yield (item, paths), compute(item.task, paths)
+        except Exception as error:  # one video's failure is its row's reason
+            yield (item, paths), error
+
+
+def _in_pool(jobs: Sequence[Job], compute: Compute, pool: Workers) -> Iterator[tuple[Job, Result]]:
+    """Compute in child processes: a hanging or crashing decoder costs its video only."""
+    if not jobs:
+        return
+    count = min(pool.processes, len(jobs))
+    with pebble.ProcessPool(max_workers=count, context=get_context("spawn")) as processes:
+        futures: dict[Future[Mapping[str, float]], Job] = {
+            processes.schedule(compute, args=[job[0].task, job[1]], timeout=pool.time_limit_s): job
+            for job in jobs
+        }
+        try:
+            for future in as_completed(futures):
+                error = future.exception()
+                yield futures[future], future.result() if error is None else error
+        except BaseException:
+            processes.stop()  # type: ignore[no-untyped-call]
+            raise
+
+
+def _reason(error: BaseException, pool: Workers) -> str:
+    """Say in one line why a video failed; an error of the machine is raised on."""
+    if isinstance(error, OSError) and error.errno in MACHINE_ERRORS:
+        raise error
+    if isinstance(error, TimeoutError):
+        return f"given up after {pool.time_limit_s:g} s (engine.time_limit_s)"
+    if isinstance(error, pebble.ProcessExpired):
+        return f"the process that worked on it died (exit status {error.exitcode})"
+    text = " ".join(str(error).split())
+    return text if isinstance(error, ValueError) and text else f"{type(error).__name__}: {text}"
+
+
+# ------------------------------------------------------------------------ folders and rows
+
+
+def item_path(video_id: str, suffix: str = ".h5") -> str:
+    """Return where a video's item lies below an output folder: ``<label>/<name><suffix>``.
+
+    Raises:
+        ValueError: the id would lead out of the folder.
+    """
+    parts = video_id.split("/")
+    if len(parts) != 2 or any(part in ("", ".", "..") or "\0" in part for part in parts):
+        raise ValueError(f"video_id {video_id!r}: expected <label>/<name>")
+    return f"{video_id}{suffix}"
+
+
+def describe(
+    key: str, ingredients: Mapping[str, object], axes: Mapping[str, str], **more: object
+) -> dict[str, object]:
+    """Return the attributes that every array file carries: where its numbers came from.
+
+    Args:
+        key: the item's key.
+        ingredients: what the key is the hash of.
+        axes: for each array the names of its axes, e.g. ``T H W C``.
+        more: what else the stage has to say.
+    """
+    software = {name: version(name) for name in SOFTWARE}
+    return {
+        "key": key,
+        "ingredients": dict(ingredients),
+        "axes": dict(axes),
+        "software": software,
+        **more,
+    }
+
+
+@contextmanager
+def fresh_outputs(parent: Path, run: StageRun) -> Iterator[Path]:
+    """Yield an empty folder; when all went well, what lies in it moves to ``parent``.
+
+    Each file or folder takes the place of the one with its name; nothing else there is touched.
+    """
+    partial = parent / f".{run.name}.tmp"
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    try:
+        yield partial
+        for made in sorted(partial.iterdir()):
+            target = parent / made.name
+            if target.is_dir() and not target.is_symlink():
+                shutil.rmtree(target)
+            made.replace(target)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def merge_reasons(
+    rows: Sequence[tables.Row], outcome: Mapping[str, str | None]
+) -> list[tables.Row]:
+    """Return the rows of the stage before with this stage's outcome: a failed video stays so."""
+    merged = []
+    for row in rows:
+        reason = row["reason"] or outcome.get(str(row["video_id"]))
+        merged.append(row | {"status": "failed" if reason else "ok", "reason": reason})
+    return merged
+
+
+def check_failures(run: StageRun, rows: Sequence[Mapping[str, object]], max_failed: float) -> None:
+    """End the stage if more than the share ``max_failed`` of the rows have failed.
+
+    Args:
+        run: the stage's run.
+        rows: rows with ``video_id``, ``status`` and ``reason``.
+        max_failed: the largest share that is put up with.
+    """
+    failed = [row for row in rows if row["status"] == "failed"]
+    if not rows:
+        raise fail(f"{run.name}: there are no videos")
+    if len(failed) > max_failed * len(rows):
+        print_table(
+            f"{run.name}: {len(failed)} of {len(rows)} videos failed",
+            ["video", "reason"],
+            [(row["video_id"], row["reason"]) for row in failed],
+        )
+        raise fail(
+            f"{run.name}: {len(failed)} of {len(rows)} videos failed, allowed are "
+            f"{max_failed:.0%} (max_failed in params.yaml). Mend or remove them, or raise "
+            "max_failed, and run again: what was computed is kept"
+        )
+    if failed:
+        run.note(f"{len(failed)} of {len(rows)} videos have failed (affectline failures)")

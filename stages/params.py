@@ -1,0 +1,245 @@
+"""params.yaml: its schema, read and checked whole before any stage works.
+
+Every stage uses its own section only, yet checks the whole file, so that a typing error in the
+last section ends the first stage and not the last.
+"""
+
+import difflib
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from features.views import View
+
+PARAMS = Path("params.yaml")
+
+NAME = r"^[a-z][a-z0-9_]*$"
+Name = Annotated[str, Field(pattern=NAME)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Count = Annotated[int, Field(ge=1)]
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
+
+
+class ParamsError(ValueError):
+    """params.yaml asks for something that cannot be; the message says where and what may be."""
+
+
+class Section(BaseModel):
+    """A section of params.yaml: unknown keys are errors, types are not bent."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, populate_by_name=True)
+
+
+class Engine(Section):
+    """How this machine runs the stages; no number depends on it, so DVC does not watch it.
+
+    Attributes:
+        workers: processes for index, decode and faces; 0 takes one a core.
+        time_limit_s: a video that takes longer in one stage is given up.
+        device: where networks run; ``auto`` takes a GPU where there is one.
+    """
+
+    workers: Annotated[int, Field(ge=0)] = 0
+    time_limit_s: Annotated[float, Field(gt=0)] = 600.0
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+
+
+class Sample(Section):
+    """The built-in sample: seed, clips a class, seconds a clip."""
+
+    seed: Seed
+    clips_per_class: Count
+    seconds: Annotated[float, Field(ge=1, le=60)]
+
+
+class Splits(Section):
+    """Seeded per-class splits: number of runs and the share that tests."""
+
+    runs: Count
+    test_share: Annotated[float, Field(gt=0, lt=1)]
+    seed: Seed
+
+
+class Index(Section):
+    """Where the videos are: a folder ``<label>/<name>.<ext>``, or a CSV ``path,label[,split]``."""
+
+    root: Annotated[str, Field(min_length=1)]
+    splits: Splits
+
+
+class ViewParams(Section):
+    """A view, see :class:`features.views.View`."""
+
+    sampling: Literal["segments", "uniform"]
+    count: Annotated[int, Field(ge=1, le=10_000)]
+    max_short_side: Annotated[int, Field(ge=32, le=8192)]
+
+    def view(self) -> View:
+        """Return the library's form."""
+        return View(self.sampling, self.count, self.max_short_side)
+
+
+class DecodeViews(Section):
+    """The views that hold frames; ``sound`` and ``faces`` have nothing to choose here."""
+
+    segments: ViewParams
+    uniform: ViewParams
+
+
+class Decode(Section):
+    """Decoding: seed of the random instants, and the views."""
+
+    seed: Seed
+    views: DecodeViews
+
+
+class Model(Section):
+    """A network and where its weights come from.
+
+    Attributes:
+        module: the file in features/backbones/ (or features/, for a detector).
+        source: ``seeded``: a random network made from ``seed``; ``pretrained``: real weights.
+        seed: seed of a seeded network.
+        file: path of a weights file that you have, instead of a download.
+        options: the module's own options.
+    """
+
+    module: Name
+    source: Literal["seeded", "pretrained"]
+    seed: Seed = 0
+    file: str | None = None
+    options: dict[str, Any] = {}
+
+
+class Backbone(Model):
+    """A backbone: a network, and the view that it reads (so that DVC knows it too)."""
+
+    view: Literal["segments", "uniform", "sound", "faces"]
+
+
+class Faces(Section):
+    """Faces: which detector, what counts as one, and how it is cut out.
+
+    Attributes:
+        detector: the detector's network.
+        min_score: detections below this score are dropped.
+        min_overlap: least intersection over union that joins two detections into a track.
+        max_gap: rows that a track may miss before it ends.
+        margin: added on each side of the square, as a share of the face box's longer side.
+    """
+
+    detector: Model
+    min_score: Share
+    min_overlap: Share
+    max_gap: Annotated[int, Field(ge=0)]
+    margin: Annotated[float, Field(ge=0, le=2)]
+
+
+class Train(Section):
+    """Training, the same for all experiments."""
+
+    seed: Seed
+    epochs: Count
+
+
+class Experiment(Section):
+    """An experiment: a head, the features it reads by role, and what it overrides."""
+
+    head: Name
+    roles: Annotated[dict[Name, str], Field(min_length=1)]
+    overrides: dict[str, Any] = Field(default={}, alias="with")
+
+
+class Report(Section):
+    """The page: its title."""
+
+    title: str
+
+
+class Params(Section):
+    """The whole of params.yaml."""
+
+    max_failed: Share
+    engine: Engine
+    sample: Sample
+    index: Index
+    decode: Decode
+    faces: Faces
+    backbones: Annotated[dict[Name, Backbone], Field(min_length=1)]
+    train: Train
+    experiments: Annotated[dict[Name, Experiment], Field(min_length=1)]
+    report: Report
+
+    @model_validator(mode="after")
+    def _roles_have_backbones(self) -> "Params":
+        for name, experiment in self.experiments.items():
+            for role, source in experiment.roles.items():
+                where = f"experiments.{name}.roles.{role}"
+                if not re.fullmatch(r"[a-z][a-z0-9_]*/[a-z][a-z0-9_]*", source):
+                    raise ValueError(
+                        f"{where}: found {source!r}, expected <backbone>/<feature>, "
+                        "e.g. vggface/fc6"
+                    )
+                backbone = source.split("/")[0]
+                if backbone not in self.backbones:
+                    raise ValueError(
+                        f"{where}: found the backbone {backbone!r}, "
+                        f"expected one of {sorted(self.backbones)}"
+                    )
+        return self
+
+
+def load_params(path: Path = PARAMS) -> Params:
+    """Read and check params.yaml.
+
+    Raises:
+        ParamsError: with one line for each thing that is wrong.
+    """
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ParamsError(f"{path}: no such file here; run from the project's root") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ParamsError(f"{path}: expected YAML, found: {error}") from error
+    if not isinstance(raw, dict):
+        raise ParamsError(f"{path}: expected sections, found {type(raw).__name__}")
+    try:
+        return Params.model_validate(raw)
+    except ValidationError as error:
+        lines = [_line(item, raw) for item in error.errors()]
+        raise ParamsError("\n".join(f"{path}: {line}" for line in lines)) from None
+
+
+def _line(item: Any, raw: object) -> str:
+    where = ".".join(str(part) for part in item["loc"])
+    if item["type"] == "extra_forbidden":
+        return f"{where}: unknown key; {_known_keys(item['loc'])}"
+    if item["type"] == "missing":
+        return f"{where}: missing; {item['msg'].lower()}"
+    if item["type"] == "value_error":
+        return str(item["ctx"]["error"])
+    return f"{where}: found {item['input']!r}; {item['msg'].replace('Input', 'it', 1)}"
+
+
+def _known_keys(location: tuple[Any, ...]) -> str:
+    """Say which keys are allowed where the unknown one stands, the likeliest first."""
+    model: Any = Params
+    for part in location[:-1]:
+        if isinstance(model, type) and issubclass(model, BaseModel):
+            by_name = {f.alias or n: f.annotation for n, f in model.model_fields.items()}
+            model = by_name.get(part)
+        else:  # dict[Name, Section]
+            model = next((a for a in getattr(model, "__args__", ()) if _is_section(a)), None)
+    if not _is_section(model):
+        return "it is not allowed here"
+    known = [f.alias or n for n, f in model.model_fields.items()]
+    near = difflib.get_close_matches(str(location[-1]), known, n=1)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    return f"{hint}allowed: {', '.join(known)}"
+
+
+def _is_section(value: Any) -> bool:
+    return isinstance(value, type) and issubclass(value, BaseModel)
