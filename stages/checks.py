@@ -1,0 +1,134 @@
+"""Checks before work: the machine's libraries, and params.yaml against the code that it names.
+
+The schema (:mod:`stages.params`) knows keys and types. What only the modules know is checked
+here: that a backbone and a head exist, what options they take, which features they give.
+"""
+
+import ctypes.util
+import sys
+from pathlib import Path
+
+import yaml
+
+from stages.params import Experiment, Params, ParamsError
+
+SYSTEM_LIBRARIES = {
+    "GL": "libgl1",
+    "EGL": "libegl1",
+    "GLESv2": "libgles2",
+    "glib-2.0": "libglib2.0-0",
+}
+"""Shared libraries that MediaPipe and OpenCV link to, and Debian's packages that have them."""
+
+
+class SystemLibraryError(RuntimeError):
+    """A shared library of the system is missing; the message says how to install it."""
+
+
+def check_system() -> None:
+    """Check that the system has the libraries that the packages do not carry.
+
+    Raises:
+        SystemLibraryError: some are missing.
+    """
+    if not sys.platform.startswith("linux"):
+        return
+    missing = [name for name in SYSTEM_LIBRARIES if ctypes.util.find_library(name) is None]
+    if missing:
+        packages = " ".join(SYSTEM_LIBRARIES[name] for name in missing)
+        raise SystemLibraryError(
+            f"MediaPipe and OpenCV need {', '.join(f'lib{name}' for name in missing)}, which this "
+            f"system lacks. On Debian or Ubuntu: sudo apt-get install {packages}"
+        )
+
+
+def check_modules(params: Params) -> None:
+    """Check the names and options in params.yaml against the modules they mean.
+
+    Raises:
+        ParamsError: with one line for each thing that is wrong.
+    """
+    from features import backbones  # torch is slow to import; the schema comes first
+    from features.extraction import options_of
+
+    wrong: list[str] = []
+    for name, block in params.backbones.items():
+        where = f"backbones.{name}"
+        try:
+            module = backbones.load(block.module)
+            options_of(module, block.options)
+        except ValueError as error:
+            wrong.append(f"{where}: {error}")
+            continue
+        if block.view != module.VIEW:
+            wrong.append(
+                f"{where}.view: found {block.view!r}, {block.module} reads {module.VIEW!r}"
+            )
+        if block.source == "seeded" and not module.WEIGHTS.can_seed:
+            wrong.append(f"{where}.source: found 'seeded', {block.module} can only be pretrained")
+    for name, experiment in params.experiments.items():
+        wrong.extend(f"experiments.{name}{line}" for line in _experiment(experiment, params))
+    wrong.extend(_training(params))
+    if wrong:
+        raise ParamsError("\n".join(f"params.yaml: {line}" for line in wrong))
+
+
+def _experiment(experiment: Experiment, params: Params) -> list[str]:
+    import heads
+    from features import backbones
+
+    wrong = []
+    try:
+        head = heads.load(experiment.head)
+        heads.validate(head, experiment.overrides)
+    except ValueError as error:
+        return [f": {error}"]
+    for role, source in experiment.roles.items():
+        if head.ROLES is not None and role not in head.ROLES:
+            wrong.append(f".roles.{role}: {experiment.head} knows the roles {sorted(head.ROLES)}")
+        backbone, feature = source.split("/")
+        module = params.backbones[backbone].module
+        if module in backbones.names():
+            known = sorted(backbones.load(module).FEATURES)
+            if feature not in known:
+                wrong.append(f".roles.{role}: found {source!r}, {backbone} gives {known}")
+    return wrong
+
+
+def _training(params: Params) -> list[str]:
+    from heads.training import training_of
+
+    try:
+        training_of(params.train)
+    except ValueError as error:
+        return [f"train: {error}"]
+    return []
+
+
+def check_pipeline(params: Params, path: Path = Path("dvc.yaml")) -> None:
+    """Check that dvc.yaml makes training wait for the backbones of params.yaml, and no others.
+
+    DVC cannot repeat a dependency for each entry of params.yaml, so that list is written out.
+
+    Raises:
+        ParamsError: with the lines to add or remove.
+    """
+    if not path.is_file():
+        return
+    listed = yaml.safe_load(path.read_text(encoding="utf-8"))["stages"]["train"]["do"]["deps"]
+    wanted = {f"data/features/{name}.parquet" for name in params.backbones}
+    found = {dep for dep in listed if dep.startswith("data/features/")}
+    lines = [f"add the line `- {dep}`" for dep in sorted(wanted - found)]
+    lines += [f"remove the line `- {dep}`" for dep in sorted(found - wanted)]
+    if lines:
+        raise ParamsError(
+            f"{path}: the deps of train do not fit the backbones of params.yaml: "
+            f"{'; '.join(lines)} (or run `affectline sync`)"
+        )
+
+
+def check_all(params: Params) -> None:
+    """Run every check; errors as above."""
+    check_pipeline(params)
+    check_system()
+    check_modules(params)

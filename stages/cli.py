@@ -1,0 +1,104 @@
+"""The command ``affectline``: what a person asks about the pipeline.
+
+The stages themselves are run by DVC (``dvc repro``), not from here.
+"""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+import yaml
+
+from features import tables
+from features.arrays import ArrayFileError, read, read_attributes
+from stages.checks import SystemLibraryError, check_all
+from stages.console import console, fail, print_table
+from stages.params import ParamsError, load_params
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__)
+
+TRAIN_DEPS = "data/features/"
+
+
+@app.command()
+def check() -> None:
+    """Check params.yaml, dvc.yaml and this machine before `dvc repro`."""
+    try:
+        params = load_params()
+        check_all(params)
+    except (ParamsError, SystemLibraryError) as error:
+        raise fail(str(error)) from None
+    console.print(
+        f"check: {len(params.backbones)} backbones, {len(params.experiments)} experiments, "
+        f"videos of {params.index.root}: all right"
+    )
+
+
+@app.command()
+def sync() -> None:
+    """Bring the deps of train in dvc.yaml up to the backbones of params.yaml."""
+    try:
+        params = load_params()
+    except ParamsError as error:
+        raise fail(str(error)) from None
+    path = Path("dvc.yaml")
+    lines = path.read_text(encoding="utf-8").splitlines()
+    places = [at for at, line in enumerate(lines) if line.strip().startswith(f"- {TRAIN_DEPS}")]
+    if not places:
+        raise fail(f"{path}: expected the deps of train to list `- {TRAIN_DEPS}<backbone>.parquet`")
+    indent = lines[places[0]].split("-")[0]
+    wanted = [f"{indent}- {TRAIN_DEPS}{name}.parquet" for name in params.backbones]
+    kept = [line for at, line in enumerate(lines) if at not in places]
+    kept[places[0] : places[0]] = wanted
+    text = "\n".join(kept) + "\n"
+    yaml.safe_load(text)
+    path.write_text(text, encoding="utf-8")
+    console.print(f"sync: train reads {', '.join(params.backbones)}")
+
+
+@app.command()
+def failures(
+    as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
+) -> None:
+    """List the videos that a stage could not use, with the reason."""
+    found: dict[tuple[str, str], str] = {}
+    places = ["data/index", "data/views/*", "data/features/*"]
+    for place in places:
+        for path in sorted(Path().glob(f"{place}.parquet")):
+            rows = tables.read(path)
+            for row in rows:
+                if row.get("status") == "failed":
+                    video = (str(row["video_id"]), str(row["reason"]))
+                    found.setdefault(video, path.with_suffix("").name)
+    records = [
+        {"video_id": video_id, "first_failed_in": stage, "reason": reason}
+        for (video_id, reason), stage in found.items()
+    ]
+    if as_json:
+        typer.echo(json.dumps(records, indent=2, ensure_ascii=False))
+    elif records:
+        print_table("failed videos", list(records[0]), (record.values() for record in records))
+    else:
+        console.print("failures: none")
+
+
+@app.command()
+def show(
+    file: Annotated[Path, typer.Argument(help="an HDF5 file of data/views or data/features")],
+) -> None:
+    """Show where a cached file's numbers came from, and what is in it."""
+    try:
+        attributes = read_attributes(file)
+        data, _ = read(file)
+    except ArrayFileError as error:
+        raise fail(str(error)) from None
+    axes = attributes.pop("axes", {})
+    assert isinstance(axes, dict)
+    rows = [(name, axes.get(name, ""), array.shape, array.dtype) for name, array in data.items()]
+    print_table(str(file), ["array", "axes", "shape", "dtype"], rows)
+    console.print_json(json.dumps(attributes))
+
+
+if __name__ == "__main__":
+    app()

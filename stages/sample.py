@@ -1,0 +1,86 @@
+"""Make the built-in sample: a few clips a class, to see the pipeline work.
+
+Reads: section `sample` of params.yaml, and the photograph that scikit-image ships.
+Writes: `<label>/<name>.mp4` in a folder, and a JSON file that says which frames and modalities of
+each clip show its class. Tests read that file; no stage does.
+
+    python -m stages.sample data/sample --truth data/sample_truth.json
+"""
+
+import json
+import multiprocessing
+import os
+import re
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Annotated
+
+import cv2
+import typer
+
+from features.cache import replacing
+from sample.clips import FPS, LABELS, NOTICE, Plan, encode_clip, plan_clip
+from stages.console import StageRun
+from stages.params import load_params
+
+CLIP = re.compile(r"clip\d{2,}\.mp4")
+
+
+def plan_sample(seed: int, clips_per_class: int, seconds: float) -> list[Plan]:
+    """Plan all clips, ordered by label and number."""
+    numbers = range(1, clips_per_class + 1)
+    return [plan_clip(seed, label, number, seconds) for label in LABELS for number in numbers]
+
+
+def write_clip(plan: Plan, folder: Path) -> Path:
+    """Encode a clip to `<folder>/<label>/<name>.mp4` and return that path."""
+    target = clip_path(plan, folder)
+    with replacing(target) as unfinished:
+        encode_clip(plan, unfinished)
+    return target
+
+
+def write_truth(plans: Sequence[Plan], path: Path) -> None:
+    """Write what each clip shows, by `video_id`; frames count from 0, `stop` is not included."""
+    clips = {plan.video_id: plan.describe() for plan in plans}
+    truth = {"about": NOTICE, "fps": FPS, "clips": clips}
+    with replacing(path) as unfinished:
+        unfinished.write_text(json.dumps(truth, indent=1) + "\n", encoding="utf-8")
+
+
+def clip_path(plan: Plan, folder: Path) -> Path:
+    """Return where a clip lies."""
+    return folder / f"{plan.video_id}.mp4"
+
+
+def remove_others(plans: Sequence[Plan], folder: Path) -> None:
+    """Remove the clips of an earlier, larger sample; leaves whatever this stage did not make."""
+    wanted = {clip_path(plan, folder) for plan in plans}
+    for label in LABELS:
+        for path in sorted((folder / label).glob("*.mp4")):
+            if CLIP.fullmatch(path.name) and path not in wanted:
+                path.unlink()
+
+
+def main(
+    folder: Annotated[Path, typer.Argument(help="Folder of the clips.")],
+    truth: Annotated[Path, typer.Option(help="JSON file of what each clip shows.")],
+) -> None:
+    """Make the sample clips."""
+    params = load_params().sample
+    plans = plan_sample(params.seed, params.clips_per_class, params.seconds)
+    workers = min(os.cpu_count() or 1, len(plans))
+    spawn = multiprocessing.get_context("spawn")  # no fork of a process that holds threads
+    with StageRun("sample") as run:
+        with ProcessPoolExecutor(workers, spawn, cv2.setNumThreads, (1,)) as pool:
+            written = pool.map(partial(write_clip, folder=folder), plans)
+            for _ in run.track(written, total=len(plans), unit="clips"):
+                run.count(items=1, computed=1)
+        remove_others(plans, folder)
+        write_truth(plans, truth)
+
+
+if __name__ == "__main__":
+    typer.run(main)

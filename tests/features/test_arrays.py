@@ -1,0 +1,67 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from features import arrays
+from features.arrays import ArrayFileError
+
+CONTENT = {
+    "fc6": np.arange(24, dtype=np.float16).reshape(6, 4),
+    "valid": np.array([True, False] * 3),
+    "empty": np.zeros((0, 128), np.float16),
+}
+SAYS = {"key": "k", "ingredients": {"b": 1, "a": [1, 2]}, "pretrained": False}
+
+
+def test_what_is_written_is_read(tmp_path: Path) -> None:
+    arrays.write(tmp_path / "a.h5", CONTENT, SAYS)
+    data, says = arrays.read(tmp_path / "a.h5")
+    assert says == SAYS
+    assert set(data) == set(CONTENT)
+    for name, array in CONTENT.items():
+        np.testing.assert_array_equal(data[name], array)
+        assert data[name].dtype == array.dtype
+
+
+def test_the_same_content_gives_the_same_bytes_in_any_order(tmp_path: Path) -> None:
+    arrays.write(tmp_path / "a.h5", CONTENT, SAYS)
+    arrays.write(tmp_path / "b.h5", dict(reversed(CONTENT.items())), dict(reversed(SAYS.items())))
+    assert (tmp_path / "a.h5").read_bytes() == (tmp_path / "b.h5").read_bytes()
+
+
+def test_an_attribute_may_be_longer_than_64_kib(tmp_path: Path) -> None:
+    arrays.write(tmp_path / "a.h5", {}, {"ingredients": "x" * 100_000})
+    assert arrays.read_attributes(tmp_path / "a.h5") == {"ingredients": "x" * 100_000}
+
+
+def test_only_the_arrays_asked_for_are_read(tmp_path: Path) -> None:
+    arrays.write(tmp_path / "a.h5", CONTENT, SAYS)
+    assert list(arrays.read(tmp_path / "a.h5", ["valid"])[0]) == ["valid"]
+    with pytest.raises(ArrayFileError, match=r"expected the arrays \['fc7'\], found"):
+        arrays.read(tmp_path / "a.h5", ["fc7"])
+
+
+def test_a_flipped_bit_is_an_error_and_not_a_number(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).random((64, 64)).astype(np.float32)
+    arrays.write(tmp_path / "a.h5", {"noise": noise}, {})
+    raw = bytearray((tmp_path / "a.h5").read_bytes())
+    raw[len(raw) // 2] ^= 16
+    (tmp_path / "b.h5").write_bytes(raw)
+    with pytest.raises(ArrayFileError, match="b.h5"):
+        arrays.read(tmp_path / "b.h5")
+
+
+@pytest.mark.parametrize("content", [b"", b"text", b"\x89HDF\r\n\x1a\n"])
+def test_what_is_no_array_file_is_named(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "a.h5").write_bytes(content)
+    with pytest.raises(ArrayFileError, match="a.h5: expected a whole array file"):
+        arrays.read(tmp_path / "a.h5")
+
+
+def test_a_truncated_file_is_refused(tmp_path: Path) -> None:
+    arrays.write(tmp_path / "a.h5", CONTENT, SAYS)
+    raw = (tmp_path / "a.h5").read_bytes()
+    (tmp_path / "b.h5").write_bytes(raw[: len(raw) * 2 // 3])
+    with pytest.raises(ArrayFileError, match="b.h5"):
+        arrays.read(tmp_path / "b.h5")

@@ -1,0 +1,110 @@
+import dataclasses
+from types import ModuleType, SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from features.extraction import CHUNK, ExtractionError, extract, options_of
+
+
+class Brightness(nn.Module):
+    """Gives each frame's mean, times ``gain``, and its mean colour."""
+
+    gain = 1.0
+
+    def forward(self, frames: Tensor) -> dict[str, Tensor]:
+        mean = frames.float().mean(dim=(1, 2, 3))
+        return {"level": mean[:, None] * self.gain, "colour": frames.float().mean(dim=(2, 3))}
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    gain: float = 1.0
+
+
+def toy(**more: object) -> ModuleType:
+    return SimpleNamespace(  # type: ignore[return-value]
+        __name__="features.backbones.toy",
+        FEATURES={"level": (1,), "colour": (3,)},
+        Options=Options,
+        preprocess=lambda frames: torch.from_numpy(frames).permute(0, 3, 1, 2),
+        **more,
+    )
+
+
+def frames_view(rows: int, valid: int) -> dict[str, np.ndarray]:
+    frames = np.random.default_rng(0).integers(0, 256, (rows, 4, 6, 3), np.uint8)
+    shown = np.arange(rows) < valid
+    return {
+        "frames": frames * shown[:, None, None, None],
+        "index": np.where(shown, np.arange(rows), -1),
+        "pts_s": np.where(shown, np.arange(rows) / 10, np.nan),
+        "valid": shown,
+    }
+
+
+def test_each_row_gets_its_own_frames_feature_also_past_a_chunk() -> None:
+    view = frames_view(CHUNK * 2 + 3, CHUNK * 2 + 1)
+    found = extract(toy(DTYPES={"level": "float32"}), Brightness(), view)
+    shown = view["valid"]
+    np.testing.assert_allclose(
+        found["level"][shown, 0], view["frames"][shown].mean(axis=(1, 2, 3)), rtol=1e-5
+    )
+    assert (found["level"].dtype, found["colour"].dtype) == (np.float32, np.float16)
+    np.testing.assert_array_equal(found["valid"], shown)
+    assert not found["colour"][~shown].any()
+
+
+def test_a_network_may_say_that_a_row_failed() -> None:
+    class Picky(Brightness):
+        def forward(self, frames: Tensor) -> dict[str, Tensor]:
+            return {**super().forward(frames), "valid": torch.arange(len(frames)) % 2 == 0}
+
+    found = extract(toy(), Picky(), frames_view(6, 5))
+    assert list(found["valid"]) == [True, False, True, False, True, False]
+
+
+def test_a_clip_without_a_valid_row_gives_zeros_and_no_valid_row() -> None:
+    found = extract(toy(), Brightness(), frames_view(4, 0))
+    assert found["level"].shape == (4, 1)
+    assert not found["valid"].any()
+
+
+def test_sound_brings_its_own_rows() -> None:
+    module = toy()
+    module.FEATURES = {"level": (1,)}
+    module.preprocess = lambda waveform, rate: (
+        torch.from_numpy(waveform[: 4 * rate]).reshape(-1, 1, 1, rate),
+        np.arange(len(waveform) // rate, dtype=np.float64),
+    )
+    wave = np.repeat(np.arange(3, dtype=np.float32), 8)
+    found = extract(module, Brightness(), {"waveform": wave}, 8)
+    np.testing.assert_array_equal(found["level"][:, 0], [0, 1, 2])
+    np.testing.assert_array_equal(found["pts_s"], [0, 1, 2])
+    silent = extract(module, Brightness(), {"waveform": wave[:0]}, 8)
+    assert silent["level"].shape == (0, 1)
+
+
+@pytest.mark.parametrize(
+    ("gain", "words"), [(float("nan"), "not finite"), (1e4, "too large for float16")]
+)
+def test_numbers_that_cannot_be_kept_are_refused(gain: float, words: str) -> None:
+    network = Brightness()
+    network.gain = gain
+    with pytest.raises(ExtractionError, match=words):
+        extract(toy(), network, frames_view(4, 4))
+
+
+def test_a_network_that_breaks_its_promise_is_named() -> None:
+    module = toy()
+    module.FEATURES = {"level": (2,)}
+    with pytest.raises(ExtractionError, match=r"level: the network gave \(4, 1\)"):
+        extract(module, Brightness(), frames_view(4, 4))
+
+
+def test_options_are_those_of_the_module() -> None:
+    assert options_of(toy(), {"gain": 2.0}) == Options(2.0)
+    with pytest.raises(ValueError, match=r"unknown options \['pca'\], it has \['gain'\]"):
+        options_of(toy(), {"pca": True})

@@ -1,0 +1,165 @@
+import errno
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from features import arrays
+from features.cache import ItemStore, item_key, store_root
+from features.video import VideoError
+from stages.console import StageRun
+from stages.items import (
+    Item,
+    Workers,
+    check_failures,
+    fresh_outputs,
+    item_path,
+    merge_reasons,
+    run_items,
+)
+
+
+def item(name: str, number: int, *, label: str = "joy") -> Item:
+    key = item_key({"n": number})
+    return Item(f"{label}/{name}", {key: item_path(f"{label}/{name}")}, number)
+
+
+def compute(task: object, outputs: Mapping[str, Path]) -> dict[str, float]:
+    """Write the task's number; negative numbers are videos with troubles of their own."""
+    if task == -1:
+        raise VideoError("no video stream")
+    if task == -2:
+        time.sleep(60)
+    if task == -3:
+        os._exit(9)
+    if task == -4:
+        raise OSError(errno.ENOSPC, "No space left on device")
+    if task == -5:
+        raise KeyError("bug")
+    for key, path in outputs.items():
+        arrays.write(path, {"n": np.array([task])}, {"key": key})
+    return {"frames_decoded": 2}
+
+
+def numbers(out: Path) -> dict[str, int]:
+    files = sorted(out.rglob("*.h5"))
+    return {f.relative_to(out).as_posix(): arrays.read(f)[0]["n"].item() for f in files}
+
+
+@pytest.mark.parametrize("pool", [Workers(0), Workers(2)])
+def test_items_are_computed_once_and_then_reused(in_folder: Path, pool: Workers) -> None:
+    items = [item("a", 1), item("b's 100%", 2), item("ü", 3)]
+    for out, computed in (("one", 3), ("two", 0)):
+        run = StageRun("toy")
+        assert set(run_items(run, items, compute, Path(out), pool).values()) == {None}
+        assert numbers(Path(out)) == {"joy/a.h5": 1, "joy/b's 100%.h5": 2, "joy/ü.h5": 3}
+        assert (run.counts["computed"], run.counts["reused"]) == (computed, 3 - computed)
+        assert run.counts["frames_decoded"] == 2 * computed
+    one, two = Path("one/joy/a.h5"), Path("two/joy/a.h5")
+    assert one.stat().st_ino == two.stat().st_ino
+
+
+def test_one_video_more_costs_one_video(in_folder: Path) -> None:
+    items = [item("a", 1), item("b", 2)]
+    run_items(StageRun("toy"), items, compute, Path("one"), Workers(0))
+    run = StageRun("toy")
+    run_items(run, [*items, item("c", 3)], compute, Path("two"), Workers(0))
+    assert (run.counts["computed"], run.counts["reused"]) == (1, 2)
+
+
+def test_the_same_video_under_two_names_is_computed_once(in_folder: Path) -> None:
+    run = StageRun("toy")
+    run_items(run, [item("a", 1), item("a", 1, label="fear")], compute, Path("out"), Workers(2))
+    assert numbers(Path("out")) == {"fear/a.h5": 1, "joy/a.h5": 1}
+    assert (run.counts["computed"], run.counts["reused"]) == (1, 1)
+
+
+def test_a_bad_video_is_a_reason_and_the_rest_goes_on(in_folder: Path) -> None:
+    run = StageRun("toy")
+    items = [item("bad", -1), item("crash", -3), item("bug", -5), item("good", 1)]
+    outcome = run_items(run, items, compute, Path("out"), Workers(2))
+    assert outcome["joy/bad"] == "no video stream"
+    assert "died" in str(outcome["joy/crash"])
+    assert outcome["joy/bug"] == "KeyError: 'bug'"
+    assert outcome["joy/good"] is None
+    assert numbers(Path("out")) == {"joy/good.h5": 1}
+    assert (run.counts["failed"], run.counts["computed"]) == (3, 1)
+
+
+def test_a_video_that_hangs_is_given_up(in_folder: Path) -> None:
+    items = [item("hang", -2), item("good", 1)]
+    outcome = run_items(StageRun("toy"), items, compute, Path("out"), Workers(2, 2.0))
+    assert outcome["joy/hang"] == "given up after 2 s (engine.time_limit_s)"
+    assert outcome["joy/good"] is None
+
+
+def test_a_full_disk_ends_the_stage_and_keeps_what_was_done(in_folder: Path) -> None:
+    items = [item("a", 1), item("full", -4)]
+    with pytest.raises(OSError, match="No space left"):
+        run_items(StageRun("toy"), items, compute, Path("out"), Workers(0))
+    assert ItemStore(store_root()).has(item_key({"n": 1}), ".h5")
+
+
+def test_only_the_missing_files_of_an_item_are_asked_for(in_folder: Path) -> None:
+    one, two = item_key({"n": 1}), item_key({"n": 2})
+    run_items(
+        StageRun("toy"), [Item("joy/a", {one: "s/joy/a.h5"}, 1)], compute, Path("x"), Workers(0)
+    )
+    asked: list[set[str]] = []
+
+    def spy(task: object, outputs: Mapping[str, Path]) -> dict[str, float]:
+        asked.append(set(outputs))
+        return compute(task, outputs)
+
+    both = Item("joy/a", {one: "s/joy/a.h5", two: "u/joy/a.h5"}, 2)
+    run_items(StageRun("toy"), [both], spy, Path("y"), Workers(0))
+    assert asked == [{two}]
+    assert numbers(Path("y")) == {"s/joy/a.h5": 1, "u/joy/a.h5": 2}
+
+
+@pytest.mark.parametrize("video_id", ["a", "../a", "a/..", "a/b/c", "/a", "a/", "a/b\0"])
+def test_no_id_leads_out_of_the_folder(video_id: str) -> None:
+    with pytest.raises(ValueError, match="expected <label>/<name>"):
+        item_path(video_id)
+
+
+def test_outputs_take_their_places_only_when_all_went_well(in_folder: Path) -> None:
+    Path("data/old").mkdir(parents=True)
+    Path("data/new").mkdir()
+    Path("data/new/stale").touch()
+    with pytest.raises(RuntimeError), fresh_outputs(Path("data"), StageRun("toy")) as partial:
+        (partial / "new").mkdir()
+        raise RuntimeError
+    assert Path("data/new/stale").exists()
+    with fresh_outputs(Path("data"), StageRun("toy")) as partial:
+        (partial / "new").mkdir()
+        (partial / "new" / "fresh").touch()
+    assert sorted(p.as_posix() for p in Path("data").rglob("*")) == [
+        "data/new",
+        "data/new/fresh",
+        "data/old",
+    ]
+
+
+def test_an_earlier_failure_keeps_its_reason() -> None:
+    rows = [{"video_id": "a/a", "reason": "early"}, {"video_id": "a/b", "reason": None}]
+    merged = merge_reasons(rows, {"a/b": "late"})
+    assert [(row["status"], row["reason"]) for row in merged] == [
+        ("failed", "early"),
+        ("failed", "late"),
+    ]
+
+
+def test_too_many_failures_end_the_stage_with_the_reasons(
+    in_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [{"video_id": f"a/{n}", "status": "ok", "reason": None} for n in range(4)]
+    rows.append({"video_id": "a/bad", "status": "failed", "reason": "empty file"})
+    check_failures(StageRun("toy"), rows, 0.2)
+    with pytest.raises(SystemExit):
+        check_failures(StageRun("toy"), rows, 0.1)
+    said = capsys.readouterr().err
+    assert "a/bad" in said and "empty file" in said and "max_failed" in said

@@ -1,0 +1,72 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from stages.params import ParamsError, load_params
+
+PROJECT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def raw() -> dict[str, Any]:
+    loaded: dict[str, Any] = yaml.safe_load((PROJECT / "params.yaml").read_text())
+    return loaded
+
+
+def load(tmp_path: Path, raw: object) -> None:
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(raw))
+    load_params(tmp_path / "params.yaml")
+
+
+def test_the_projects_own_file_is_right(tmp_path: Path, raw: dict[str, Any]) -> None:
+    load(tmp_path, raw)
+
+
+WRONG = [
+    ("max_failed", 1.5, r"max_failed: found 1.5; .*less than or equal to 1"),
+    ("max_failed", "many", r"max_failed: found 'many'; .*number"),
+    ("index.splits.runs", 0, r"index\.splits\.runs: found 0; .*greater than or equal to 1"),
+    ("index.splits.run", 3, r"index\.splits\.run: unknown key; did you mean 'runs'\? allowed: "),
+    ("backbones.vgg16.sed", 3, r"backbones\.vgg16\.sed: unknown key; did you mean 'seed'\?"),
+    ("backbones.vgg16.source", "best", r"backbones\.vgg16\.source: found 'best'; .*'pretrained'"),
+    ("backbones.vgg16.view", "frames", r"backbones\.vgg16\.view: found 'frames'; .*'segments'"),
+    ("decode.views.uniform.count", "100", r"uniform\.count: found '100'; .*integer"),
+    ("experiments.caan.roles.face", "vgg19/fc6", r"roles\.face: found the backbone 'vgg19'"),
+    ("experiments.caan.roles.face", "vggface", r"roles\.face: found 'vggface', expected <backb"),
+    ("experiments.caan.with", 3, r"experiments\.caan\.with: found 3; .*dictionary"),
+    ("colour", 3, r"colour: unknown key; .*allowed: max_failed, engine, "),
+]
+
+
+@pytest.mark.parametrize(("where", "value", "words"), WRONG)
+def test_what_is_wrong_is_said_with_its_place_and_what_is_allowed(
+    tmp_path: Path, raw: dict[str, Any], where: str, value: object, words: str
+) -> None:
+    *sections, key = where.split(".")
+    place = raw
+    for section in sections:
+        place = place[section]
+    place[key] = value
+    with pytest.raises(ParamsError, match=words):
+        load(tmp_path, raw)
+
+
+def test_a_missing_section_is_named(tmp_path: Path, raw: dict[str, Any]) -> None:
+    del raw["faces"]["margin"]
+    with pytest.raises(ParamsError, match=r"faces\.margin: missing"):
+        load(tmp_path, raw)
+
+
+def test_everything_wrong_is_told_at_once(tmp_path: Path, raw: dict[str, Any]) -> None:
+    raw["max_failed"], raw["sample"]["seed"] = 2, -1
+    with pytest.raises(ParamsError, match="max_failed(.|\n)*sample.seed"):
+        load(tmp_path, raw)
+
+
+@pytest.mark.parametrize("text", ["", "- a\n", "a: [", "a: !!python/object/apply:os.system [ls]"])
+def test_what_is_no_params_file_is_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "params.yaml").write_text(text)
+    with pytest.raises(ParamsError, match="params.yaml"):
+        load_params(tmp_path / "params.yaml")
