@@ -8,6 +8,7 @@ its index in Parquet.
 """
 
 import json
+import os
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -36,6 +37,7 @@ from stages.items import (
     item_path,
     merge_reasons,
     run_items,
+    workers,
 )
 from stages.params import Backbone, Engine, ParamsError, load_params
 
@@ -80,15 +82,17 @@ def main(
     except (ParamsError, ValueError) as error:
         raise fail(str(error)) from None
     with StageRun("extract", backbone) as run:
-        torch.use_deterministic_algorithms(True)
+        device = device_of(params.engine)
         videos = tables.read(view.with_suffix(".parquet"), ["video_id", "key", "path"])
         known = metadata(weights)
         if known["pretrained"] != "true":
             run.note(f"weights are seeded (random): no emotion can be read from {backbone}")
-        items = _items(videos, view, weights, block, asdict(options), params.engine)
+        items = _items(videos, view, weights, block, asdict(options), device)
+        # torch spreads one video over all cores; what cannot do so takes a video a core
+        pool = workers(params.engine) if getattr(module, "ONE_CORE", False) else Workers(0)
         with fresh_outputs(out, run) as partial:
             (partial / backbone).mkdir()
-            outcome = run_items(run, items, compute, partial / backbone, Workers(0))
+            outcome = run_items(run, items, compute, partial / backbone, pool)
             rows = merge_reasons(videos, outcome)
             check_failures(run, rows, params.max_failed)
             keys = {item.name: next(iter(item.files.items())) for item in items}
@@ -109,7 +113,7 @@ def _items(
     weights: Path,
     block: Backbone,
     options: dict[str, object],
-    engine: Engine,
+    device: str,
 ) -> list[Item]:
     common = {
         "stage": "extract",
@@ -127,7 +131,7 @@ def _items(
                 block.module,
                 json.dumps(options, sort_keys=True),
                 weights,
-                device_of(engine),
+                device,
                 made_of,
             )
             files = {item_key(made_of): item_path(str(row["video_id"]))}
@@ -147,6 +151,10 @@ def device_of(engine: Engine) -> str:
 @lru_cache(maxsize=1)
 def _network(name: str, options: str, weights: Path, device: str) -> nn.Module:
     module = backbones.load(name)
+    if device == "cuda":
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.use_deterministic_algorithms(True)
+        torch.backends.cudnn.conv.fp32_precision = "ieee"  # not TensorFloat-32
     network = load(weights, module.build(options_of(module, json.loads(options))))
     return network.eval().to(device)
 

@@ -1,0 +1,42 @@
+"""Backbones: one file a network family. The folder is the registry.
+
+Each module has the same handful of names:
+
+``VIEW``
+    the decoded view that it reads (:mod:`features.views`).
+``FEATURES``
+    feature name -> shape without the time axis.
+``DTYPES``
+    feature name -> dtype, only for features that must not be stored as float16.
+``WEIGHTS``
+    where its weights come from (:class:`features.weights.Weights`).
+``Options``
+    a frozen dataclass of what may be chosen; empty where nothing may.
+``preprocess``
+    uint8 frames (T, H, W, 3) RGB -> tensor (T, ...); of a sound backbone:
+    waveform, sample rate -> tensor (T, ...), start of each row in seconds (T,).
+``build(options)``
+    the network in eval mode, float32, without its weights. ``forward`` takes a batch of rows and
+    returns a dict of exactly the FEATURES, plus ``valid`` (bool, (T,)) where the network itself
+    can fail on a row. Rows never influence each other.
+"""
+
+import importlib
+import pkgutil
+from types import ModuleType
+
+
+def names() -> list[str]:
+    """Return the names of the backbone modules in this folder, in order."""
+    return sorted(module.name for module in pkgutil.iter_modules(__path__))
+
+
+def load(name: str) -> ModuleType:
+    """Import the backbone module ``name``.
+
+    Raises:
+        ValueError: there is none of that name; the message lists those that there are.
+    """
+    if name not in names():
+        raise ValueError(f"backbone {name!r}: expected one of {', '.join(names())}")
+    return importlib.import_module(f"{__name__}.{name}")

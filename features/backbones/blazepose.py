@@ -1,0 +1,149 @@
+"""BlazePose: where the body of the one person found first is, as 33 landmarks a frame.
+
+Paper: Bazarevsky et al. 2020, "BlazePose: on-device real-time body pose tracking"; the body
+stream of Peng et al. Weights: MediaPipe's pose landmarker (full); licence Apache-2.0. Another
+of its sizes (lite, heavy) works as well: name the ``.task`` as the block's ``file``.
+
+In: RGB frames of any size, uint8. Each frame is taken for itself, with no memory of the last, so
+that neither a cut nor another video can leak into it.
+Out: ``landmarks`` (33, 3): x and y as shares of the frame's width and height (outside 0..1 where
+a limb is out of the picture), z on the scale of x, 0 at the hips, smaller is nearer;
+``world`` (33, 3): metres, origin between the hips; ``visibility`` (33,), 0..1. Rows without a
+pose are zeros and not ``valid``. Order: :class:`mediapipe.tasks.python.vision.PoseLandmark`.
+"""
+
+import weakref
+from dataclasses import dataclass
+
+import mediapipe
+import numpy as np
+import torch
+from mediapipe.tasks.python import vision
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from features.mediapipe_tasks import base_options, quiet
+from features.weights import Source, Weights, Wheel
+
+VIEW = "uniform"
+FEATURES: dict[str, tuple[int, ...]] = {"landmarks": (33, 3), "world": (33, 3), "visibility": (33,)}
+DTYPES = {name: "float32" for name in FEATURES}
+
+MODELS = "https://storage.googleapis.com/mediapipe-models/pose_landmarker"
+
+WEIGHTS = Weights(
+    licence="Apache-2.0",
+    can_seed=False,
+    sources=(
+        Source(
+            url=f"{MODELS}/pose_landmarker_full/float16/1/pose_landmarker_full.task",
+            sha256="5134a3aad27a58b93da0088d431f366da362b44e3ccfbe3462b3827a839011b1",
+            size_bytes=None,
+            layout="pose_task",
+        ),
+        Wheel(
+            requirement="mediapipe==0.10.21",
+            members=(
+                (
+                    "mediapipe/modules/pose_detection/pose_detection.tflite",
+                    "9ba9dd3d42efaaba86b4ff0122b06f29c4122e756b329d89dca1e297fd8f866c",
+                ),
+                (
+                    "mediapipe/modules/pose_landmark/pose_landmark_full.tflite",
+                    "e9a5c5cb17f736fafd4c2ec1da3b3d331d6edbe8a0d32395855aeb2cdfd64b9f",
+                ),
+            ),
+            layout="pose_pair",
+        ),
+    ),
+)
+
+LANDMARKS = 33
+
+
+@dataclass(frozen=True)
+class Options:
+    """What counts as a pose.
+
+    Attributes:
+        min_detection: least score of the person detector, 0..1.
+        min_presence: least score of the landmark model, 0..1.
+    """
+
+    min_detection: float = 0.5  # MediaPipe's own defaults
+    min_presence: float = 0.5
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        if not (0 <= self.min_detection <= 1 and 0 <= self.min_presence <= 1):
+            raise ValueError(f"blazepose options: expected scores in 0..1, found {self}")
+
+
+def preprocess(frames: NDArray[np.uint8]) -> Tensor:
+    """Return the frames as they are, uint8 (T, H, W, 3) RGB: MediaPipe scales and crops itself."""
+    return torch.from_numpy(np.array(frames, order="C"))
+
+
+def build(options: Options = Options()) -> nn.Module:
+    """Return the network, without its weights."""
+    return BlazePose(options).eval()
+
+
+class BlazePose(nn.Module):
+    """MediaPipe's pose landmarker; its model lies as bytes in the buffer ``model``."""
+
+    model: Tensor
+
+    def __init__(self, options: Options) -> None:
+        super().__init__()
+        self.register_buffer("model", torch.empty(0, dtype=torch.uint8))
+        self.options = options
+        self._landmarker: vision.PoseLandmarker | None = None  # made in the process that uses it
+        self._has_spoken = False
+
+    def forward(self, frames_THWC: Tensor) -> dict[str, Tensor]:
+        """Return the FEATURES and ``valid`` (T,) of frames, uint8 (T, H, W, 3) RGB."""
+        images = np.ascontiguousarray(frames_THWC.cpu().numpy())
+        found = {
+            name: np.zeros((len(images), *shape), np.float32) for name, shape in FEATURES.items()
+        }
+        valid = np.zeros(len(images), np.bool_)
+        for row, image in enumerate(images):
+            result = self._detect(image)
+            if result.pose_landmarks:
+                points = result.pose_landmarks[0]
+                world = result.pose_world_landmarks[0]
+                found["landmarks"][row] = [(p.x, p.y, p.z) for p in points]
+                found["world"][row] = [(p.x, p.y, p.z) for p in world]
+                found["visibility"][row] = [p.visibility for p in points]
+                valid[row] = True
+        tensors = {name: torch.from_numpy(array) for name, array in found.items()}
+        return {**tensors, "valid": torch.from_numpy(valid)}
+
+    def _detect(self, image_HWC: NDArray[np.uint8]) -> vision.PoseLandmarkerResult:
+        image = mediapipe.Image(image_format=mediapipe.ImageFormat.SRGB, data=image_HWC)
+        if self._landmarker is not None and self._has_spoken:
+            return self._landmarker.detect(image)
+        with quiet():  # both models write noise at their first use, and only then
+            if self._landmarker is None:
+                self._landmarker = self._open()
+            result = self._landmarker.detect(image)
+        self._has_spoken = bool(result.pose_landmarks)
+        return result
+
+    def _open(self) -> vision.PoseLandmarker:
+        options = vision.PoseLandmarkerOptions(
+            base_options=base_options(self.model),
+            running_mode=vision.RunningMode.IMAGE,
+            num_poses=1,
+            min_pose_detection_confidence=self.options.min_detection,
+            min_pose_presence_confidence=self.options.min_presence,
+        )
+        landmarker = vision.PoseLandmarker.create_from_options(options)
+        weakref.finalize(self, _close, landmarker)
+        return landmarker
+
+
+def _close(landmarker: vision.PoseLandmarker) -> None:
+    with quiet():
+        landmarker.close()

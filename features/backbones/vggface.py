@@ -1,0 +1,64 @@
+"""VGG-Face: VGG-16 trained to tell people apart, here for what a face shows.
+
+Paper: Parkhi, Vedaldi and Zisserman 2015, "Deep face recognition". The faces of CAAN and HAMF.
+Weights: the authors', as converted by pytorch-mcn (vgg_face_dag.pth); for non-commercial
+research only.
+
+In: RGB face crops, uint8 (T, 224, 224, 3); minus the mean below, not divided. The file's own
+order is RGB: the Caffe original of the same weights is BGR, a usual mix-up.
+Out: ``pool5`` (512, 7, 7), the last pooled map; ``fc6`` (4096,), after its ReLU.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torchvision.transforms import functional as transforms
+
+from features.backbones.vgg16 import Vgg16
+from features.weights import Source, Weights
+
+VIEW = "faces"
+FEATURES: dict[str, tuple[int, ...]] = {"pool5": (512, 7, 7), "fc6": (4096,)}
+
+WEIGHTS = Weights(
+    licence="Oxford VGG terms (CC BY-NC 4.0)",
+    notice="VGG-Face: weights for non-commercial research only; do not pass them on. "
+    "Terms: https://www.robots.ox.ac.uk/~vgg/software/vgg_face/",
+    sources=(
+        Source(
+            url="http://www.robots.ox.ac.uk/~albanie/models/pytorch-mcn/vgg_face_dag.pth",
+            sha256=None,  # none published
+            size_bytes=None,
+            layout="vgg_face_dag",
+        ),
+    ),
+)
+
+SIDE_PX = 224
+MEAN = (129.186279296875, 104.76238250732422, 93.59396362304688)
+"""R, G, B of the training faces, pixels 0..255. Source: ``meta`` in vgg_face_dag.py."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """Nothing to choose."""
+
+
+def preprocess(frames: NDArray[np.uint8]) -> Tensor:
+    """Return network input, float32 (T, 3, 224, 224), of RGB crops, uint8 (T, H, W, 3).
+
+    Crops of another size are resized (bilinear, antialiased), without keeping their aspect.
+    """
+    frames_TCHW = torch.from_numpy(np.array(frames, order="C")).permute(0, 3, 1, 2)
+    if len(frames_TCHW) == 0:
+        return torch.empty(0, 3, SIDE_PX, SIDE_PX)
+    resized: Tensor = transforms.resize(frames_TCHW, [SIDE_PX, SIDE_PX], antialias=True)
+    return resized.float() - torch.tensor(MEAN).view(1, 3, 1, 1)
+
+
+def build(options: Options = Options()) -> nn.Module:
+    """Return the network up to fc6, without its weights."""
+    return Vgg16().eval()

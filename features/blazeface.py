@@ -1,0 +1,133 @@
+"""BlazeFace: the default face detector, for faces that are not far from the camera.
+
+Paper: Bazarevsky et al. 2019, "BlazeFace: sub-millisecond neural face detection on mobile GPUs".
+Weights: MediaPipe's short-range model; licence Apache-2.0. It looks at the whole frame at
+128x128, so a face of less than about a tenth of the frame's width is not found.
+
+It has the WEIGHTS, Options and build of a backbone; its network is used through ``detect``.
+"""
+
+import weakref
+from dataclasses import dataclass
+
+import mediapipe
+import numpy as np
+import torch
+from mediapipe.tasks.python import vision
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from features.mediapipe_tasks import base_options, quiet
+from features.weights import Source, Weights, Wheel
+
+MODELS = "https://storage.googleapis.com/mediapipe-models/face_detector"
+
+WEIGHTS = Weights(
+    licence="Apache-2.0",
+    can_seed=False,
+    sources=(
+        Source(
+            url=f"{MODELS}/blaze_face_short_range/float16/1/blaze_face_short_range.tflite",
+            sha256="b4578f35940bf5a1a655214a1cce5cab13eba73c1297cd78e1a04c2380b0152f",
+            size_bytes=None,
+            layout="tflite",
+        ),
+        Wheel(
+            requirement="mediapipe==0.10.21",
+            members=(
+                (
+                    "mediapipe/modules/face_detection/face_detection_short_range.tflite",
+                    "bbff11cebd1eb27a1e004cae0b0e63ec8c551cbf34a4451148b4908b8db3eca8",
+                ),
+            ),
+            layout="tflite",
+        ),
+    ),
+)
+
+LANDMARKS = ("right eye", "left eye", "nose tip", "mouth", "right ear", "left ear")
+"""The points of a face, in order; right and left are the person's own."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """What counts as a face.
+
+    Attributes:
+        min_score: least score of a detection, 0..1.
+        max_overlap: of detections whose intersection over union is above this, one is kept.
+    """
+
+    min_score: float = 0.5  # MediaPipe's own defaults
+    max_overlap: float = 0.3
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        if not (0 <= self.min_score <= 1 and 0 <= self.max_overlap <= 1):
+            raise ValueError(f"blazeface options: expected shares in 0..1, found {self}")
+
+
+def build(options: Options = Options()) -> nn.Module:
+    """Return the detector, without its weights."""
+    return BlazeFace(options).eval()
+
+
+class BlazeFace(nn.Module):
+    """MediaPipe's face detector; its model lies as bytes in the buffer ``model``."""
+
+    model: Tensor
+    points = len(LANDMARKS)
+
+    def __init__(self, options: Options) -> None:
+        super().__init__()
+        self.register_buffer("model", torch.empty(0, dtype=torch.uint8))
+        self.options = options
+        self._detector: vision.FaceDetector | None = None  # made in the process that uses it
+
+    def detect(
+        self, frame: NDArray[np.uint8]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
+        """Find the n faces of an RGB frame, uint8 (H, W, 3).
+
+        Returns:
+            In pixels from the upper left corner, the best score first: boxes (n, 4) as left, top,
+            right, bottom, which may reach out of the frame; scores (n,), 0..1; landmarks
+            (n, 6, 2), x and y of each of LANDMARKS. All float32.
+        """
+        height, width = frame.shape[:2]
+        image = mediapipe.Image(
+            image_format=mediapipe.ImageFormat.SRGB, data=np.ascontiguousarray(frame)
+        )
+        if self._detector is None:
+            with quiet():  # noise comes when it is made and at its first use
+                self._detector = self._open()
+                found = self._detector.detect(image).detections
+        else:
+            found = self._detector.detect(image).detections
+        found.sort(key=lambda face: -face.categories[0].score)
+        corners = [
+            (b.origin_x, b.origin_y, b.origin_x + b.width, b.origin_y + b.height)
+            for b in (face.bounding_box for face in found)
+        ]
+        points = [[(p.x * width, p.y * height) for p in face.keypoints] for face in found]
+        return (
+            np.array(corners, np.float32).reshape(-1, 4),
+            np.array([face.categories[0].score for face in found], np.float32),
+            np.array(points, np.float32).reshape(-1, self.points, 2),
+        )
+
+    def _open(self) -> vision.FaceDetector:
+        options = vision.FaceDetectorOptions(
+            base_options=base_options(self.model),
+            running_mode=vision.RunningMode.IMAGE,
+            min_detection_confidence=self.options.min_score,
+            min_suppression_threshold=self.options.max_overlap,
+        )
+        detector = vision.FaceDetector.create_from_options(options)
+        weakref.finalize(self, _close, detector)
+        return detector
+
+
+def _close(detector: vision.FaceDetector) -> None:
+    with quiet():
+        detector.close()

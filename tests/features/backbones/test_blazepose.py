@@ -1,0 +1,101 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import skimage.data
+import torch
+from torch import nn
+
+from features import layouts
+from features.backbones import blazepose
+from features.weights import Weights, load, write_pretrained
+
+
+@pytest.fixture
+def network(real_file: Callable[[str], Path], tmp_path: Path) -> nn.Module:
+    tensors = layouts.convert("pose_task", [real_file("pose_landmarker_full.task")])
+    write_pretrained(tmp_path / "a", "blazepose", Weights("Apache-2.0", ()), tensors, "a", "b")
+    return load(tmp_path / "a", blazepose.build())
+
+
+def frames() -> torch.Tensor:
+    person = skimage.data.astronaut()
+    return blazepose.preprocess(np.stack([np.zeros_like(person), person, person[:, ::-1]]))
+
+
+def test_frames_go_in_as_they_are() -> None:
+    pictures = np.random.default_rng(0).integers(0, 256, (2, 5, 7, 3), np.uint8)
+    np.testing.assert_array_equal(blazepose.preprocess(pictures).numpy(), pictures)
+    assert blazepose.preprocess(np.zeros((0, 5, 7, 3), np.uint8)).shape == (0, 5, 7, 3)
+
+
+def test_scores_beyond_one_are_refused() -> None:
+    with pytest.raises(ValueError, match="0..1"):
+        blazepose.Options(min_detection=1.5)
+
+
+def test_there_is_no_network_to_fill_with_random_weights() -> None:
+    assert not blazepose.WEIGHTS.can_seed
+
+
+def test_a_network_without_weights_says_so() -> None:
+    with pytest.raises(ValueError, match="no weights before"):
+        blazepose.build()(frames())
+
+
+@pytest.mark.weights
+def test_the_astronauts_nose_is_where_it_is(network: nn.Module) -> None:
+    found = network(frames())
+    assert found["valid"].tolist() == [False, True, True]
+    x, y, _ = found["landmarks"][1, 0].tolist()
+    assert (x, y) == (pytest.approx(0.435, abs=0.005), pytest.approx(0.250, abs=0.005))
+    mirrored = found["landmarks"][2, 0, 0].item()
+    assert mirrored == pytest.approx(1 - 0.435, abs=0.02)
+    assert found["landmarks"][1, 11, 0] > found["landmarks"][1, 12, 0]  # her left is on the right
+
+
+@pytest.mark.weights
+def test_features_have_the_promised_shapes_and_are_numbers(network: nn.Module) -> None:
+    found = network(frames())
+    assert set(found) == {*blazepose.FEATURES, "valid"}
+    for name, shape in blazepose.FEATURES.items():
+        assert found[name].shape == (3, *shape)
+        assert found[name].dtype == torch.float32
+        assert torch.isfinite(found[name]).all()
+        assert not found[name][0].any()
+    assert (found["visibility"][1] <= 1).all()
+    world = found["world"][1]
+    assert world[[23, 24]].mean(dim=0).abs().max() < 0.01  # metres from between the hips
+
+
+@pytest.mark.weights
+def test_a_frame_does_not_depend_on_those_before(network: nn.Module) -> None:
+    together = network(frames())
+    for order in ([1], [2, 1], [0, 1]):
+        found = network(frames()[order])
+        for name, values in found.items():
+            assert torch.equal(values[-1], together[name][1])
+
+
+@pytest.mark.weights
+@pytest.mark.parametrize("size", [(1, 1), (2, 300), (33, 17)])
+def test_tiny_frames_have_no_pose(network: nn.Module, size: tuple[int, int]) -> None:
+    found = network(blazepose.preprocess(np.full((1, *size, 3), 255, np.uint8)))
+    assert found["valid"].tolist() == [False]
+
+
+@pytest.mark.weights
+def test_no_frames_give_no_rows(network: nn.Module) -> None:
+    found = network(frames()[:0])
+    assert found["landmarks"].shape == (0, 33, 3)
+    assert found["valid"].shape == (0,)
+
+
+@pytest.mark.weights
+def test_nothing_is_written_to_standard_error(
+    network: nn.Module, capfd: pytest.CaptureFixture[str]
+) -> None:
+    network(frames())
+    del network
+    assert capfd.readouterr().err == ""

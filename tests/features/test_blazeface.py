@@ -1,0 +1,91 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import skimage.data
+
+from features import blazeface, layouts
+from features.blazeface import BlazeFace, Options
+from features.weights import Weights, load, write_pretrained
+
+BuildDetector = Callable[..., BlazeFace]
+
+
+@pytest.fixture
+def detector(real_file: Callable[[str], Path], tmp_path: Path) -> BuildDetector:
+    tensors = layouts.convert("tflite", [real_file("blaze_face_short_range.tflite")])
+    write_pretrained(tmp_path / "a", "blazeface", Weights("Apache-2.0", ()), tensors, "a", "b")
+
+    def build(**options: float) -> BlazeFace:
+        found = load(tmp_path / "a", blazeface.build(Options(**options)))
+        assert isinstance(found, BlazeFace)
+        return found
+
+    return build
+
+
+def test_scores_beyond_one_are_refused() -> None:
+    with pytest.raises(ValueError, match="0..1"):
+        Options(min_score=2)
+
+
+def test_a_detector_without_weights_says_so() -> None:
+    with pytest.raises(ValueError, match="no weights before"):
+        BlazeFace(Options()).detect(skimage.data.astronaut())
+
+
+@pytest.mark.weights
+def test_the_astronauts_face_is_found_in_pixels(detector: BuildDetector) -> None:
+    boxes, scores, landmarks = detector().detect(skimage.data.astronaut())
+    assert (boxes.shape, scores.shape, landmarks.shape) == ((1, 4), (1,), (1, 6, 2))
+    assert {boxes.dtype, scores.dtype, landmarks.dtype} == {np.dtype(np.float32)}
+    np.testing.assert_allclose(boxes[0], [177, 82, 272, 177], atol=6)
+    assert scores[0] > 0.8
+    left, top, right, bottom = boxes[0]
+    eyes_nose_mouth = landmarks[0, :4]
+    assert ((eyes_nose_mouth > [left, top]) & (eyes_nose_mouth < [right, bottom])).all()
+    assert landmarks[0, 0, 0] < landmarks[0, 1, 0]  # her right eye is on the left
+    assert landmarks[0, 0, 1] < landmarks[0, 2, 1] < landmarks[0, 3, 1]  # eye, nose, mouth
+
+
+@pytest.mark.weights
+def test_two_faces_come_best_score_first(detector: BuildDetector) -> None:
+    person = skimage.data.astronaut()[:256, 100:356]
+    boxes, scores, landmarks = detector(min_score=0.3).detect(np.hstack([person, person[:, ::-1]]))
+    assert len(boxes) == len(scores) == len(landmarks) == 2
+    assert scores[0] >= scores[1] >= 0.3
+
+
+@pytest.mark.weights
+@pytest.mark.parametrize("value", [0, 255])
+@pytest.mark.parametrize("size", [(1, 1), (3, 500), (120, 160)])
+def test_a_plain_frame_has_no_face(
+    detector: BuildDetector, size: tuple[int, int], value: int
+) -> None:
+    boxes, scores, landmarks = detector().detect(np.full((*size, 3), value, np.uint8))
+    assert (boxes.shape, scores.shape, landmarks.shape) == ((0, 4), (0,), (0, 6, 2))
+
+
+@pytest.mark.weights
+def test_a_higher_least_score_finds_no_more(detector: BuildDetector) -> None:
+    assert len(detector(min_score=0.99).detect(skimage.data.astronaut())[0]) == 0
+
+
+@pytest.mark.weights
+def test_a_frame_does_not_depend_on_the_one_before(detector: BuildDetector) -> None:
+    network, person = detector(), skimage.data.astronaut()
+    first = network.detect(person)
+    network.detect(np.ascontiguousarray(person[:, ::-1]))
+    for one, other in zip(first, network.detect(person), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.weights
+def test_nothing_is_written_to_standard_error(
+    detector: BuildDetector, capfd: pytest.CaptureFixture[str]
+) -> None:
+    network = detector()
+    network.detect(skimage.data.astronaut())
+    del network
+    assert capfd.readouterr().err == ""
