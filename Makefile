@@ -9,11 +9,9 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 .PHONY: repro test check setup lock
 
 repro: $(DONE)
-	affectline check
 	dvc repro
 
 test: $(DONE)
-	affectline check
 	pytest
 
 check: $(DONE)
@@ -30,6 +28,7 @@ $(DONE): requirements.lock pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	pip install --quiet --require-hashes --requirement requirements.lock
 	pip install --quiet --no-deps --no-build-isolation --editable .
+	affectline check
 	touch $(DONE)
 
 lock:  # needs uv; writes the pinned versions for Linux and macOS, with hashes, without addresses

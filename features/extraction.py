@@ -7,6 +7,7 @@ which other videos were computed with it, and the same inputs give the same byte
 import inspect
 from collections.abc import Mapping
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import torch
@@ -105,7 +106,7 @@ def _placed(
     return array
 
 
-def options_of(module: ModuleType, options: Mapping[str, object]) -> object:
+def options_of(module: ModuleType, options: Mapping[str, object]) -> Any:
     """Return the module's ``Options`` made from ``options``.
 
     Raises:

@@ -154,7 +154,7 @@ def _network(name: str, options: str, weights: Path, device: str) -> nn.Module:
     if device == "cuda":
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True)
-        torch.backends.cudnn.conv.fp32_precision = "ieee"  # not TensorFloat-32
+        torch.backends.cudnn.conv.fp32_precision = "ieee"  # type: ignore[attr-defined]  # not TF32
     network = load(weights, module.build(options_of(module, json.loads(options))))
     return network.eval().to(device)
 

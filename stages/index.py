@@ -22,6 +22,7 @@ import typer
 from features import tables
 from features.cache import code_fingerprint, file_sha256, item_key, replacing
 from features.video import EXTENSIONS, Probe, probe
+from stages.checks import SystemLibraryError, check_all
 from stages.console import StageRun, fail
 from stages.items import Item, Workers, check_failures, fresh_outputs, item_path, run_items, workers
 from stages.params import ParamsError, Splits, load_params
@@ -82,7 +83,8 @@ def main(
     """Index the videos below ROOT."""
     try:
         params = load_params()
-    except ParamsError as error:
+        check_all(params)  # this stage comes first: what is wrong anywhere ends here
+    except (ParamsError, SystemLibraryError) as error:
         raise fail(str(error)) from None
     with StageRun("index") as run:
         try:

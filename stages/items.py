@@ -66,9 +66,14 @@ def workers(engine: Engine) -> Workers:
 
 
 def run_items(
-    run: StageRun, items: Sequence[Item], compute: Compute, out: Path, pool: Workers
+    run: StageRun,
+    items: Sequence[Item],
+    compute: Compute,
+    out: Path,
+    pool: Workers,
+    unit: str = "videos",
 ) -> dict[str, str | None]:
-    """Bring every item into the folder ``out``.
+    """Bring every item into the folder ``out``; ``unit`` is what a person calls the items.
 
     Returns:
         For each item's name ``None``, or the reason why there is nothing of it.
@@ -83,7 +88,7 @@ def run_items(
         keys = tuple(key for key in item.files if not store.has(key, wanted[key]))
         if keys:
             waiting.setdefault(keys, item)  # the same video twice is computed once
-    reasons = _compute_all(run, store, waiting, compute, pool)
+    reasons = _compute_all(run, store, waiting, compute, pool, unit)
     outcome: dict[str, str | None] = {}
     for item in items:
         reason = next((reasons[key] for key in item.files if key in reasons), None)
@@ -121,6 +126,7 @@ def _compute_all(
     waiting: Mapping[tuple[str, ...], Item],
     compute: Compute,
     pool: Workers,
+    unit: str,
 ) -> dict[str, str]:
     """Compute the waiting items; return the reason for each key that could not be made."""
     reasons: dict[str, str] = {}
@@ -131,7 +137,7 @@ def _compute_all(
             for keys, item in waiting.items()
         ]
         for (item, paths), result in run.track(
-            results(jobs, compute, pool), total=len(jobs), unit="videos"
+            results(jobs, compute, pool), total=len(jobs), unit=unit
         ):
             if isinstance(result, BaseException):
                 reason = _reason(result, pool)

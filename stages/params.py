@@ -138,13 +138,6 @@ class Faces(Section):
     margin: Annotated[float, Field(ge=0, le=2)]
 
 
-class Train(Section):
-    """Training, the same for all experiments."""
-
-    seed: Seed
-    epochs: Count
-
-
 class Experiment(Section):
     """An experiment: a head, the features it reads by role, and what it overrides."""
 
@@ -169,7 +162,7 @@ class Params(Section):
     decode: Decode
     faces: Faces
     backbones: Annotated[dict[Name, Backbone], Field(min_length=1)]
-    train: Train
+    train: dict[str, Any]
     experiments: Annotated[dict[Name, Experiment], Field(min_length=1)]
     report: Report
 

@@ -9,7 +9,7 @@ import av
 import numpy as np
 import pytest
 
-os.environ.setdefault("MPLBACKEND", "agg")
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # see stages/__init__.py
 
 MakeClip = Callable[..., Path]
 

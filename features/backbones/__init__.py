@@ -8,6 +8,8 @@ Each module has the same handful of names:
     feature name -> shape without the time axis.
 ``DTYPES``
     feature name -> dtype, only for features that must not be stored as float16.
+``ONE_CORE``
+    True where the network uses one core only: several videos are then computed side by side.
 ``WEIGHTS``
     where its weights come from (:class:`features.weights.Weights`).
 ``Options``

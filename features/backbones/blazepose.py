@@ -28,6 +28,7 @@ from features.weights import Source, Weights, Wheel
 VIEW = "uniform"
 FEATURES: dict[str, tuple[int, ...]] = {"landmarks": (33, 3), "world": (33, 3), "visibility": (33,)}
 DTYPES = {name: "float32" for name in FEATURES}
+ONE_CORE = True
 
 MODELS = "https://storage.googleapis.com/mediapipe-models/pose_landmarker"
 

@@ -1,0 +1,319 @@
+"""CAAN, the context-aware attention network.
+
+Paper: X. Liu and M. Wang, "Context-Aware Attention Network for Human Emotion Recognition in
+Video", Advances in Multimedia, vol. 2020, article 8843413. Equation numbers below are its own.
+
+Roles: `face` (fc6 of VGG-Face on the face crop, 4096) and `context` (fc6 of VGG16 on the whole
+frame, 4096). Both: the fusion network. One of them: the single-modality network; with its
+`face_map` or `context_map` (pool5 of the same network, 512 x 7 x 7) the emotion score comes from
+convolutions on that map, as in section 5.1, and without it from g_i, as in the fusion network.
+
+    face    x_i -> FC 1024 -+
+                            +-> r_i (2048) -> g_i (1024) -+-> classifier, a softmax a frame
+    context c_i -> FC 1024 -+                             +-> s_i -> R_V = sum g_i s_i / sum s_i
+
+Rows are frames. A network uses the frames that have a face (`frames: with_face`); a video in which
+none has one uses all its frames, with a learned vector in place of the face. Where a modality has
+no row at all for a frame in use, or a video has no row, the same learned vectors stand in.
+
+Differs from the paper, or fills what it leaves open (every choice is a field of `Params`):
+
+- The backbones are not fine-tuned on the data set: features are read as they were extracted, and
+  standardised (`train.standardise: none` for the raw activations). No optimiser, rate or number
+  of epochs is given; those of `heads.training` are ours.
+- Eq. 3 gives a score without bounds and eq. 4 divides by the sum of scores. Here the score passes
+  a sigmoid first, so that weights are positive (`score_activation: literal` for none).
+- "A fusion layer with 2048 neurons" is read as ReLU(FC 1024) of each modality, concatenated, then
+  FC 2048 with ReLU (`fusion_layer: false`: the concatenation alone).
+- The size of g_i is not given: 1024 (`feature`). The score is taken from g_i as eq. 3 has it; the
+  text also says "from r_i" (`score_input: r`).
+- Hidden sizes of the 2FC and 3FC scores are not given: 512, and 512 with 128; ReLU between them.
+  The convolutions before a single modality's score are 3 x 3 with 128 channels, padding 1, each
+  with a ReLU, as in the authors' later HAMF. `score_layers: null` is the paper's own default: 3,
+  and 1 for the face alone.
+- The triplet loss gives no margin, no mining and no hinge: margin 0.2 on normalised R_V with a
+  hinge, over all triplets of a batch (`triplet_hinge`, `triplet_normalise`, `mining`, `margin`).
+- The paper trains the softmax on frames and the triplet loss on R_V, and does not say how a video
+  is classified. Here the frame classifier is applied to R_V, and that output is trained as well
+  (`video_weight`; 0 is the paper's two losses), for otherwise nothing ties scores to classes.
+- A video without any face is not dropped (the paper's data has a face in every video).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from heads import losses
+from heads.aggregation import Activation, attention_weights, hide, unpack, weighted_sum
+
+MODALITIES = ("face", "context")
+MAPS = {"face": "face_map", "context": "context_map"}
+
+ROLES: frozenset[str] | None = frozenset({*MODALITIES, *MAPS.values()})
+ALIGNED: frozenset[str] = frozenset({*MODALITIES, *MAPS.values()})
+ATTENTION: Mapping[str, tuple[str, ...]] = {"frame_scores": MODALITIES}
+
+# Tables 2, 3 and 6: top-1 accuracy.
+REFERENCE: Mapping[str, Mapping[str, float]] = {
+    "HEIV": {"face": 0.4889, "context": 0.4395, "face+context": 0.5185},
+    "Ekman-6": {"face+context": 0.5623},
+    "VideoEmotion-8": {"face+context": 0.525},
+}
+
+# Standard deviation of the vectors that stand for an absent modality, before training: small
+# beside the rows they replace, and not zero, which a ReLU layer also gives for a real row.
+_ABSENT_STD = 0.02
+_MAX_SCORE_LAYERS = 3
+
+
+@dataclass(frozen=True)
+class Params:
+    """Hyper-parameters of CAAN.
+
+    Attributes:
+        embedding: neurons of the FC layer of each modality (paper: 1024).
+        fusion: neurons of the fusion layer, size of r_i, where there are two modalities
+            (paper: 2048).
+        fusion_layer: put an FC layer on the concatenated embeddings; false takes them as r_i.
+        feature: size of g_i, eq. 2 (not given in the paper).
+        score_input: what the score network reads, `g` (eq. 3) or `r` (text of section 4.2), where
+            it has no map.
+        score_layers: layers of the score network, 1 to 3 (1FC to 3FC, Table 2); null is 3, and 1
+            for the face alone.
+        score_hidden: neurons of the first and second hidden layer of the score network, where it
+            has no map (not given in the paper).
+        score_channels: channels of the convolutions on a map (not given in the paper).
+        score_activation: what s_i passes before eq. 4; `literal` for nothing.
+        frames: `with_face` uses the frames that have a face (paper), `all` every frame, with the
+            learned vector where there is no face.
+        frame_weight: weight of the cross-entropy over frames.
+        triplet_weight: weight of the triplet loss on R_V.
+        video_weight: weight of the cross-entropy of R_V (paper: 0).
+        margin: margin of the triplet loss, in squared distance.
+        mining: which triplets of a batch count, `all` or the `hard` one of each anchor.
+        triplet_hinge: bound each triplet at 0 from below.
+        triplet_normalise: compare R_V at length 1.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, object]] = {"extra": "forbid", "allow_inf_nan": False}
+
+    embedding: int = 1024
+    fusion: int = 2048
+    fusion_layer: bool = True
+    feature: int = 1024
+    score_input: Literal["g", "r"] = "g"
+    score_layers: int | None = None
+    score_hidden: tuple[int, int] = (512, 128)
+    score_channels: int = 128
+    score_activation: Activation = "sigmoid"
+    frames: Literal["with_face", "all"] = "with_face"
+    frame_weight: float = 1.0
+    triplet_weight: float = 1.0
+    video_weight: float = 1.0
+    margin: float = 0.2
+    mining: losses.Mining = "all"
+    triplet_hinge: bool = True
+    triplet_normalise: bool = True
+
+    def __post_init__(self) -> None:
+        """Raise ValueError where a number is out of its range."""
+        for name in ("embedding", "fusion", "feature", "score_channels"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, found {getattr(self, name)}")
+        if min(self.score_hidden) < 1:
+            raise ValueError(f"score_hidden must be at least 1, found {self.score_hidden}")
+        if self.score_layers is not None and not 1 <= self.score_layers <= _MAX_SCORE_LAYERS:
+            raise ValueError(f"score_layers must be 1, 2, 3 or null, found {self.score_layers}")
+        weights = (self.frame_weight, self.triplet_weight, self.video_weight)
+        if min(weights) < 0 or max(weights) == 0:
+            raise ValueError(f"loss weights must be at least 0 and one above it, found {weights}")
+
+
+class CAAN(nn.Module):
+    """The attention fusion network, or its single-modality form where one modality is given.
+
+    Input rows are float32 of any scale; see `heads.training` for their standardisation.
+    """
+
+    def __init__(self, params: Params, features: Mapping[str, tuple[int, ...]], classes: int):
+        """Draw fresh weights. `features` is role -> shape of a row, without the time axis."""
+        super().__init__()
+        self.modalities = [name for name in MODALITIES if name in features]
+        single = len(self.modalities) == 1
+        self.map_role = MAPS[self.modalities[0]] if single else None
+        if self.map_role not in features:
+            self.map_role = None
+        self.frames = params.frames
+        self.score_activation: Activation = params.score_activation
+        self.score_input = params.score_input
+        self.embed = nn.ModuleDict()
+        self.absent = nn.ParameterDict()
+        for name in self.modalities:
+            self.embed[name] = nn.Linear(features[name][0], params.embedding)
+            self.absent[name] = nn.Parameter(_ABSENT_STD * torch.randn(params.embedding))
+        joined = len(self.modalities) * params.embedding
+        # A single modality has nothing to fuse: its embedding is r_i.
+        fused = params.fusion_layer and not single
+        self.fusion = nn.Linear(joined, params.fusion) if fused else None
+        r_size = params.fusion if fused else joined
+        self.feature = nn.Linear(r_size, params.feature)
+        layers = params.score_layers
+        if layers is None:
+            layers = 1 if self.modalities == ["face"] else _MAX_SCORE_LAYERS
+        if self.map_role is not None:
+            shape = features[self.map_role]
+            self.absent[self.map_role] = nn.Parameter(_ABSENT_STD * torch.randn(shape[0], 1, 1))
+            self.score = _map_score(shape, layers, params.score_channels)
+        else:
+            size = params.feature if params.score_input == "g" else r_size
+            self.score = _vector_score(size, layers, params.score_hidden)
+        self.classifier = nn.Linear(params.feature, classes)
+
+    def forward(
+        self, features: Mapping[str, Tensor], mask: Mapping[str, Tensor]
+    ) -> dict[str, Tensor]:
+        """Classify a batch of videos.
+
+        Args:
+            features: role -> float32 (B, T, D), a map (B, T, C, H, W); the same T in every role.
+            mask: role -> bool (B, T), false where there is no such row.
+
+        Returns:
+            `logits` (B, classes); `video` (B, feature), R_V; `frame_logits` (B, T, classes);
+            `frames_used` (B, T) bool; `frame_scores` (B, T), s_i / sum s_j of eq. 4: 0 where a
+            frame is not used, else summing to 1 in a video (to 0 in a video without any row).
+        """
+        used = self._frames_used(mask)
+        # One more row, at the end, in which everything is absent: for a video that has no other.
+        used = torch.cat([used, ~used.any(dim=1, keepdim=True)], dim=1)  # (B, T + 1)
+        embedded = [self._embed(name, features[name], mask[name], used) for name in self.modalities]
+        r = torch.cat(embedded, dim=1)  # (N, joined), N frames in use of the whole batch
+        if self.fusion is not None:
+            r = torch.relu(self.fusion(r))  # eq. 1
+        g = self.feature(r)  # eq. 2
+        if self.map_role is not None:
+            rows, present = _take(features[self.map_role], mask[self.map_role], used)
+            rows = torch.where(present[:, None, None, None], rows, self.absent[self.map_role])
+            scores = self.score(rows)
+        else:
+            scores = self.score(g if self.score_input == "g" else r)  # eq. 3
+        weights = attention_weights(unpack(scores[:, 0], used), used, self.score_activation)
+        g = unpack(g, used)  # (B, T + 1, feature)
+        video = weighted_sum(g, weights)  # eq. 4
+        return {
+            "logits": self.classifier(video),
+            "video": video,
+            "frame_logits": self.classifier(g[:, :-1]),
+            "frames_used": used[:, :-1],
+            "frame_scores": weights[:, :-1],
+        }
+
+    def _frames_used(self, mask: Mapping[str, Tensor]) -> Tensor:
+        """Return bool (B, T): the frames that take part in a video."""
+        present = torch.stack([mask[name] for name in self.modalities]).any(dim=0)
+        if self.frames == "all" or "face" not in mask:
+            return present
+        faces = mask["face"]
+        return torch.where(faces.any(dim=1, keepdim=True), faces, present)
+
+    def _embed(self, name: str, rows: Tensor, mask: Tensor, used: Tensor) -> Tensor:
+        """Return float (N, embedding): FC and ReLU of the rows in use, or the absent vector."""
+        taken, present = _take(rows, mask, used)
+        embedded = torch.relu(self.embed[name](taken))
+        return torch.where(present.unsqueeze(1), embedded, self.absent[name])
+
+
+def _take(rows: Tensor, mask: Tensor, used: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the N rows in use, zeros where masked, and bool (N,), whether each is real.
+
+    `rows` (B, T, ...) and `mask` (B, T) lack the last column of `used` (B, T + 1).
+    """
+    mask = functional.pad(mask, (0, 1), value=False)
+    rows = torch.cat([rows, rows.new_zeros((rows.shape[0], 1, *rows.shape[2:]))], dim=1)
+    present = mask[used]
+    return hide(rows[used].unsqueeze(0), present.unsqueeze(0)).squeeze(0), present
+
+
+def _vector_score(size: int, layers: int, hidden: tuple[int, int]) -> nn.Sequential:
+    """Return 1FC, 2FC or 3FC of section 4.2: (N, size) -> (N, 1)."""
+    parts: list[nn.Module] = []
+    for width in hidden[: layers - 1]:
+        parts += [nn.Linear(size, width), nn.ReLU()]
+        size = width
+    return nn.Sequential(*parts, nn.Linear(size, 1))
+
+
+def _map_score(shape: tuple[int, ...], layers: int, channels: int) -> nn.Sequential:
+    """Return 1CF, 2CF or 3CF of section 5.1: (N, C, H, W) -> (N, 1)."""
+    size, height, width = shape
+    parts: list[nn.Module] = []
+    for _ in range(layers):
+        parts += [nn.Conv2d(size, channels, kernel_size=3, padding=1), nn.ReLU()]
+        size = channels
+    return nn.Sequential(*parts, nn.Flatten(), nn.Linear(size * height * width, 1))
+
+
+def build(params: Params, features: Mapping[str, tuple[int, ...]], classes: int) -> nn.Module:
+    """Return CAAN for these roles, with fresh weights.
+
+    Args:
+        params: hyper-parameters.
+        features: role -> shape of a row, without the time axis.
+        classes: number of emotions.
+
+    Raises:
+        ValueError: roles that do not go together, or a wrong shape.
+    """
+    modalities = [name for name in MODALITIES if name in features]
+    if not modalities:
+        raise ValueError(
+            f"caan needs the role 'face', 'context' or both, found {sorted(features)}: "
+            "name a feature for one of them in the experiment's roles"
+        )
+    for role in modalities:
+        if len(features[role]) != 1:
+            raise ValueError(
+                f"role '{role}' of caan takes rows of one axis, found the shape {features[role]}"
+            )
+    for modality, role in MAPS.items():
+        if role not in features:
+            continue
+        if modalities != [modality]:
+            raise ValueError(
+                f"role '{role}' of caan belongs to a network with '{modality}' alone, "
+                f"found {modalities} beside it: remove it"
+            )
+        if len(features[role]) != 3:
+            raise ValueError(
+                f"role '{role}' of caan takes rows (C, H, W), found the shape {features[role]}"
+            )
+    return CAAN(params, features, classes)
+
+
+def loss(output: Mapping[str, Tensor], labels: Tensor, params: Params) -> Tensor:
+    """Return the weighted sum of the frame, triplet and video losses, a scalar.
+
+    Args:
+        output: what `CAAN.forward` returned.
+        labels: (B,) int64.
+        params: the hyper-parameters that the network was built with.
+    """
+    frames = losses.frame_cross_entropy(output["frame_logits"], labels, output["frames_used"])
+    triplets = losses.triplet(
+        output["video"],
+        labels,
+        margin=params.margin,
+        mining=params.mining,
+        hinge=params.triplet_hinge,
+        normalise=params.triplet_normalise,
+    )
+    video = functional.cross_entropy(output["logits"], labels)
+    return (
+        params.frame_weight * frames
+        + params.triplet_weight * triplets
+        + params.video_weight * video
+    )

@@ -1,0 +1,160 @@
+"""Results: what an experiment leaves, written by train and read by report.
+
+``<experiment>.json`` holds numbers only, for ``dvc metrics``. In the folder ``<experiment>``:
+
+``about.json``
+    head, settings, where the features came from, the paper's numbers, videos left out.
+``predictions.parquet``
+    a row a run and test video, with the probability of every class.
+``attention.parquet``
+    a row for each weight that the head gave a row of a test video.
+``per_class.csv``, ``curves.csv``, ``confusion.csv``
+    scores of each class, training curves, and label beside prediction (for ``dvc plots``).
+``runs.parquet`` and ``runs/``
+    the items, two files a run: answers and checkpoint.
+"""
+
+import csv
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from features import arrays, tables
+
+ATTENTION = {
+    "video_id": pa.string(),
+    "run": pa.string(),
+    "name": pa.string(),
+    "row": pa.int32(),
+    "pts_s": pa.float64(),
+    "value": pa.float32(),
+}
+
+DECIMALS = 6
+"""Of the numbers in text files; the array files have them whole."""
+
+
+Answers = dict[str, dict[str, arrays.Array]]
+"""Run -> the arrays of its `.h5`, see `heads.training.run_arrays`."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """What one experiment left, as the report needs it."""
+
+    name: str
+    metrics: dict[str, Any]
+    about: dict[str, Any]
+    predictions: list[tables.Row]
+    attention: list[tables.Row]
+
+
+def read_result(results: Path, name: str) -> Result:
+    """Read one experiment's results.
+
+    Raises:
+        ValueError: the experiment has none, or a file is not what it should be.
+    """
+    folder = results / name
+    try:
+        metrics = json.loads((results / f"{name}.json").read_text(encoding="utf-8"))
+        about = json.loads((folder / "about.json").read_text(encoding="utf-8"))
+    except (OSError, json.JSONDecodeError) as error:
+        raise ValueError(
+            f"{folder}: expected the results of train@{name}, found: {error}"
+        ) from error
+    return Result(
+        name=name,
+        metrics=metrics,
+        about=about,
+        predictions=tables.read(folder / "predictions.parquet", ["run", "label", "predicted"]),
+        attention=tables.read(folder / "attention.parquet", ["video_id", "run", "row", "value"]),
+    )
+
+
+def write_json(path: Path, content: Mapping[str, object]) -> None:
+    """Write ``content`` with its numbers rounded to ``DECIMALS``."""
+    rounded = json.loads(json.dumps(content), parse_float=lambda text: round(float(text), DECIMALS))
+    text = json.dumps(rounded, indent=2, ensure_ascii=False)
+    path.write_text(text + "\n", encoding="utf-8")
+
+
+def write_tables(folder: Path, answers: Answers, classes: Sequence[str]) -> None:
+    """Write the predictions, the attention and the files for plots below ``folder``."""
+    predictions: list[tables.Row] = []
+    attention: list[tables.Row] = []
+    curves: list[Sequence[object]] = []
+    for run, found in answers.items():
+        predictions += _prediction_rows(run, found, classes)
+        attention += _attention_rows(run, found)
+        for epoch, curve in enumerate(
+            zip(found["epoch_loss"], found["epoch_accuracy"], strict=True), start=1
+        ):
+            curves.append((run, epoch, *(round(float(value), DECIMALS) for value in curve)))
+    columns = {"run": pa.string(), "video_id": pa.string()}
+    columns |= {"label": pa.string(), "predicted": pa.string()}
+    columns |= {f"p_{name}": pa.float32() for name in classes}
+    tables.write(folder / "predictions.parquet", predictions, pa.schema(list(columns.items())))
+    tables.write(folder / "attention.parquet", attention, pa.schema(list(ATTENTION.items())))
+    _write_csv(folder / "curves.csv", ("run", "epoch", "loss", "accuracy"), curves)
+    pairs = [(row["label"], row["predicted"]) for row in predictions]
+    _write_csv(folder / "confusion.csv", ("actual", "predicted"), pairs)
+
+
+def write_per_class(folder: Path, scores: Mapping[str, Mapping[str, float]]) -> None:
+    """Write class -> precision, recall, f1 (means over the runs) as a CSV below ``folder``."""
+    rows = [
+        (name, *(round(score[kind], DECIMALS) for kind in ("precision", "recall", "f1")))
+        for name, score in scores.items()
+    ]
+    _write_csv(folder / "per_class.csv", ("class", "precision", "recall", "f1"), rows)
+
+
+def _prediction_rows(
+    run: str, found: Mapping[str, arrays.Array], classes: Sequence[str]
+) -> list[tables.Row]:
+    rows: list[tables.Row] = []
+    for at, video_id in enumerate(found["video_id"].tolist()):
+        chances = found["probabilities"][at].tolist()
+        rows.append(
+            {
+                "run": run,
+                "video_id": video_id.decode(),
+                "label": classes[int(found["label"][at])],
+                "predicted": classes[int(found["predicted"][at])],
+                **{f"p_{name}": chance for name, chance in zip(classes, chances, strict=True)},
+            }
+        )
+    return rows
+
+
+def _attention_rows(run: str, found: Mapping[str, arrays.Array]) -> list[tables.Row]:
+    rows: list[tables.Row] = []
+    for name in (key.removesuffix("_rows") for key in found if key.endswith("_rows")):
+        ends = np.cumsum(found[f"{name}_rows"])
+        parts = zip(
+            found["video_id"].tolist(),
+            np.split(found[name], ends[:-1]),
+            np.split(found[f"{name}_pts_s"], ends[:-1]),
+            strict=True,
+        )
+        for video_id, values, times_s in parts:
+            common = {"video_id": video_id.decode(), "run": run, "name": name}
+            pairs = zip(values.tolist(), times_s.tolist(), strict=True)
+            rows += [
+                {**common, "row": row, "pts_s": pts_s, "value": value}
+                for row, (value, pts_s) in enumerate(pairs)
+            ]
+    return rows
+
+
+def _write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(columns)
+        writer.writerows(rows)

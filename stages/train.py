@@ -1,0 +1,276 @@
+"""train@<experiment>: a head over the runs of the data set.
+
+Reads the index of the videos and the features that the experiment's roles name; writes
+`<experiment>.json` and the folder `<experiment>` (stages/results.py says what is in them). Each
+run is an item; its checkpoint's metadata has what `heads.training.build_network` needs.
+
+    python -m stages.train caan --index data/index.parquet --features data/features --out results
+"""
+
+import json
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+import typer
+from safetensors.torch import save_file
+
+import heads
+from features import arrays, tables
+from features.cache import code_fingerprint, item_key
+from heads.data import Features, Selection, Split, select_videos
+from heads.metrics import over_runs, per_class, score_run
+from heads.training import Training, run_arrays, run_seed, train_run, training_of
+from stages import results
+from stages.checks import check_modules
+from stages.console import StageRun, fail
+from stages.items import Item, Workers, describe, fresh_outputs, run_items
+from stages.params import Experiment, load_params
+from stages.results import Answers
+
+SUFFIXES = {"answers": ".h5", "checkpoint": ".safetensors"}
+"""The files that a run consists of."""
+
+RUNS = {"run": pa.string(), "file": pa.string(), "key": pa.string(), "path": pa.string()}
+
+
+@dataclass(frozen=True)
+class Task:
+    """One run: the videos are shared by the runs of an experiment, so that they are read once."""
+
+    dataset: Features
+    split: Split
+    classes: tuple[str, ...]
+    head: str
+    params: Any
+    training: Training
+    run: str
+    pretrained: bool
+    ingredients: dict[str, dict[str, object]]
+
+
+def main(
+    experiment: Annotated[str, typer.Argument(help="name in params.yaml, experiments")],
+    index: Annotated[Path, typer.Option(help="index of the videos")],
+    features: Annotated[Path, typer.Option(help="folder with <backbone> and <backbone>.parquet")],
+    out: Annotated[Path, typer.Option(help="folder that gets <experiment> and its metrics")],
+) -> None:
+    """Train and test the head of EXPERIMENT in every run."""
+    try:
+        settings = load_params()
+        check_modules(settings)
+        if experiment not in settings.experiments:
+            known = ", ".join(settings.experiments)
+            raise ValueError(f"params.yaml: no experiment '{experiment}', there are {known}")
+        block = settings.experiments[experiment]
+        head = heads.load(block.head)
+        params = heads.validate(head, block.overrides)
+        training = training_of(settings.train)
+        selection = select_videos(index, features, block.roles)
+    except ValueError as error:
+        raise fail(str(error)) from None
+    with StageRun("train", experiment) as run:
+        if not selection.pretrained:
+            run.note("features come from seeded (random) weights: the accuracy means nothing")
+        if selection.missing:
+            total = len(selection.missing) + len(selection.videos)
+            run.note(f"left out for lack of a feature: {len(selection.missing)} of {total} videos")
+        items = _items(selection, head, params, training, block)
+        with fresh_outputs(out, run) as partial:
+            folder = partial / experiment
+            outcome = run_items(run, items, compute, folder / "runs", Workers(0), "runs")
+            failed = [f"{name}: {reason}" for name, reason in outcome.items() if reason]
+            if failed:
+                raise fail("\n".join(f"{run.name}: {line}" for line in failed))
+            answers = _read_answers(folder / "runs", selection)
+            classes = selection.classes
+            scores = [
+                score_run(found["label"].astype(int), found["predicted"].astype(int), classes)
+                for found in answers.values()
+            ]
+            results.write_tables(folder, answers, classes)
+            results.write_per_class(folder, per_class(scores, classes))
+            _write_index(folder, items)
+            about = _about(selection, head, params, training, block)
+            results.write_json(folder / "about.json", about)
+            metrics = _metrics(answers, scores, selection)
+            results.write_json(partial / f"{experiment}.json", metrics)
+        _tell(run, metrics)
+
+
+def _items(
+    selection: Selection, head: heads.Head, params: Any, training: Training, block: Experiment
+) -> list[Item]:
+    dataset = Features(selection.videos, block.roles, head.ALIGNED)
+    common = {
+        "stage": "train",
+        "head": block.head,
+        "params": asdict(params),
+        "training": asdict(training),
+        "roles": block.roles,
+        "classes": selection.classes,
+        "code": code_fingerprint("heads.training", f"heads.{block.head}"),
+    }
+    items = []
+    for name, split in selection.splits.items():
+        videos = {
+            part: [
+                [video.video_id, selection.classes[video.label], video.keys]
+                for video in (selection.videos[at] for at in positions)
+            ]
+            for part, positions in asdict(split).items()
+        }
+        made_of: dict[str, dict[str, object]] = {
+            file: {**common, "run": name, "videos": videos, "file": file} for file in SUFFIXES
+        }
+        keys = {item_key(ingredients): file for file, ingredients in made_of.items()}
+        task = Task(
+            dataset,
+            split,
+            selection.classes,
+            block.head,
+            params,
+            training,
+            name,
+            selection.pretrained,
+            {key: made_of[file] for key, file in keys.items()},
+        )
+        files = {key: f"{name}{SUFFIXES[file]}" for key, file in keys.items()}
+        items.append(Item(name, files, task))
+    return items
+
+
+def compute(task: object, outputs: Mapping[str, Path]) -> dict[str, float]:
+    """Train and test one run and write those of its files that are asked for."""
+    assert isinstance(task, Task)
+    torch.set_num_threads(task.training.threads)
+    torch.use_deterministic_algorithms(True)
+    start = time.monotonic()
+    result = train_run(
+        heads.load(task.head),
+        task.params,
+        task.training,
+        task.dataset,
+        task.split.train,
+        task.split.test,
+        len(task.classes),
+        run_seed(task.training.seed, task.run),
+    )
+    seconds = time.monotonic() - start
+    for key, path in outputs.items():
+        ingredients = task.ingredients[key]
+        if ingredients["file"] == "answers":
+            found, axes = run_arrays(result)
+            attributes = describe(key, ingredients, axes, pretrained=task.pretrained)
+            arrays.write(path, found, attributes)
+        else:
+            known = {
+                "key": key,
+                **{name: ingredients[name] for name in ("head", "params", "training", "roles")},
+                "run": task.run,
+                "classes": task.classes,
+                "shapes": task.dataset.shapes,
+                "pretrained": task.pretrained,
+            }
+            # One entry alone: the format keeps several in no fixed order, and bytes would differ.
+            save_file(result.state, path, {"affectline": json.dumps(known, sort_keys=True)})
+    return {"train_seconds": seconds}
+
+
+def _read_answers(folder: Path, selection: Selection) -> Answers:
+    return {name: arrays.read(folder / f"{name}.h5")[0] for name in selection.splits}
+
+
+def _write_index(folder: Path, items: Sequence[Item]) -> None:
+    """Write which item each file of the runs is: by it the next repro finds them."""
+    rows: list[tables.Row] = []
+    for item in items:
+        assert isinstance(item.task, Task)
+        for key, path in item.files.items():
+            file = item.task.ingredients[key]["file"]
+            rows.append({"run": item.name, "file": file, "key": key, "path": path})
+    tables.write(folder / "runs.parquet", rows, pa.schema(list(RUNS.items())))
+
+
+def _metrics(
+    answers: Answers, scores: Sequence[Mapping[str, float]], selection: Selection
+) -> dict[str, object]:
+    """Return what `<experiment>.json` holds; accuracies are shares, not per cent."""
+    commonest = [_commonest_accuracy(selection, split) for split in selection.splits.values()]
+    return {
+        "accuracy": over_runs([score["accuracy"] for score in scores]),
+        "macro_f1": over_runs([score["macro_f1"] for score in scores]),
+        "chance": 1 / len(selection.classes),
+        "commonest_class": float(np.mean(commonest)),
+        "videos": len(selection.videos),
+        "videos_missing": len(selection.missing),
+        "pretrained": selection.pretrained,
+    }
+
+
+def _about(
+    selection: Selection, head: heads.Head, params: Any, training: Training, block: Experiment
+) -> dict[str, object]:
+    """Return what `about.json` holds: what the numbers stand on."""
+    # A role's map belongs to the role.
+    roles = {role.removesuffix("_map") for role in block.roles}
+    paper = {
+        data: accuracy
+        for data, variants in head.REFERENCE.items()
+        for variant, accuracy in variants.items()
+        if set(variant.split("+")) == roles
+    }
+    first = selection.videos[0]
+    return {
+        "head": block.head,
+        "roles": dict(block.roles),
+        "params": asdict(params),
+        "training": asdict(training),
+        "selection": "last epoch",
+        "classes": selection.classes,
+        "missing": selection.missing,
+        "paper": paper,
+        "features": {
+            backbone: _origin(arrays.read_attributes(path))
+            for backbone, path in sorted(first.files.items())
+        },
+    }
+
+
+def _origin(attributes: Mapping[str, Any]) -> dict[str, object]:
+    """Return what a feature file says of where it came from, but for its video."""
+    made_of = attributes["ingredients"]
+    return {
+        "view": made_of["view"],
+        "code": made_of["code"],
+        "weights": attributes["weights"],
+        "software": attributes["software"],
+    }
+
+
+def _commonest_accuracy(selection: Selection, split: Split) -> float:
+    """Return the accuracy of always answering the commonest class of the training videos."""
+    labels = [video.label for video in selection.videos]
+    ((commonest, _),) = Counter(labels[at] for at in split.train).most_common(1)
+    return sum(labels[at] == commonest for at in split.test) / len(split.test)
+
+
+def _tell(run: StageRun, metrics: Mapping[str, Any]) -> None:
+    accuracy = metrics["accuracy"]
+    spread = "" if accuracy["std"] is None else f" ± {accuracy['std']:.1%}"
+    line = f"accuracy {accuracy['mean']:.1%}{spread} in {accuracy['runs']} runs"
+    line += f" (chance {metrics['chance']:.1%})"
+    computed = run.counts["computed"]
+    if computed:
+        line += f", {run.counts['train_seconds'] / computed:.1f} s a run"
+    run.note(line)
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,88 @@
+from itertools import product
+
+import numpy as np
+import pytest
+import torch
+
+from heads.losses import frame_cross_entropy, triplet
+
+LABELS = [0, 1, 0, 2, 1, 0]
+
+
+def embeddings() -> np.ndarray:
+    return np.random.default_rng(3).normal(size=(6, 4))
+
+
+def triplets(x: np.ndarray, margin: float) -> dict[tuple[int, int, int], float]:
+    """Every |a - p|^2 - |a - n|^2 + margin, by the definition."""
+    found = {}
+    for a, p, n in product(range(len(x)), repeat=3):
+        if a != p and LABELS[a] == LABELS[p] != LABELS[n]:
+            found[a, p, n] = np.sum((x[a] - x[p]) ** 2) - np.sum((x[a] - x[n]) ** 2) + margin
+    return found
+
+
+def found(x: np.ndarray, **options: object) -> float:
+    return triplet(torch.from_numpy(x), torch.tensor(LABELS), **options).item()  # type: ignore[arg-type]
+
+
+def test_the_triplet_loss_is_the_mean_of_the_triplets_above_zero() -> None:
+    x = embeddings()
+    above = [value for value in triplets(x, 0.2).values() if value > 0]
+    assert 0 < len(above) < len(triplets(x, 0.2))
+    assert found(x, margin=0.2, normalise=False) == pytest.approx(np.mean(above))
+
+
+def test_without_the_hinge_every_triplet_counts() -> None:
+    x = embeddings()
+    wanted = np.mean(list(triplets(x, 0.2).values()))
+    assert found(x, margin=0.2, hinge=False, normalise=False) == pytest.approx(wanted)
+
+
+def test_hard_mining_takes_the_farthest_positive_and_the_nearest_negative() -> None:
+    x = embeddings()
+    hardest = []
+    for anchor in (0, 1, 2, 4, 5):  # the one video of class 2 has no positive
+        values = [value for key, value in triplets(x, 0.2).items() if key[0] == anchor]
+        hardest.append(max(0.0, max(values)))
+    wanted = np.mean(hardest)
+    assert found(x, margin=0.2, mining="hard", normalise=False) == pytest.approx(wanted)
+
+
+def test_normalised_embeddings_have_length_one() -> None:
+    x = embeddings()
+    unit = x / np.linalg.norm(x, axis=1, keepdims=True)
+    assert found(x, margin=0.2) == pytest.approx(found(unit, margin=0.2, normalise=False))
+
+
+@pytest.mark.parametrize("mining", ["all", "hard"])
+@pytest.mark.parametrize("labels", [[0, 0, 0], [0, 1, 2]])
+def test_a_batch_without_a_triplet_has_loss_zero_and_a_gradient(
+    mining: str, labels: list[int]
+) -> None:
+    x = torch.randn(3, 4, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    loss = triplet(x, torch.tensor(labels), margin=0.2, mining=mining)  # type: ignore[arg-type]
+    loss.backward()
+    assert loss.item() == 0
+    assert x.grad is not None and not x.grad.any()
+
+
+def test_frame_cross_entropy_is_minus_the_log_probability_of_real_frames() -> None:
+    logits = np.random.default_rng(0).normal(size=(2, 3, 4))
+    mask = np.array([[True, False, True], [True, True, False]])
+    labels = [3, 1]
+    logits[~mask] = np.nan
+    values = [
+        -np.log(np.exp(logits[b, i, labels[b]]) / np.exp(logits[b, i]).sum())
+        for b, i in product(range(2), range(3))
+        if mask[b, i]
+    ]
+    loss = frame_cross_entropy(
+        torch.from_numpy(logits), torch.tensor(labels), torch.from_numpy(mask)
+    )
+    assert loss.item() == pytest.approx(np.mean(values))
+
+
+def test_frame_cross_entropy_without_a_real_frame_is_zero() -> None:
+    mask = torch.zeros(2, 3, dtype=torch.bool)
+    assert frame_cross_entropy(torch.ones(2, 3, 4), torch.tensor([0, 1]), mask).item() == 0

@@ -1,0 +1,251 @@
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import heads
+from heads.data import Features, Selection, select_videos
+from heads.training import (
+    Run,
+    Standardised,
+    Training,
+    build_network,
+    input_statistics,
+    run_arrays,
+    run_seed,
+    train_run,
+    training_of,
+)
+from tests.heads.conftest import Folder, frames, make_folder
+
+ROLES = {"face": "vggface/fc6", "context": "vgg16/fc6"}
+SMALL = {"embedding": 8, "fusion": 16, "feature": 8, "score_hidden": [8, 4]}
+QUICK = Training(epochs=3, batch_videos=6, learning_rate=3e-3)
+
+
+def selected(folder: Folder, roles: dict[str, str] = ROLES) -> tuple[Selection, Features]:
+    selection = select_videos(folder.index, folder.features, roles)
+    return selection, Features(selection.videos, roles, heads.load("caan").ALIGNED)
+
+
+def trained(
+    folder: Folder, training: Training = QUICK, seed: int = 5, run: str = "split_00"
+) -> Run:
+    head = heads.load("caan")
+    selection, data = selected(folder)
+    split = selection.splits[run]
+    params = heads.validate(head, SMALL)
+    return train_run(head, params, training, data, split.train, split.test, 3, seed)
+
+
+def test_a_planted_signal_is_learnt(tmp_path: Path) -> None:
+    run = trained(make_folder(tmp_path, videos=54), replace(QUICK, epochs=15))
+    assert np.mean(run.predicted == run.labels) >= 5 / 6
+    assert run.curve[-1].accuracy == 1
+    assert run.curve[-1].loss < run.curve[0].loss
+
+
+@pytest.mark.parametrize("sampling", ["balanced", "shuffled"])
+@pytest.mark.parametrize("optimiser", ["adam", "sgd"])
+@pytest.mark.parametrize("standardise", ["none", "scale", "dimension"])
+def test_every_setting_trains(
+    folder: Folder, sampling: Any, optimiser: Any, standardise: Any
+) -> None:
+    training = replace(
+        QUICK, epochs=25, sampling=sampling, optimiser=optimiser, standardise=standardise
+    )
+    run = trained(folder, training)
+    assert len(run.curve) == 25
+    assert run.curve[-1].loss < run.curve[0].loss
+
+
+def test_a_seed_gives_the_same_numbers_bit_for_bit(folder: Folder) -> None:
+    torch.manual_seed(1)
+    one = trained(folder)
+    torch.manual_seed(2)
+    two = trained(folder)
+    assert np.array_equal(one.probabilities, two.probabilities)
+    assert one.curve == two.curve
+    assert all(torch.equal(value, two.state[name]) for name, value in one.state.items())
+
+
+def test_another_seed_gives_other_numbers(folder: Folder) -> None:
+    assert not np.array_equal(trained(folder).probabilities, trained(folder, seed=6).probabilities)
+
+
+def test_training_leaves_the_global_generator_alone(folder: Folder) -> None:
+    torch.manual_seed(3)
+    wanted = torch.rand(1)
+    torch.manual_seed(3)
+    trained(folder)
+    assert torch.equal(torch.rand(1), wanted)
+
+
+def test_a_run_reports_the_test_videos_and_nothing_of_them_goes_into_training(
+    folder: Folder,
+) -> None:
+    wanted = trained(folder)
+    tested = [row for row in folder.videos if row["split_00"] == "test"]
+    assert list(wanted.video_ids) == sorted(str(row["video_id"]) for row in tested)
+    assert np.allclose(wanted.probabilities.sum(1), 1, atol=1e-6)
+    draw = np.random.default_rng(0)
+    for row in tested:
+        found = frames(draw.normal(0, 50, (9, 10)), np.ones(9, bool))
+        folder.write("vgg16", str(row["video_id"]), found)
+        faces = frames(draw.normal(0, 50, (9, 12)), np.ones(9, bool))
+        folder.write("vggface", str(row["video_id"]), faces)
+    changed = trained(folder)
+    assert all(torch.equal(value, changed.state[name]) for name, value in wanted.state.items())
+
+
+def test_attention_has_a_weight_and_a_time_for_each_row_of_each_video(folder: Folder) -> None:
+    longer = frames(np.ones((9, 10)), np.ones(9, bool))
+    tested = str(next(r["video_id"] for r in folder.videos if r["split_00"] == "test"))
+    folder.write("vgg16", tested, longer)
+    folder.write("vggface", tested, frames(np.ones((9, 12)), np.arange(9) < 4))
+    run = trained(folder)
+    at = run.video_ids.index(tested)
+    assert [len(weights) for weights in run.attention["frame_scores"]] == [
+        9 if name == tested else 6 for name in run.video_ids
+    ]
+    assert run.attention["frame_scores"][at][:4].sum() == pytest.approx(1)
+    assert not run.attention["frame_scores"][at][4:].any()
+    assert run.pts_s["frame_scores"][at].tolist() == longer["pts_s"].tolist()
+
+
+def test_the_state_gives_the_same_answers_when_loaded(folder: Folder) -> None:
+    run = trained(folder)
+    head = heads.load("caan")
+    selection, data = selected(folder)
+    network = build_network(head, heads.validate(head, SMALL), data.shapes, 3, seed=99)
+    network.load_state_dict(run.state)
+    for at, video_id in enumerate(run.video_ids):
+        sample = next(s for s in (data[i] for i in range(len(data))) if s.video_id == video_id)
+        features = {r: torch.from_numpy(x)[None].float() for r, x in sample.features.items()}
+        mask = {r: torch.from_numpy(m)[None] for r, m in sample.mask.items()}
+        found = torch.softmax(network.eval()(features, mask)["logits"], 1)[0]
+        np.testing.assert_allclose(found.detach(), run.probabilities[at], atol=1e-6)
+
+
+def test_arrays_of_a_run_hold_it_whole(folder: Folder) -> None:
+    run = trained(folder)
+    found, axes = run_arrays(run)
+    assert set(found) == set(axes)
+    assert [name.decode() for name in found["video_id"]] == list(run.video_ids)
+    assert found["epoch_loss"].tolist() == [epoch.loss for epoch in run.curve]
+    parts = np.split(found["frame_scores"], np.cumsum(found["frame_scores_rows"])[:-1])
+    for part, weights in zip(parts, run.attention["frame_scores"], strict=True):
+        assert np.array_equal(part, weights)
+
+
+def test_input_statistics_are_those_of_the_valid_training_rows(folder: Folder) -> None:
+    selection, data = selected(folder)
+    train = selection.splits["split_00"].train
+    rows = np.concatenate([data[at].features["face"][data[at].mask["face"]] for at in train])
+    rows = rows.astype(np.float64)
+    mean, std = input_statistics(data, train, "dimension")["face"]
+    np.testing.assert_allclose(mean, rows.mean(0), rtol=1e-5)
+    np.testing.assert_allclose(std, rows.std(0), rtol=1e-4)
+    mean, std = input_statistics(data, train, "scale")["face"]
+    assert not mean.any()
+    np.testing.assert_allclose(std, math.sqrt((rows**2).mean()), rtol=1e-5)
+    mean, std = input_statistics(data, train, "none")["face"]
+    assert not mean.any() and (std == 1).all()
+
+
+def test_a_dimension_that_does_not_vary_is_not_blown_up(folder: Folder) -> None:
+    for row in folder.rows["vgg16"]:
+        video_id = str(row["video_id"])
+        found = np.random.default_rng(0).normal(0, 2, (6, 10))
+        found[:, 3] = 7
+        folder.write("vgg16", video_id, frames(found, np.ones(6, bool)))
+    selection, data = selected(folder)
+    _, std = input_statistics(data, selection.splits["split_00"].train, "dimension")["context"]
+    assert std[3] == pytest.approx(0.1 * np.float64(found.std(0).mean()), rel=0.01)
+
+
+def test_features_that_are_all_zero_are_left_so(folder: Folder) -> None:
+    for row in folder.rows["vgg16"]:
+        folder.write("vgg16", str(row["video_id"]), frames(np.zeros((6, 10)), np.ones(6, bool)))
+    selection, data = selected(folder)
+    for mode in ("dimension", "scale"):
+        found = input_statistics(data, selection.splits["split_00"].train, mode)  # type: ignore[arg-type]
+        assert (found["context"][1] == 1).all()
+
+
+def test_a_map_has_one_number_a_channel(folder: Folder) -> None:
+    draw = np.random.default_rng(0)
+    wanted = []
+    for row in folder.rows["vgg16"]:
+        found = frames(draw.normal(2, 3, (6, 4, 5, 5)), np.ones(6, bool))
+        found["pool5"] = found.pop("fc6")
+        folder.write("vgg16", str(row["video_id"]), found)
+        wanted.append(found["pool5"])
+    selection, data = selected(folder, {"context_map": "vgg16/pool5"})
+    mean, std = input_statistics(data, range(len(data)), "dimension")["context_map"]
+    assert mean.shape == std.shape == (4, 1, 1)
+    every = np.concatenate(wanted).astype(np.float64)
+    np.testing.assert_allclose(mean[:, 0, 0], every.mean((0, 2, 3)), rtol=1e-4)
+
+
+def test_standardising_subtracts_and_divides_before_the_head() -> None:
+    class Echo(torch.nn.Module):
+        def forward(self, features: Any, mask: Any) -> Any:
+            return features
+
+    network = Standardised(Echo(), {"face": (2,)})
+    network.mean["face"].copy_(torch.tensor([1.0, 2.0]))
+    network.std["face"].copy_(torch.tensor([2.0, 4.0]))
+    found = network({"face": torch.tensor([[[3.0, 10.0]]])}, {})
+    assert found["face"].tolist() == [[[1.0, 2.0]]]
+
+
+def test_a_role_without_a_single_row_in_training_is_an_error(folder: Folder) -> None:
+    for row in folder.rows["vggface"]:
+        folder.write("vggface", str(row["video_id"]), frames(np.zeros((6, 12)), np.zeros(6, bool)))
+    message = r"role 'face' \(vggface/fc6\): none of the 12 training videos has a valid row"
+    with pytest.raises(ValueError, match=message):
+        trained(folder)
+
+
+def test_a_loss_that_is_no_number_is_an_error(folder: Folder) -> None:
+    with pytest.raises(ValueError, match=r"must be a number, found .* lower train.learning_rate"):
+        trained(folder, replace(QUICK, optimiser="sgd", learning_rate=1e30, epochs=9))
+
+
+def test_a_role_that_the_head_does_not_know_is_an_error() -> None:
+    head = heads.load("caan")
+    with pytest.raises(ValueError, match=r"caan has no role sound: its roles are \['context'"):
+        build_network(head, head.Params(), {"face": (3,), "sound": (4,)}, 3, seed=0)
+
+
+def test_runs_have_seeds_of_their_own() -> None:
+    assert run_seed(0, "split_00") == run_seed(0, "split_00")
+    assert len({run_seed(seed, f"split_{run:02d}") for seed in range(3) for run in range(10)}) == 30
+
+
+def test_settings_become_training_with_defaults_for_the_rest() -> None:
+    assert training_of({"epochs": 4, "seed": 2}) == Training(epochs=4, seed=2)
+    assert training_of([("epochs", 4)]) == Training(epochs=4)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"epoch": 3}, "training: epoch: .*fields are epochs"),
+        ({"epochs": 0}, "epochs must be at least 1, found 0"),
+        ({"epochs": 1.5}, "epochs: .*found 1.5"),
+        ({"learning_rate": 0.0}, "learning_rate must be above 0"),
+        ({"learning_rate": math.inf}, "learning_rate"),
+        ({"weight_decay": -1.0}, "weight_decay must be at least 0"),
+        ({"optimiser": "lion"}, "'adam' or 'sgd'"),
+        ({"batch_videos": 3}, "at least twice videos_per_class"),
+    ],
+)
+def test_wrong_settings_are_named(settings: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        training_of(settings)

@@ -1,0 +1,265 @@
+import csv
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+import yaml
+from safetensors import safe_open
+from safetensors.torch import load_file
+
+import heads
+from features.cache import PROJECT
+from heads.data import Features, collate, select_videos
+from heads.training import Training, build_network, training_of
+from stages import train
+from tests.heads.conftest import EMOTIONS, Folder, make_folder
+
+ROLES = {"face": "vggface/fc6", "context": "vgg16/fc6"}
+SMALL = {"embedding": 8, "fusion": 16, "feature": 8, "score_hidden": [8, 4]}
+EXPERIMENTS: dict[str, dict[str, Any]] = {
+    "caan": {"head": "caan", "roles": ROLES, "with": SMALL},
+    "face": {"head": "average", "roles": {"face": "vggface/fc6"}, "with": {"hidden": 8}},
+}
+
+
+def write_params(**train_settings: object) -> None:
+    """Write params.yaml: the project's own with small experiments."""
+    params = yaml.safe_load((PROJECT / "params.yaml").read_text(encoding="utf-8"))
+    params["experiments"] = EXPERIMENTS
+    params["train"] |= {"epochs": 3, **train_settings}
+    Path("params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
+
+
+def on_one_thread(settings: Any) -> Training:
+    """Return the settings with one thread, the fastest for networks as small as these."""
+    return replace(training_of(settings), threads=1)
+
+
+@pytest.fixture
+def data(in_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Folder]:
+    """Work in a folder with params.yaml and features of 18 videos, with two runs."""
+    write_params()
+    monkeypatch.setattr(train, "training_of", on_one_thread)
+    threads = torch.get_num_threads()
+    yield make_folder(in_folder)
+    torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(False)
+
+
+def run(data: Folder, experiment: str = "caan") -> dict[str, Any]:
+    """Run the stage and return its log."""
+    train.main(experiment, index=data.index, features=data.features, out=Path("results"))
+    found: dict[str, Any] = json.loads(Path(f"logs/train@{experiment}.json").read_text())
+    return found
+
+
+def about(experiment: str = "caan") -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(Path(f"results/{experiment}/about.json").read_text())
+    return found
+
+
+def metrics(experiment: str = "caan") -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(Path(f"results/{experiment}.json").read_text())
+    return found
+
+
+def table(name: str, experiment: str = "caan") -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = pq.read_table(f"results/{experiment}/{name}.parquet").to_pylist()
+    return rows
+
+
+def every_byte(folder: Path) -> dict[str, bytes]:
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
+
+
+def test_an_experiment_leaves_metrics_tables_and_a_file_of_each_run(data: Folder) -> None:
+    run(data)
+    assert sorted(every_byte(Path("results"))) == [
+        "caan.json",
+        "caan/about.json",
+        "caan/attention.parquet",
+        "caan/confusion.csv",
+        "caan/curves.csv",
+        "caan/per_class.csv",
+        "caan/predictions.parquet",
+        "caan/runs.parquet",
+        "caan/runs/split_00.h5",
+        "caan/runs/split_00.safetensors",
+        "caan/runs/split_01.h5",
+        "caan/runs/split_01.safetensors",
+    ]
+
+
+def test_the_metrics_are_those_of_the_predictions(data: Folder) -> None:
+    run(data)
+    rows, found = table("predictions"), metrics()
+    by_run = [[row for row in rows if row["run"] == name] for name in ("split_00", "split_01")]
+    accuracies = [np.mean([row["label"] == row["predicted"] for row in part]) for part in by_run]
+    assert found["accuracy"]["mean"] == pytest.approx(np.mean(accuracies), abs=1e-6)
+    assert found["accuracy"]["std"] == pytest.approx(np.std(accuracies, ddof=1), abs=1e-6)
+    assert found["accuracy"]["runs"] == 2
+    for row in rows:
+        assert row["video_id"].startswith(row["label"])
+        chances = [row[f"p_{name}"] for name in EMOTIONS]
+        assert sum(chances) == pytest.approx(1, abs=1e-5)
+        assert row["predicted"] == EMOTIONS[int(np.argmax(chances))]
+    pairs = list(csv.DictReader(Path("results/caan/confusion.csv").read_text().splitlines()))
+    assert pairs == [{"actual": r["label"], "predicted": r["predicted"]} for r in rows]
+
+
+def test_the_metrics_say_what_they_stand_on(data: Folder) -> None:
+    run(data)
+    found, said = metrics(), about()
+    assert found["chance"] == found["commonest_class"] == pytest.approx(1 / 3, abs=1e-6)
+    assert (found["videos"], found["videos_missing"], found["pretrained"]) == (18, 0, True)
+    assert (said["head"], said["roles"], said["missing"]) == ("caan", ROLES, {})
+    assert said["selection"] == "last epoch"
+    assert said["paper"]["HEIV"] == 0.5185
+    assert sorted(said["features"]) == ["vgg16", "vggface"]
+    classes = csv.DictReader(Path("results/caan/per_class.csv").read_text().splitlines())
+    assert [row["class"] for row in classes] == list(EMOTIONS)
+
+
+def test_a_single_role_is_compared_with_the_papers_single_role(data: Folder) -> None:
+    run(data, "face")
+    assert about("face")["paper"] == {"HEIV": 0.4346}
+    assert table("attention", "face") == []
+
+
+def test_attention_has_a_row_for_each_frame_of_each_test_video(data: Folder) -> None:
+    run(data)
+    rows = table("attention")
+    assert len(rows) == 2 * 6 * 6
+    one = [r for r in rows if (r["run"], r["video_id"]) == ("split_00", "joy/v 01%")]
+    assert [r["row"] for r in one] == list(range(6))
+    assert [r["pts_s"] for r in one] == [0, 0.5, 1, 1.5, 2, 2.5]
+    assert sum(r["value"] for r in one) == pytest.approx(1, abs=1e-5)
+
+
+def test_curves_have_a_row_for_each_epoch(data: Folder) -> None:
+    run(data)
+    rows = list(csv.DictReader(Path("results/caan/curves.csv").read_text().splitlines()))
+    assert [(row["run"], row["epoch"]) for row in rows] == [
+        (name, str(epoch)) for name in ("split_00", "split_01") for epoch in (1, 2, 3)
+    ]
+
+
+def test_a_checkpoint_alone_gives_the_same_answers(data: Folder) -> None:
+    run(data)
+    path = "results/caan/runs/split_01.safetensors"
+    with safe_open(path, "pt") as file:
+        known = json.loads(file.metadata()["affectline"])
+    head = heads.load(known["head"])
+    params = heads.validate(head, known["params"])
+    shapes = {role: tuple(shape) for role, shape in known["shapes"].items()}
+    network = build_network(head, params, shapes, len(known["classes"]), seed=0)
+    network.load_state_dict(load_file(path))
+    selection = select_videos(data.index, data.features, known["roles"])
+    videos = Features(selection.videos, known["roles"])
+    batch = collate([videos[at] for at in selection.splits["split_01"].test])
+    found = torch.softmax(network.eval()(batch.features, batch.mask)["logits"], 1)
+    rows = [row for row in table("predictions") if row["run"] == "split_01"]
+    wanted = [[row[f"p_{name}"] for name in known["classes"]] for row in rows]
+    np.testing.assert_allclose(found.detach(), wanted, atol=1e-6)
+
+
+def test_a_second_run_of_the_stage_computes_nothing_and_leaves_the_same_bytes(
+    data: Folder,
+) -> None:
+    first = run(data)
+    wanted = every_byte(Path("results"))
+    second = run(data)
+    assert (first["computed"], second["computed"], second["reused"]) == (2, 0, 2)
+    assert every_byte(Path("results")) == wanted
+
+
+def test_an_empty_store_gives_the_same_bytes(data: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    run(data)
+    wanted = every_byte(Path("results"))
+    monkeypatch.setenv("AFFECTLINE_STORE", "elsewhere")
+    assert run(data)["computed"] == 2
+    assert every_byte(Path("results")) == wanted
+
+
+def test_a_new_feature_of_a_video_trains_the_runs_that_it_is_in(data: Folder) -> None:
+    data.videos[4]["split_01"] = None
+    data.save()
+    run(data)
+    row = data.row("vgg16", str(data.videos[4]["video_id"]))
+    row["key"] = "e" * 64
+    data.save()
+    path = data.features / "vgg16" / str(row["path"])
+    found, _ = train.arrays.read(path)
+    data.write("vgg16", str(row["video_id"]), found)
+    assert run(data)["computed"] == 1
+
+
+def test_other_settings_train_anew_and_the_old_ones_are_still_there(data: Folder) -> None:
+    run(data)
+    write_params(seed=8)
+    assert run(data)["computed"] == 2
+    write_params()
+    assert run(data)["computed"] == 0
+
+
+def test_videos_without_a_feature_are_left_out_and_listed(
+    data: Folder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data.rows["vgg16"][4] |= {"status": "failed", "reason": "cannot be decoded"}
+    data.save()
+    run(data)
+    found = metrics()
+    assert (found["videos"], found["videos_missing"]) == (17, 1)
+    assert about()["missing"] == {"joy/v 04%": "vgg16: cannot be decoded"}
+    assert "left out for lack of a feature: 1 of 18 videos" in capsys.readouterr().err
+
+
+def test_seeded_features_are_called_meaningless(
+    data: Folder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for row in data.rows["vgg16"]:
+        row["pretrained"] = False
+    data.save()
+    run(data)
+    assert metrics()["pretrained"] is False
+    assert "the accuracy means nothing" in capsys.readouterr().err
+
+
+def test_a_bad_feature_file_ends_the_stage_and_leaves_the_last_results(
+    data: Folder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(data)
+    wanted = every_byte(Path("results"))
+    row = data.row("vgg16", "joy/v 04%")
+    row["key"] = "e" * 64
+    data.save()
+    with pytest.raises(SystemExit) as caught:
+        run(data)
+    assert caught.value.code == 1
+    assert "v 04%.h5" in " ".join(capsys.readouterr().err.split())
+    assert every_byte(Path("results")) == wanted
+
+
+def test_an_unknown_experiment_lists_those_that_there_are(
+    data: Folder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        run(data, "hamf")
+    assert "no experiment 'hamf', there are caan, face" in capsys.readouterr().err
+
+
+def test_a_wrong_hyper_parameter_ends_the_stage_before_any_work(
+    data: Folder, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(EXPERIMENTS["caan"], "with", {"margn": 1})
+    write_params()
+    with pytest.raises(SystemExit):
+        run(data)
+    assert "margn" in capsys.readouterr().err
