@@ -10,7 +10,7 @@ from pathlib import Path
 
 import yaml
 
-from stages.params import Experiment, Params, ParamsError
+from stages.params import Params, ParamsError
 
 SYSTEM_LIBRARIES = {
     "GL": "libgl1",
@@ -48,6 +48,20 @@ def check_modules(params: Params) -> None:
     Raises:
         ParamsError: with one line for each thing that is wrong.
     """
+    _raise(_backbones(params) + _features(params) + _heads(params))
+
+
+def check_experiments(params: Params) -> None:
+    """Check only what stands under ``train`` and ``experiments``; errors as above."""
+    _raise(_heads(params))
+
+
+def _raise(wrong: list[str]) -> None:
+    if wrong:
+        raise ParamsError("\n".join(f"params.yaml: {line}" for line in wrong))
+
+
+def _backbones(params: Params) -> list[str]:
     from features import backbones  # torch is slow to import; the schema comes first
     from features.extraction import options_of
 
@@ -66,43 +80,47 @@ def check_modules(params: Params) -> None:
             )
         if block.source == "seeded" and not module.WEIGHTS.can_seed:
             wrong.append(f"{where}.source: found 'seeded', {block.module} can only be pretrained")
-    for name, experiment in params.experiments.items():
-        wrong.extend(f"experiments.{name}{line}" for line in _experiment(experiment, params))
-    wrong.extend(_training(params))
-    if wrong:
-        raise ParamsError("\n".join(f"params.yaml: {line}" for line in wrong))
-
-
-def _experiment(experiment: Experiment, params: Params) -> list[str]:
-    import heads
-    from features import backbones
-
-    wrong = []
-    try:
-        head = heads.load(experiment.head)
-        heads.validate(head, experiment.overrides)
-    except ValueError as error:
-        return [f": {error}"]
-    for role, source in experiment.roles.items():
-        if head.ROLES is not None and role not in head.ROLES:
-            wrong.append(f".roles.{role}: {experiment.head} knows the roles {sorted(head.ROLES)}")
-        backbone, feature = source.split("/")
-        module = params.backbones[backbone].module
-        if module in backbones.names():
-            known = sorted(backbones.load(module).FEATURES)
-            if feature not in known:
-                wrong.append(f".roles.{role}: found {source!r}, {backbone} gives {known}")
     return wrong
 
 
-def _training(params: Params) -> list[str]:
+def _features(params: Params) -> list[str]:
+    """Check that each role's backbone gives the feature that the role names."""
+    from features import backbones
+
+    wrong = []
+    for name, experiment in params.experiments.items():
+        for role, source in experiment.roles.items():
+            backbone, feature = source.split("/")
+            module = params.backbones[backbone].module
+            if module in backbones.names():
+                known = sorted(backbones.load(module).FEATURES)
+                if feature not in known:
+                    where = f"experiments.{name}.roles.{role}"
+                    wrong.append(f"{where}: found {source!r}, {backbone} gives {known}")
+    return wrong
+
+
+def _heads(params: Params) -> list[str]:
+    import heads
     from heads.training import training_of
 
+    wrong = []
     try:
         training_of(params.train)
     except ValueError as error:
-        return [f"train: {error}"]
-    return []
+        wrong.append(f"train: {error}")
+    for name, experiment in params.experiments.items():
+        try:
+            head = heads.load(experiment.head)
+            heads.validate(head, experiment.overrides)
+        except ValueError as error:
+            wrong.append(f"experiments.{name}: {error}")
+            continue
+        for role in experiment.roles:
+            if head.ROLES is not None and role not in head.ROLES:
+                where = f"experiments.{name}.roles.{role}"
+                wrong.append(f"{where}: {experiment.head} knows the roles {sorted(head.ROLES)}")
+    return wrong
 
 
 def check_pipeline(params: Params, path: Path = Path("dvc.yaml")) -> None:

@@ -28,7 +28,7 @@ from heads.data import Features, Selection, Split, select_videos
 from heads.metrics import over_runs, per_class, score_run
 from heads.training import Training, run_arrays, run_seed, train_run, training_of
 from stages import results
-from stages.checks import check_modules
+from stages.checks import check_experiments
 from stages.console import StageRun, fail
 from stages.items import Item, Workers, describe, fresh_outputs, run_items
 from stages.params import Experiment, load_params
@@ -64,7 +64,7 @@ def main(
     """Train and test the head of EXPERIMENT in every run."""
     try:
         settings = load_params()
-        check_modules(settings)
+        check_experiments(settings)
         if experiment not in settings.experiments:
             known = ", ".join(settings.experiments)
             raise ValueError(f"params.yaml: no experiment '{experiment}', there are {known}")

@@ -1,0 +1,248 @@
+"""The whole DAG, run as a user runs it: `dvc repro` in a clone, on a few generated clips.
+
+The tests of this file share one clone and build on each other, in order.
+"""
+
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+import yaml
+
+from features.arrays import read, read_attributes
+from sample.clips import encode_clip, plan_clip
+from tests.conftest import write_clip
+
+PROJECT = Path(__file__).parents[1]
+STAGES = ["index", "decode", "faces", *(f"extract@{b}" for b in ("vggface", "vgg16", "vggish"))]
+
+
+class Clone:
+    """A clone of the project with videos of its own."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def run(self, *command: str, ok: bool = True) -> str:
+        done = subprocess.run(
+            command,
+            cwd=self.root,
+            env=os.environ
+            | {
+                "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+                "AFFECTLINE_STORE": str(self.root / ".store"),
+                "COLUMNS": "200",
+            },
+            text=True,
+            capture_output=True,
+            timeout=900,
+            check=False,
+        )
+        said = done.stdout + done.stderr
+        assert (done.returncode == 0) == ok, said
+        return said
+
+    def params(self, **changes: Any) -> None:
+        path = self.root / "params.yaml"
+        raw = yaml.safe_load(path.read_text())
+        for where, value in changes.items():
+            *sections, key = where.split("__")
+            place = raw
+            for section in sections:
+                place = place[section]
+            place[key] = value
+        path.write_text(yaml.safe_dump(raw, sort_keys=False))
+
+    def repro(self, *arguments: str) -> list[str]:
+        """Run `dvc repro`; return the stages that it ran."""
+        shutil.rmtree(self.root / "logs", ignore_errors=True)
+        said = self.run("dvc", "repro", *arguments)
+        return [
+            line.split("'")[1] for line in said.splitlines() if line.startswith("Running stage")
+        ]
+
+    def log(self, name: str) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads((self.root / "logs" / f"{name}.json").read_text())
+        return found
+
+    def table(self, name: str) -> list[dict[str, Any]]:
+        rows: list[dict[str, Any]] = pq.read_table(self.root / f"{name}.parquet").to_pylist()
+        return rows
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clone]:
+    """The project as git has it (with what is not yet committed), small in every number."""
+    root = tmp_path_factory.mktemp("clone")
+    listed = subprocess.run(
+        ["git", "ls-files", "-co", "--exclude-standard", "-z"],
+        cwd=PROJECT,
+        capture_output=True,
+        check=True,
+    ).stdout.decode()
+    for name in filter(None, listed.split("\0")):
+        if (PROJECT / name).is_file():
+            (root / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(PROJECT / name, root / name)
+    clone = Clone(root)
+    clone.run("git", "init", "-q")
+    clone.run("git", "add", "-A")
+    clone.run("git", "-c", "user.name=t", "-c", "user.email=t@t", "commit", "-qm", "x")
+    yield clone
+
+
+def add_clip(clone: Clone, label: str, number: int, name: str) -> Path:
+    path = clone.root / "data" / "raw" / label / f"{name}.mp4"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    encode_clip(plan_clip(7, label, number, 1.5), path)
+    return path
+
+
+def test_a_folder_of_videos_becomes_a_trained_head(clone: Clone) -> None:
+    for label, number, name in [
+        ("joy", 1, "a"),
+        ("joy", 3, '100% "it\'s" ü'),
+        ("fear", 1, "a"),
+        ("fear", 4, "b"),
+    ]:
+        add_clip(clone, label, number, name)
+    (clone.root / "data/raw/fear/broken.mp4").write_bytes(b"\0" * 20)
+    clone.params(
+        sample__clips_per_class=1,
+        sample__seconds=1.0,
+        index__root="data/raw",
+        index__splits__runs=2,
+        decode__views__segments__count=4,
+        decode__views__uniform__count=4,
+        train__epochs=2,
+    )
+    ran = clone.repro()
+    assert ran[-1] == "report" and "train@caan" in ran
+    for stage in STAGES:
+        assert clone.log(stage)["computed"] == 4, stage
+    assert clone.log("index")["failed"] == 1
+    assert clone.log("decode")["frames_decoded"] > 0
+    assert clone.log("extract@vgg16")["forward_seconds"] > 0
+
+
+def test_the_broken_video_is_a_row_with_its_reason_in_every_table(clone: Clone) -> None:
+    names = ["data/index", "data/views/segments", "data/views/sound", "data/views/faces"]
+    for name in [*names, "data/features/vggface", "data/features/blazepose"]:
+        rows = {row["video_id"]: row for row in clone.table(name)}
+        assert len(rows) == 5
+        assert rows["fear/broken"]["status"] == "failed"
+        assert "cannot be opened" in rows["fear/broken"]["reason"]
+        assert {row["status"] for row in rows.values()} == {"failed", "ok"}
+    said = json.loads(clone.run("affectline", "failures", "--json"))
+    assert [(row["video_id"], row["first_failed_in"]) for row in said] == [("fear/broken", "index")]
+
+
+def test_a_feature_file_says_where_it_came_from(clone: Clone) -> None:
+    path = clone.root / 'data/features/vgg16/joy/100% "it\'s" ü.h5'
+    arrays, said = read(path)
+    assert arrays["fc6"].shape == (4, 4096) and arrays["pool5"].shape == (4, 512, 7, 7)
+    assert arrays["valid"].all() and (arrays["pts_s"][1:] > arrays["pts_s"][:-1]).all()
+    assert said["pretrained"] is False
+    ingredients = said["ingredients"]
+    assert isinstance(ingredients, dict)
+    rows = {row["video_id"]: row for row in clone.table("data/views/segments")}
+    assert ingredients["input"] == rows['joy/100% "it\'s" ü']["key"]
+    assert "fc6" in clone.run("affectline", "show", str(path))
+    pose = read(clone.root / "data/features/blazepose/joy/a.h5")[0]
+    assert pose["valid"].all() and pose["landmarks"].shape == (4, 33, 3)
+    faces = read_attributes(clone.root / "data/views/faces/joy/a.h5")
+    assert faces["rows_with_face"] == 4
+
+
+def test_results_say_that_seeded_weights_mean_nothing(clone: Clone) -> None:
+    metrics = json.loads((clone.root / "results/caan.json").read_text())
+    assert metrics["pretrained"] is False
+    assert 0 <= metrics["accuracy"]["mean"] <= 1 and metrics["accuracy"]["runs"] == 2
+    page = (clone.root / "report/index.html").read_text()
+    assert "nothing about emotion" in page and "seeded" in page and "fear/broken" in page
+    assert "http" not in page.split("<h2>Features")[0]
+    assert "accuracy.mean" in clone.run("dvc", "metrics", "show")
+
+
+def readme_commands() -> list[str]:
+    blocks = re.findall(r"```console\n(.*?)```", (PROJECT / "README.md").read_text(), re.S)
+    lines = [line.split("  #")[0].strip() for block in blocks for line in block.splitlines()]
+    return [line for line in lines if line]
+
+
+def test_every_command_of_the_readme_works(clone: Clone) -> None:
+    makefile = (PROJECT / "Makefile").read_text()
+    commands = readme_commands()
+    assert {"make repro", "make test"} <= set(commands)
+    for command in commands:
+        program, *arguments = shlex.split(command)
+        if program == "make":
+            assert re.search(rf"^{arguments[0]}: ", makefile, re.M), command
+        elif program != "source":
+            clone.run(program, *[a.replace("clip01", "a") for a in arguments])
+    assert "make test" in (PROJECT / ".ci/run").read_text()
+
+
+def test_a_second_repro_does_nothing(clone: Clone) -> None:
+    assert clone.repro() == []
+
+
+def test_git_sees_only_the_lock_file_and_what_the_user_wrote(clone: Clone) -> None:
+    changed = {line.split()[-1] for line in clone.run("git", "status", "--short").splitlines()}
+    assert changed - {"weights.lock.json"} == {"dvc.lock", "params.yaml"}
+
+
+def test_a_heads_setting_reruns_that_head_and_the_report(clone: Clone) -> None:
+    clone.params(experiments__caan__with={"score_layers": 1})
+    assert clone.repro() == ["train@caan", "report"]
+    assert clone.log("train@caan")["computed"] == 2
+
+
+def test_one_video_more_costs_one_video_in_each_stage(clone: Clone) -> None:
+    add_clip(clone, "joy", 7, "new")
+    clone.repro()
+    for stage in [*STAGES, "extract@blazepose"]:
+        log = clone.log(stage)
+        assert (log["computed"], log["reused"]) == (1, 4), stage
+
+
+def test_a_video_moved_to_another_label_is_not_computed_again(clone: Clone) -> None:
+    raw = clone.root / "data/raw"
+    (raw / "joy/new.mp4").rename(raw / "fear/moved.mp4")
+    clone.repro()
+    for stage in STAGES:
+        assert clone.log(stage)["computed"] == 0, stage
+    assert (clone.root / "data/features/vgg16/fear/moved.h5").is_file()
+    assert not (clone.root / "data/features/vgg16/joy/new.h5").exists()
+
+
+def test_without_a_store_the_last_output_is_found_in_dvcs_cache(clone: Clone) -> None:
+    shutil.rmtree(clone.root / ".store")
+    before = (clone.root / "data/features/vgg16/joy/a.h5").read_bytes()
+    clone.repro("--force", "--single-item", "extract@vgg16")
+    assert (clone.log("extract@vgg16")["computed"], clone.log("extract@vgg16")["reused"]) == (0, 5)
+    assert (clone.root / "data/features/vgg16/joy/a.h5").read_bytes() == before
+
+
+def test_too_many_bad_videos_end_the_stage_and_lose_nothing(clone: Clone) -> None:
+    write_clip(clone.root / "data/raw/joy/sound.mp4", picture=False, sound_s=1.0)
+    said = clone.run("dvc", "repro", ok=False)
+    assert "2 of 7 videos failed, allowed are 20%" in said
+    assert "no video stream" in said and "cannot be opened" in said
+    (clone.root / "data/raw/joy/sound.mp4").unlink()
+    clone.repro()
+
+
+def test_a_wrong_setting_ends_at_once(clone: Clone) -> None:
+    clone.params(faces__margn=0.3)
+    said = clone.run("dvc", "repro", "faces", ok=False)
+    assert "params.yaml: faces.margn: unknown key; did you mean 'margin'?" in said
