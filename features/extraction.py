@@ -47,7 +47,9 @@ def extract(
         ExtractionError: a feature is not finite or too large for its dtype.
     """
     if "waveform" in view:
-        inputs, pts_s = module.preprocess(view["waveform"], sample_rate_hz)
+        inputs, pts_s = torch.zeros(0), np.zeros(0)
+        if len(view["waveform"]):  # a video without sound has no rows
+            inputs, pts_s = module.preprocess(view["waveform"], sample_rate_hz)
         rows = np.arange(len(pts_s))
         arrays: dict[str, Array] = {
             "index": rows.astype(np.int64),

@@ -107,7 +107,7 @@ def main(
 def index(run: StageRun, videos: list[Video], folder: Path, pool: Workers) -> list[tables.Row]:
     """Probe the videos into ``folder`` and return their rows, without splits."""
     with ThreadPoolExecutor() as threads:  # hashing leaves Python's lock
-        hashes = dict(zip(videos, threads.map(_hash, videos), strict=True))
+        hashes = dict(threads.map(_hash, videos))
     code = code_fingerprint("features.video")
     items = {}
     for video, digest in hashes.items():
@@ -132,7 +132,7 @@ def index(run: StageRun, videos: list[Video], folder: Path, pool: Workers) -> li
             ((row["key"], row["path"]),) = items[video.video_id].files.items()
             row |= json.loads((folder / str(row["path"])).read_text(encoding="utf-8"))
         rows.append(row)
-    problems = sum(video.problem is not None for video in videos)
+    problems = sum(video.problem is not None for video in hashes)
     run.count(items=problems, failed=problems)
     return rows
 
@@ -147,8 +147,14 @@ def compute(task: object, outputs: Mapping[str, Path]) -> dict[str, float]:
     return {}
 
 
-def _hash(video: Video) -> str | None:
-    return None if video.problem else file_sha256(video.location)
+def _hash(video: Video) -> tuple[Video, str | None]:
+    """Return the video with its content's hash, or with the reason why it has none."""
+    if video.problem:
+        return video, None
+    try:
+        return video, file_sha256(video.location)
+    except OSError as error:
+        return replace(video, problem=f"cannot be read: {error.strerror}"), None
 
 
 # -------------------------------------------------------------------------------- listing

@@ -284,5 +284,5 @@ def check_failures(run: StageRun, rows: Sequence[Mapping[str, object]], max_fail
             f"{max_failed:.0%} (max_failed in params.yaml). Mend or remove them, or raise "
             "max_failed, and run again: what was computed is kept"
         )
-    if failed:
+    if run.counts["failed"]:  # what failed in a stage before has been told
         run.note(f"{len(failed)} of {len(rows)} videos have failed (affectline failures)")

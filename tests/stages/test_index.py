@@ -131,6 +131,23 @@ def test_bad_videos_are_rows_and_have_no_split(in_folder: Path) -> None:
     assert {row["split_00"] for row in rows if row["status"] == "ok"} == {"train", "test"}
 
 
+def test_a_file_that_may_not_be_read_is_a_row(
+    in_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_clip(Path("raw/joy/a.mp4"), frames=2)
+    write_clip(Path("raw/joy/locked.mp4"), frames=2)
+    plain = index.file_sha256
+
+    def refuse(path: Path) -> str:
+        if path.stem == "locked":
+            raise PermissionError(13, "Permission denied")
+        return plain(path)
+
+    monkeypatch.setattr(index, "file_sha256", refuse)
+    rows = index.index(StageRun("index"), list_videos(Path("raw"))[0], Path("out"), Workers(0))
+    assert [row["reason"] for row in rows] == [None, "cannot be read: Permission denied"]
+
+
 def test_a_moved_video_is_not_probed_again(in_folder: Path) -> None:
     clip = write_clip(Path("raw/joy/a.mp4"), frames=2)
     index.index(StageRun("index"), list_videos(Path("raw"))[0], Path("one"), Workers(0))
