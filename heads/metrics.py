@@ -44,7 +44,9 @@ def score_run(labels: Labels, predicted: Labels, classes: Sequence[str]) -> dict
 
 
 def over_runs(values: Sequence[float]) -> dict[str, float | int | None]:
-    """Return mean, standard deviation and 95 % t-interval of one score over runs.
+    """Return mean, standard deviation and 95 % t-interval of one score in 0..1 over runs.
+
+    The interval is cut at 0 and 1. Runs share videos, so it is narrower than that of new data.
 
     Returns:
         `mean`; `std` (n - 1 in the denominator), `ci95_low`, `ci95_high`: None with a single run;
@@ -63,8 +65,8 @@ def over_runs(values: Sequence[float]) -> dict[str, float | int | None]:
     return {
         "mean": mean,
         "std": std,
-        "ci95_low": mean - half,
-        "ci95_high": mean + half,
+        "ci95_low": max(0.0, mean - half),
+        "ci95_high": min(1.0, mean + half),
         "runs": runs,
     }
 

@@ -28,8 +28,8 @@ def previous_files(stage: str, keys: Set[str], note: Note) -> Iterator[tuple[str
         return
     files = _cached_files(stage, note)
     for index, index_path in files.items():
-        if index.suffix != ".parquet":
-            continue
+        if index.suffix != ".parquet" or not index_path.is_file():
+            continue  # not fetched: a clone may know of outputs that it does not have
         schema = pq.read_schema(index_path)
         if not {"key", "path"} <= set(schema.names):
             continue

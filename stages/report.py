@@ -98,7 +98,8 @@ def render(
         f'src="data:image/png;base64,{figure}"></p>',
         "<p>Left: each dot is a run, the bar its mean with the 95 % interval over the runs, the "
         "dashed line chance. Middle and right: the first experiment; rows of the confusion matrix "
-        "are the true classes, and each row of the attention sheet is a test video of one run.</p>",
+        "are the true classes; each row of the attention sheet is a test video of one run, from "
+        "black (no weight) to its own largest weight.</p>",
         "<h2>Features</h2>",
         _sources_table(sources),
     ]
@@ -196,7 +197,7 @@ def _sources_table(sources: dict[str, Any]) -> str:
             (
                 f"<b>{html.escape(backbone)}</b>",
                 html.escape(f"{name}, seed {weights['seed']}" if name == "seeded" else name),
-                html.escape(str(weights["licence"])),
+                html.escape(str(weights["licence"]) or "none needed"),
                 html.escape(str(origin["view"])),
                 f"<code>{origin['code'][:12]}</code>",
             )
@@ -292,7 +293,8 @@ def _draw_attention(axes: Axes, result: Result) -> None:
     for number, video in enumerate(videos):
         for column, value in sheet[video].items():
             picture[number, column] = value
-    axes.imshow(picture, cmap="magma", aspect="auto", vmin=0)
+    picture /= np.maximum(picture.max(axis=1, keepdims=True), 1e-12)
+    axes.imshow(picture, cmap="magma", aspect="auto", vmin=0, vmax=1)
     axes.set_yticks(range(len(videos)), videos, fontsize=8)
     axes.set_xlabel(f"frame of the view ({name}, {run})")
 
