@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-import yaml
 
 from features import tables
 from features.arrays import ArrayFileError, read, read_attributes
+from features.cache import replacing
 from stages.checks import SystemLibraryError, check_all
 from stages.console import console, fail, print_table
 from stages.params import ParamsError, load_params
@@ -44,16 +44,20 @@ def sync() -> None:
         raise fail(str(error)) from None
     path = Path("dvc.yaml")
     lines = path.read_text(encoding="utf-8").splitlines()
-    places = [at for at, line in enumerate(lines) if line.strip().startswith(f"- {TRAIN_DEPS}")]
+    start = lines.index("  train:")
+    places = [
+        at
+        for at in range(start, len(lines))
+        if lines[at].strip().startswith(f"- {TRAIN_DEPS}") and lines[at].endswith(".parquet")
+    ]
     if not places:
         raise fail(f"{path}: expected the deps of train to list `- {TRAIN_DEPS}<backbone>.parquet`")
     indent = lines[places[0]].split("-")[0]
     wanted = [f"{indent}- {TRAIN_DEPS}{name}.parquet" for name in params.backbones]
     kept = [line for at, line in enumerate(lines) if at not in places]
     kept[places[0] : places[0]] = wanted
-    text = "\n".join(kept) + "\n"
-    yaml.safe_load(text)
-    path.write_text(text, encoding="utf-8")
+    with replacing(path) as partial:
+        partial.write_text("\n".join(kept) + "\n", encoding="utf-8")
     console.print(f"sync: train reads {', '.join(params.backbones)}")
 
 
