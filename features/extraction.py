@@ -28,7 +28,13 @@ class ExtractionError(ValueError):
 
 
 def extract(
-    module: ModuleType, network: nn.Module, view: Mapping[str, Array], sample_rate_hz: int = 0
+    module: ModuleType,
+    network: nn.Module,
+    view: Mapping[str, Array],
+    options: Any,
+    *,
+    sample_rate_hz: int = 0,
+    precision: str = "float32",
 ) -> dict[str, Array]:
     """Return the named features of one video.
 
@@ -37,7 +43,9 @@ def extract(
         network: its network in eval mode, on its device.
         view: arrays of the view's file: ``frames`` with ``index``, ``pts_s``, ``valid``, or
             ``waveform``.
+        options: the module's ``Options``.
         sample_rate_hz: rate of the waveform.
+        precision: ``float32``, or ``bfloat16`` for products and convolutions in that type.
 
     Returns:
         Each of the module's features, (T, ...), in its dtype (float16 unless the module says
@@ -49,7 +57,7 @@ def extract(
     if "waveform" in view:
         inputs, pts_s = torch.zeros(0), np.zeros(0)
         if len(view["waveform"]):  # a video without sound has no rows
-            inputs, pts_s = module.preprocess(view["waveform"], sample_rate_hz)
+            inputs, pts_s = module.preprocess(view["waveform"], sample_rate_hz, options)
         rows = np.arange(len(pts_s))
         arrays: dict[str, Array] = {
             "index": rows.astype(np.int64),
@@ -58,26 +66,43 @@ def extract(
         }
     else:
         rows = np.flatnonzero(view["valid"])
-        inputs = module.preprocess(view["frames"][rows])
+        inputs = module.preprocess(view["frames"][rows], options)
         arrays = {name: view[name].copy() for name in ("index", "pts_s", "valid")}
-    outputs = _forward(network, inputs)
+        if arrays["index"].ndim == 2:  # a snippet is where its first frame is
+            arrays |= {name: arrays[name][:, 0] for name in ("index", "pts_s")}
+    outputs = _forward(network, inputs, precision)
     if "valid" in outputs:
         arrays["valid"][rows] = outputs.pop("valid")
     total = len(arrays["valid"])
-    for name, shape in module.FEATURES.items():
+    for name, shape in features_of(module, options).items():
         dtype = np.dtype(getattr(module, "DTYPES", {}).get(name, "float16"))
         values = outputs.get(name, np.zeros((0, *shape), np.float32))
         arrays[name] = _placed(name, values, rows, total, shape, dtype)
     return arrays
 
 
-def _forward(network: nn.Module, inputs: Tensor) -> dict[str, NDArray[np.float32]]:
+def features_of(module: ModuleType, options: Any) -> dict[str, tuple[int, ...]]:
+    """Return the module's features, name -> shape of a row, under ``options``."""
+    shapes = getattr(module, "features", None)
+    found: dict[str, tuple[int, ...]] = shapes(options) if shapes else module.FEATURES
+    return found
+
+
+def views_of(module: ModuleType) -> tuple[str, ...]:
+    """Return the views that the module can read, the usual one first."""
+    return (module.VIEW,) if isinstance(module.VIEW, str) else tuple(module.VIEW)
+
+
+def _forward(network: nn.Module, inputs: Tensor, precision: str) -> dict[str, NDArray[np.float32]]:
     device = next((p.device for p in network.parameters()), torch.device("cpu"))
     parts: dict[str, list[Tensor]] = {}
-    with torch.inference_mode():
+    half = torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16")
+    with torch.inference_mode(), half:
         for start in range(0, len(inputs), CHUNK):
             chunk = inputs[start : start + CHUNK]
             for name, value in network(chunk.to(device, non_blocking=True)).items():
+                if value.dtype == torch.bfloat16:
+                    value = value.float()
                 parts.setdefault(name, []).append(value.cpu())
     return {name: torch.cat(values).numpy() for name, values in parts.items()}
 

@@ -6,7 +6,7 @@ is not to be trusted.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
@@ -18,7 +18,7 @@ import numpy as np
 from av.video.reformatter import Interpolation
 from numpy.typing import NDArray
 
-from features.views import ROUNDING_S, View, instants, on_screen
+from features.views import ROUNDING_S, View, choose
 
 av.logging.set_level(av.logging.FATAL)  # a damaged packet is counted by us, not printed
 
@@ -65,10 +65,12 @@ class Probe:
 class Frames:
     """Rows of one view: distinct frames in order of time, fewer than asked for in a short clip.
 
+    A row of the ``snippets`` view has L frames: its arrays have an axis L after T.
+
     Attributes:
-        frames: (T, H, W, 3) uint8, RGB, upright, square pixels.
-        index: (T,) int64, number of the frame in decoding order from 0.
-        pts_s: (T,) float64, presentation time in seconds.
+        frames: (T, H, W, 3) or (T, L, H, W, 3) uint8, RGB, upright, square pixels.
+        index: (T,) or (T, L) int64, number of the frame in decoding order from 0.
+        pts_s: (T,) or (T, L) float64, presentation time in seconds.
     """
 
     frames: NDArray[np.uint8]
@@ -87,8 +89,8 @@ def padded(view: Frames, count: int) -> dict[str, NDArray[np.generic]]:
     rows = len(view.index)
     arrays = {
         "frames": np.zeros((count, *view.frames.shape[1:]), np.uint8),
-        "index": np.full(count, -1, np.int64),
-        "pts_s": np.full(count, np.nan, np.float64),
+        "index": np.full((count, *view.index.shape[1:]), -1, np.int64),
+        "pts_s": np.full((count, *view.pts_s.shape[1:]), np.nan, np.float64),
         "valid": np.arange(count) < rows,
     }
     arrays["frames"][:rows] = view.frames
@@ -160,7 +162,8 @@ def decode(path: Path, views: Mapping[str, View], *, sound: bool, seed: str) -> 
         if views:
             pts_s, end_s = _packet_times(container, video)
             aspect = float(video.sample_aspect_ratio or 1)
-            picker = _Picker(_plan(views, pts_s, end_s, seed), views, aspect)
+            numbers = {name: choose(view, pts_s, end_s, seed) for name, view in views.items()}
+            picker = _Picker(pts_s, numbers, views, aspect)
             _rewind(container, path)
         return _run(container, video, audio, picker, path)
 
@@ -266,16 +269,6 @@ def _packet_times(
     return pts * base, max(max(ends), pts[-1] + step) * base
 
 
-def _plan(
-    views: Mapping[str, View], pts_s: NDArray[np.float64], end_s: float, seed: str
-) -> dict[str, NDArray[np.float64]]:
-    """Return the time stamps of the frames that each view takes."""
-    return {
-        name: pts_s[on_screen(pts_s, instants(view, float(pts_s[0]), end_s, seed))]
-        for name, view in views.items()
-    }
-
-
 def _rewind(container: av.container.InputContainer, path: Path) -> None:
     try:
         start = container.start_time if container.start_time is not None else 0
@@ -287,68 +280,78 @@ def _rewind(container: av.container.InputContainer, path: Path) -> None:
 # -------------------------------------------------------------------------------- decoding
 
 
-@dataclass
 class _Picker:
-    """Takes frames in order of time and keeps those that the plan wants.
+    """Takes frames in order of time and keeps those that the views chose.
 
-    A wanted time stamp is met by the last frame that is not later: decoders drop or add frames
+    A chosen time stamp is met by the last frame that is not later: decoders drop or add frames
     that the packets do not announce, and time decides.
     """
 
-    plan: dict[str, NDArray[np.float64]]
-    views: Mapping[str, View]
-    aspect: float
-    _next: dict[str, int] = field(init=False)
-    _rows: dict[str, list[tuple[int, float, NDArray[np.uint8]]]] = field(init=False)
-    _held: tuple[av.VideoFrame, int, float] | None = None
-
-    def __post_init__(self) -> None:
-        self._next = dict.fromkeys(self.plan, 0)
-        self._rows = {name: [] for name in self.plan}
+    def __init__(
+        self,
+        pts_s: NDArray[np.float64],
+        chosen: Mapping[str, NDArray[np.int64]],
+        views: Mapping[str, View],
+        aspect: float,
+    ) -> None:
+        """Prepare for frames at ``pts_s``, of which each view has ``chosen`` some by number."""
+        self.chosen = chosen
+        self.views = views
+        self.aspect = aspect
+        self.wanted = {name: pts_s[np.unique(numbers)] for name, numbers in chosen.items()}
+        self.rows: dict[str, list[_Row]] = {name: [] for name in chosen}
+        self.met: dict[str, list[int]] = {name: [] for name in chosen}  # row of each wanted
+        self.held: tuple[av.VideoFrame, int, float] | None = None
 
     def see(self, frame: av.VideoFrame, number: int, time_s: float) -> None:
         """Take the next frame; the one before it is now known to be over."""
-        if self._held is not None:
+        if self.held is not None:
             self._keep(until_s=time_s - ROUNDING_S)
-        self._held = (frame, number, time_s)
+        self.held = (frame, number, time_s)
 
     def finish(self) -> None:
         """Give what is still wanted to the last frame."""
         self._keep(until_s=np.inf)
 
     def _keep(self, until_s: float) -> None:
-        assert self._held is not None
-        frame, number, time_s = self._held
+        assert self.held is not None
+        frame, number, time_s = self.held
         pictures: dict[int, NDArray[np.uint8]] = {}
-        for name, wanted in self.plan.items():
+        for name, wanted in self.wanted.items():
             after = int(np.searchsorted(wanted, until_s, side="left"))
-            if after <= self._next[name]:
+            new = after - len(self.met[name])
+            if new <= 0:
                 continue
-            self._next[name] = after
+            self.met[name] += [len(self.rows[name])] * new
             side = self.views[name].max_short_side
             if side not in pictures:
                 pictures[side] = _picture(frame, side, self.aspect)
-            self._rows[name].append((number, time_s, pictures[side]))
+            self.rows[name].append((number, time_s, pictures[side]))
 
     def check_length(self, last_s: float) -> None:
         """Refuse a clip whose pictures end long before its time stamps do."""
-        first = min(float(wanted[0]) for wanted in self.plan.values())
-        last = max(float(wanted[-1]) for wanted in self.plan.values())
+        first = min(float(wanted[0]) for wanted in self.wanted.values())
+        last = max(float(wanted[-1]) for wanted in self.wanted.values())
         if last_s - first < (1 - MAX_DAMAGED) * (last - first) - ROUNDING_S:
             raise VideoError(f"truncated: pictures end at {last_s:.2f} s of {last:.2f} s")
 
     def result(self) -> dict[str, Frames]:
         """Return the rows of each view."""
-        return {name: _stack(rows) for name, rows in self._rows.items()}
+        return {name: self._frames(name) for name in self.chosen}
+
+    def _frames(self, name: str) -> Frames:
+        numbers, times, pictures = zip(*self.rows[name], strict=True)
+        frames = np.stack([_fit(picture, pictures[0].shape) for picture in pictures])
+        index, pts_s = np.asarray(numbers, np.int64), np.asarray(times, np.float64)
+        chosen = self.chosen[name]
+        if chosen.ndim == 1:
+            return Frames(frames, index, pts_s)
+        rows = np.asarray(self.met[name])[np.searchsorted(np.unique(chosen), chosen)]  # (T, L)
+        return Frames(frames[rows], index[rows], pts_s[rows])
 
 
-def _stack(rows: list[tuple[int, float, NDArray[np.uint8]]]) -> Frames:
-    numbers, times, pictures = zip(*rows, strict=True)
-    return Frames(
-        frames=np.stack([_fit(picture, pictures[0].shape) for picture in pictures]),
-        index=np.asarray(numbers, np.int64),
-        pts_s=np.asarray(times, np.float64),
-    )
+_Row = tuple[int, float, NDArray[np.uint8]]
+"""A frame that a view keeps: its number, time in seconds, picture."""
 
 
 def _fit(picture: NDArray[np.uint8], shape: tuple[int, ...]) -> NDArray[np.uint8]:

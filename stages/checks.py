@@ -10,7 +10,7 @@ from pathlib import Path
 
 import yaml
 
-from stages.params import Params, ParamsError
+from stages.params import Backbone, Params, ParamsError
 
 SYSTEM_LIBRARIES = {
     "GL": "libgl1",
@@ -63,7 +63,7 @@ def _raise(wrong: list[str]) -> None:
 
 def _backbones(params: Params) -> list[str]:
     from features import backbones  # torch is slow to import; the schema comes first
-    from features.extraction import options_of
+    from features.extraction import options_of, views_of
 
     wrong: list[str] = []
     for name, block in params.backbones.items():
@@ -74,10 +74,9 @@ def _backbones(params: Params) -> list[str]:
         except ValueError as error:
             wrong.append(f"{where}: {error}")
             continue
-        if block.view != module.VIEW:
-            wrong.append(
-                f"{where}.view: found {block.view!r}, {block.module} reads {module.VIEW!r}"
-            )
+        if block.view not in views_of(module):
+            known = " or ".join(views_of(module))
+            wrong.append(f"{where}.view: found {block.view!r}, {block.module} reads {known}")
         if block.source == "seeded" and not module.WEIGHTS.can_seed:
             wrong.append(f"{where}.source: found 'seeded', {block.module} can only be pretrained")
     return wrong
@@ -91,13 +90,24 @@ def _features(params: Params) -> list[str]:
     for name, experiment in params.experiments.items():
         for role, source in experiment.roles.items():
             backbone, feature = source.split("/")
-            module = params.backbones[backbone].module
-            if module in backbones.names():
-                known = sorted(backbones.load(module).FEATURES)
+            block = params.backbones[backbone]
+            if block.module in backbones.names():
+                known = _known_features(block)
                 if feature not in known:
                     where = f"experiments.{name}.roles.{role}"
                     wrong.append(f"{where}: found {source!r}, {backbone} gives {known}")
     return wrong
+
+
+def _known_features(block: Backbone) -> list[str]:
+    from features import backbones
+    from features.extraction import features_of, options_of
+
+    module = backbones.load(block.module)
+    try:
+        return sorted(features_of(module, options_of(module, block.options)))
+    except ValueError:  # told where the backbones are checked
+        return sorted(module.FEATURES)
 
 
 def _heads(params: Params) -> list[str]:

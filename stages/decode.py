@@ -45,8 +45,9 @@ COLUMNS = {
 """Columns of a view's index; ``rows`` is the number of valid rows (``sound``: of samples)."""
 
 FRAMES_AXES = {"frames": "T H W C", "index": "T", "pts_s": "T", "valid": "T"}
+SNIPPET_AXES = {"frames": "T L H W C", "index": "T L", "pts_s": "T L", "valid": "T"}
 SOUND_AXES = {"waveform": "N"}
-ALL_VIEWS = ("segments", "uniform", "sound")
+ALL_VIEWS = ("segments", "uniform", "snippets", "sound")
 
 
 @dataclass(frozen=True)
@@ -97,6 +98,7 @@ def wanted_views(params: Params) -> dict[str, View | None]:
     known: dict[str, View | None] = {
         "segments": choices.segments.view(),
         "uniform": choices.uniform.view(),
+        "snippets": choices.snippets.view(),
         "sound": None,
     }
     return {name: known[name] for name in ALL_VIEWS if name in names}
@@ -149,7 +151,8 @@ def _content(
         }
         return {"waveform": decoded.waveform}, SOUND_AXES, more
     data = padded(decoded.views[name], view.count)
-    return data, FRAMES_AXES, {"rows": int(np.count_nonzero(data["valid"]))}
+    axes = SNIPPET_AXES if view.sampling == "snippets" else FRAMES_AXES
+    return data, axes, {"rows": int(np.count_nonzero(data["valid"]))}
 
 
 def _write_index(

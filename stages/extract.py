@@ -25,7 +25,7 @@ from torch import nn
 
 from features import arrays, backbones, tables
 from features.cache import code_fingerprint, file_sha256, item_key
-from features.extraction import extract, options_of
+from features.extraction import extract, options_of, views_of
 from features.weights import load, metadata
 from stages.console import StageRun, fail
 from stages.items import (
@@ -61,6 +61,7 @@ class Task:
     view: Path
     module: str
     options: str
+    precision: str
     weights: Path
     device: str
     ingredients: dict[str, object]
@@ -100,10 +101,10 @@ def main(
 
 
 def _check_view(name: str, block: Backbone, module: ModuleType) -> None:
-    if block.view != module.VIEW:
+    if block.view not in views_of(module):
         raise ValueError(
             f"params.yaml: backbones.{name}.view: found {block.view!r}, "
-            f"{block.module} reads {module.VIEW!r}"
+            f"{block.module} reads {' or '.join(views_of(module))}"
         )
 
 
@@ -119,6 +120,7 @@ def _items(
         "stage": "extract",
         "module": block.module,
         "options": options,
+        "precision": block.precision,
         "weights": file_sha256(weights),
         "code": code_fingerprint("features.extraction", f"features.backbones.{block.module}"),
     }
@@ -130,6 +132,7 @@ def _items(
                 view / str(row["path"]),
                 block.module,
                 json.dumps(options, sort_keys=True),
+                block.precision,
                 weights,
                 device,
                 made_of,
@@ -166,7 +169,14 @@ def compute(task: object, outputs: Mapping[str, Path]) -> dict[str, float]:
     network = _network(task.module, task.options, task.weights, task.device)
     data, attributes = arrays.read(task.view)
     start = time.monotonic()
-    found = extract(module, network, data, int(str(attributes.get("sample_rate_hz", 0))))
+    found = extract(
+        module,
+        network,
+        data,
+        options_of(module, json.loads(task.options)),
+        sample_rate_hz=int(str(attributes.get("sample_rate_hz", 0))),
+        precision=task.precision,
+    )
     seconds = time.monotonic() - start
     ((key, path),) = outputs.items()
     known = metadata(task.weights)

@@ -73,13 +73,19 @@ class Index(Section):
 class ViewParams(Section):
     """A view, see :class:`features.views.View`."""
 
-    sampling: Literal["segments", "uniform"]
+    sampling: Literal["segments", "uniform", "snippets"]
     count: Annotated[int, Field(ge=1, le=10_000)]
     max_short_side: Annotated[int, Field(ge=32, le=8192)]
+    length: Annotated[int, Field(ge=1, le=1024)] = 1
 
     def view(self) -> View:
         """Return the library's form."""
-        return View(self.sampling, self.count, self.max_short_side)
+        return View(self.sampling, self.count, self.max_short_side, self.length)
+
+    @model_validator(mode="after")
+    def _fits(self) -> "ViewParams":
+        self.view()  # checks what the fields together may be
+        return self
 
 
 class DecodeViews(Section):
@@ -87,6 +93,7 @@ class DecodeViews(Section):
 
     segments: ViewParams
     uniform: ViewParams
+    snippets: ViewParams
 
 
 class Decode(Section):
@@ -104,6 +111,8 @@ class Model(Section):
         source: ``seeded``: a random network made from ``seed``; ``pretrained``: real weights.
         seed: seed of a seeded network.
         file: path of a weights file that you have, instead of a download.
+        trust_pickle: open ``file`` even if opening it can run code of its own; think twice.
+        precision: of products and convolutions; ``bfloat16`` is faster where the machine has it.
         options: the module's own options.
     """
 
@@ -111,13 +120,15 @@ class Model(Section):
     source: Literal["seeded", "pretrained"]
     seed: Seed = 0
     file: str | None = None
+    trust_pickle: bool = False
+    precision: Literal["float32", "bfloat16"] = "float32"
     options: dict[str, Any] = {}
 
 
 class Backbone(Model):
     """A backbone: a network, and the view that it reads (so that DVC knows it too)."""
 
-    view: Literal["segments", "uniform", "sound", "faces"]
+    view: Literal["segments", "uniform", "snippets", "sound", "faces"]
 
 
 class Faces(Section):

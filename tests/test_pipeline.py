@@ -225,6 +225,63 @@ def test_a_video_moved_to_another_label_is_not_computed_again(clone: Clone) -> N
     assert not (clone.root / "data/features/vgg16/joy/new.h5").exists()
 
 
+TOY = '''"""A toy backbone: how fast the picture changes from frame to frame of a snippet."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from features.weights import Weights
+
+VIEW = "snippets"
+FEATURES = {"change": (4,)}
+WEIGHTS = Weights(licence="", sources=())
+
+
+@dataclass(frozen=True)
+class Options:
+    """Nothing to choose."""
+
+
+def preprocess(snippets, options=Options()) -> Tensor:
+    """Return (T, L) mean brightness, 0..1."""
+    return torch.from_numpy(snippets).float().mean(dim=(2, 3, 4)) / 255
+
+
+class Toy(nn.Module):
+    """A layer over the steps of brightness."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(15, 4)
+
+    def forward(self, levels: Tensor) -> dict[str, Tensor]:
+        return {"change": self.layer(levels.diff(dim=1))}
+
+
+def build(options=Options()) -> nn.Module:
+    return Toy().eval()
+'''
+
+
+def test_a_new_backbone_is_one_file_and_one_block(clone: Clone) -> None:
+    (clone.root / "features/backbones/toy.py").write_text(TOY)
+    block = {"module": "toy", "view": "snippets", "source": "seeded"}
+    experiment = {"head": "average", "roles": {"motion": "toy/change"}}
+    clone.params(backbones__toy=block, experiments__motion=experiment)
+    said = clone.run("dvc", "repro", "--force", "--single-item", "index", ok=False)
+    assert "add the line `- data/features/toy.parquet`" in said
+    clone.run("affectline", "sync")
+    before = (clone.root / "data/views/segments/joy/a.h5").stat().st_ino
+    clone.repro("train@motion")
+    assert clone.log("decode")["computed"] == 5  # the new view only:
+    assert (clone.root / "data/views/segments/joy/a.h5").stat().st_ino == before
+    assert clone.log("extract@toy")["computed"] == 5
+    assert read(clone.root / "data/features/toy/joy/a.h5")[0]["change"].shape == (10, 4)
+    assert json.loads((clone.root / "results/motion.json").read_text())["videos"] == 5
+
+
 def test_without_a_store_the_last_output_is_found_in_dvcs_cache(clone: Clone) -> None:
     shutil.rmtree(clone.root / ".store")
     before = (clone.root / "data/features/vgg16/joy/a.h5").read_bytes()

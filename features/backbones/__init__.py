@@ -3,9 +3,11 @@
 Each module has the same handful of names:
 
 ``VIEW``
-    the decoded view that it reads (:mod:`features.views`).
+    the decoded view that it reads (:mod:`features.views`), or a tuple of those that it can read;
+    the block's ``view`` in params.yaml says which.
 ``FEATURES``
-    feature name -> shape without the time axis.
+    feature name -> shape without the time axis, under the default options; a module whose shapes
+    depend on its options has the function ``features(options)`` as well.
 ``DTYPES``
     feature name -> dtype, only for features that must not be stored as float16.
 ``ONE_CORE``
@@ -15,8 +17,9 @@ Each module has the same handful of names:
 ``Options``
     a frozen dataclass of what may be chosen; empty where nothing may.
 ``preprocess``
-    uint8 frames (T, H, W, 3) RGB -> tensor (T, ...); of a sound backbone:
-    waveform, sample rate -> tensor (T, ...), start of each row in seconds (T,).
+    uint8 frames (T, H, W, 3) RGB or snippets (T, L, H, W, 3), options -> tensor (T, ...); of a
+    sound backbone: waveform, sample rate, options -> tensor (T, ...), start of each row in
+    seconds (T,).
 ``build(options)``
     the network in eval mode, float32, without its weights. ``forward`` takes a batch of rows and
     returns a dict of exactly the FEATURES, plus ``valid`` (bool, (T,)) where the network itself

@@ -49,7 +49,7 @@ class Options:
     """Nothing to choose."""
 
 
-def preprocess(frames: NDArray[np.uint8]) -> Tensor:
+def preprocess(frames: NDArray[np.uint8], options: Options = Options()) -> Tensor:
     """Return network input, float32 (T, 3, 224, 224), of RGB frames, uint8 (T, H, W, 3)."""
     mean, std = (torch.tensor(values).view(3, 1, 1) for values in (MEAN, STD))
     inputs = torch.empty(len(frames), 3, CROP_PX, CROP_PX)

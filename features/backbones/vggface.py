@@ -47,7 +47,7 @@ class Options:
     """Nothing to choose."""
 
 
-def preprocess(frames: NDArray[np.uint8]) -> Tensor:
+def preprocess(frames: NDArray[np.uint8], options: Options = Options()) -> Tensor:
     """Return network input, float32 (T, 3, 224, 224), of RGB crops, uint8 (T, H, W, 3).
 
     Crops of another size are resized (bilinear, antialiased), without keeping their aspect.

@@ -83,7 +83,7 @@ class Options:
 
 
 def preprocess(
-    waveform: NDArray[np.float32], sample_rate_hz: int
+    waveform: NDArray[np.float32], sample_rate_hz: int, options: Options = Options()
 ) -> tuple[Tensor, NDArray[np.float64]]:
     """Return log-mel examples, float32 (T, 1, 96, 64), and their starts in seconds (T,).
 

@@ -29,7 +29,7 @@ def toy(**more: object) -> ModuleType:
         __name__="features.backbones.toy",
         FEATURES={"level": (1,), "colour": (3,)},
         Options=Options,
-        preprocess=lambda frames: torch.from_numpy(frames).permute(0, 3, 1, 2),
+        preprocess=lambda frames, options: torch.from_numpy(frames).permute(0, 3, 1, 2),
         **more,
     )
 
@@ -47,7 +47,7 @@ def frames_view(rows: int, valid: int) -> dict[str, np.ndarray]:
 
 def test_each_row_gets_its_own_frames_feature_also_past_a_chunk() -> None:
     view = frames_view(CHUNK * 2 + 3, CHUNK * 2 + 1)
-    found = extract(toy(DTYPES={"level": "float32"}), Brightness(), view)
+    found = extract(toy(DTYPES={"level": "float32"}), Brightness(), view, Options())
     shown = view["valid"]
     np.testing.assert_allclose(
         found["level"][shown, 0], view["frames"][shown].mean(axis=(1, 2, 3)), rtol=1e-5
@@ -62,12 +62,12 @@ def test_a_network_may_say_that_a_row_failed() -> None:
         def forward(self, frames: Tensor) -> dict[str, Tensor]:
             return {**super().forward(frames), "valid": torch.arange(len(frames)) % 2 == 0}
 
-    found = extract(toy(), Picky(), frames_view(6, 5))
+    found = extract(toy(), Picky(), frames_view(6, 5), Options())
     assert list(found["valid"]) == [True, False, True, False, True, False]
 
 
 def test_a_clip_without_a_valid_row_gives_zeros_and_no_valid_row() -> None:
-    found = extract(toy(), Brightness(), frames_view(4, 0))
+    found = extract(toy(), Brightness(), frames_view(4, 0), Options())
     assert found["level"].shape == (4, 1)
     assert not found["valid"].any()
 
@@ -75,12 +75,12 @@ def test_a_clip_without_a_valid_row_gives_zeros_and_no_valid_row() -> None:
 def test_sound_brings_its_own_rows() -> None:
     module = toy()
     module.FEATURES = {"level": (1,)}
-    module.preprocess = lambda waveform, rate: (
+    module.preprocess = lambda waveform, rate, options: (
         torch.from_numpy(waveform[: 4 * rate]).reshape(-1, 1, 1, rate),
         np.arange(len(waveform) // rate, dtype=np.float64),
     )
     wave = np.repeat(np.arange(3, dtype=np.float32), 8)
-    found = extract(module, Brightness(), {"waveform": wave}, 8)
+    found = extract(module, Brightness(), {"waveform": wave}, Options(), sample_rate_hz=8)
     np.testing.assert_array_equal(found["level"][:, 0], [0, 1, 2])
     np.testing.assert_array_equal(found["pts_s"], [0, 1, 2])
 
@@ -88,7 +88,7 @@ def test_sound_brings_its_own_rows() -> None:
         raise AssertionError("a video without sound has nothing to preprocess")
 
     module.preprocess = never
-    silent = extract(module, Brightness(), {"waveform": wave[:0]}, 0)
+    silent = extract(module, Brightness(), {"waveform": wave[:0]}, Options())
     assert silent["level"].shape == (0, 1)
 
 
@@ -99,14 +99,14 @@ def test_numbers_that_cannot_be_kept_are_refused(gain: float, words: str) -> Non
     network = Brightness()
     network.gain = gain
     with pytest.raises(ExtractionError, match=words):
-        extract(toy(), network, frames_view(4, 4))
+        extract(toy(), network, frames_view(4, 4), Options())
 
 
 def test_a_network_that_breaks_its_promise_is_named() -> None:
     module = toy()
     module.FEATURES = {"level": (2,)}
     with pytest.raises(ExtractionError, match=r"level: the network gave \(4, 1\)"):
-        extract(module, Brightness(), frames_view(4, 4))
+        extract(module, Brightness(), frames_view(4, 4), Options())
 
 
 def test_options_are_those_of_the_module() -> None:

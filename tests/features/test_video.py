@@ -50,6 +50,21 @@ def test_time_stamps_place_frames_not_frame_counts(make_clip: MakeClip) -> None:
     np.testing.assert_array_equal(shown(view), view.index)
 
 
+def test_snippets_are_consecutive_frames_with_their_own_times(make_clip: MakeClip) -> None:
+    view = View("snippets", 3, 64, 8)
+    decoded = decode(make_clip(frames=45), {"n": view}, sound=False, seed="s")
+    rows = decoded.views["n"]
+    assert rows.frames.shape == (3, 8, 48, 64, 3)
+    assert (np.diff(rows.index, axis=1) == 1).all()
+    np.testing.assert_array_equal(rows.index[:, 0] // 15, range(3))
+    np.testing.assert_allclose(rows.pts_s, rows.index / 10, atol=1e-3)
+    levels = np.rint((rows.frames.mean(axis=(2, 3, 4)) - 16) / 4).astype(int)
+    np.testing.assert_array_equal(levels, rows.index)
+    short = decode(make_clip(frames=5), {"n": view}, sound=False, seed="s").views["n"]
+    np.testing.assert_array_equal(short.index, [[0, 1, 2, 3, 4, 0, 1, 2]] * 3)
+    assert padded(short, 3)["valid"].all()
+
+
 def test_a_short_clip_is_padded_not_dropped(make_clip: MakeClip) -> None:
     view = decode(make_clip(frames=3), {"v": View("segments", 24, 64)}, sound=False, seed="s")
     arrays = padded(view.views["v"], 24)

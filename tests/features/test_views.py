@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from features.views import View, instants, on_screen
+from features.views import View, choose, instants, on_screen
 
 counts = st.integers(1, 60)
 lengths = st.floats(0.01, 1e4)
@@ -49,5 +49,25 @@ def test_the_seed_moves_the_draws_and_only_the_seed() -> None:
 
 
 def test_an_impossible_view_is_refused() -> None:
-    with pytest.raises(ValueError, match="count >= 1"):
+    with pytest.raises(ValueError, match="count and length >= 1"):
         View("uniform", 0, 64)
+    with pytest.raises(ValueError, match="expected length 1 for segments"):
+        View("segments", 24, 64, 16)
+
+
+@given(frames=st.integers(1, 400), count=st.integers(1, 12), length=st.integers(2, 20))
+def test_a_snippet_is_consecutive_frames_that_start_in_its_segment(
+    frames: int, count: int, length: int
+) -> None:
+    view = View("snippets", count, 64, length)
+    pts_s = np.arange(frames) / 25
+    numbers = choose(view, pts_s, frames / 25, "s")
+    assert numbers.shape == (count, length)
+    assert numbers.min() >= 0 and numbers.max() < frames
+    steps = np.diff(numbers, axis=1) % frames
+    assert np.all(steps == 1 % frames)
+    if frames >= count * length:  # then every snippet lies within its segment, to a frame
+        place = numbers * count / frames
+        assert np.all(place[:, 0] > np.arange(count) - 1e-6)
+        assert np.all(place[:, -1] < np.arange(count) + 1 + count / frames)
+    np.testing.assert_array_equal(numbers, choose(view, pts_s, frames / 25, "s"))
