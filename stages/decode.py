@@ -30,19 +30,12 @@ from stages.items import (
     merge_reasons,
     run_items,
     workers,
+    write_index,
 )
 from stages.params import Params, ParamsError, load_params
 
-COLUMNS = {
-    "video_id": pa.string(),
-    "label": pa.string(),
-    "status": pa.string(),
-    "reason": pa.string(),
-    "key": pa.string(),
-    "path": pa.string(),
-    "rows": pa.int32(),
-}
-"""Columns of a view's index; ``rows`` is the number of valid rows (``sound``: of samples)."""
+COLUMNS = {"rows": pa.int32()}
+"""Of a view's index, besides those of every index: valid rows (``sound``: samples)."""
 
 FRAMES_AXES = {"frames": "T H W C", "index": "T", "pts_s": "T", "valid": "T"}
 SNIPPET_AXES = {"frames": "T L H W C", "index": "T L", "pts_s": "T L", "valid": "T"}
@@ -83,10 +76,20 @@ def main(
             outcome = run_items(run, items, compute, partial, workers(params.engine))
             rows = merge_reasons(videos, outcome)
             check_failures(run, rows, params.max_failed)
-            keys = {item.name: item.files for item in items}
             for name in ALL_VIEWS:
                 (partial / name).mkdir(exist_ok=True)
-                _write_index(partial, name, rows if name in views else [], keys)
+                files = _files_of(name, items)
+                write_index(partial, name, rows if name in views else [], files, COLUMNS)
+
+
+def _files_of(view: str, items: Sequence[Item]) -> dict[str, tuple[str, str]]:
+    """Return video id -> key and path below the view's folder."""
+    return {
+        item.name: (key, path.removeprefix(f"{view}/"))
+        for item in items
+        for key, path in item.files.items()
+        if path.startswith(f"{view}/")
+    }
 
 
 def wanted_views(params: Params) -> dict[str, View | None]:
@@ -153,22 +156,6 @@ def _content(
     data = padded(decoded.views[name], view.count)
     axes = SNIPPET_AXES if view.sampling == "snippets" else FRAMES_AXES
     return data, axes, {"rows": int(np.count_nonzero(data["valid"]))}
-
-
-def _write_index(
-    folder: Path, name: str, rows: Sequence[tables.Row], keys: Mapping[str, Mapping[str, str]]
-) -> None:
-    """Write a view's index beside its folder, from the rows and from the files themselves."""
-    filled = []
-    for row in rows:
-        row = {column: row.get(column) for column in ("video_id", "label", "status", "reason")}
-        for key, path in keys.get(str(row["video_id"]), {}).items():
-            if row["status"] == "ok" and path.startswith(f"{name}/"):
-                attributes = arrays.read_attributes(folder / path)
-                row |= {"key": key, "path": path.removeprefix(f"{name}/")}
-                row["rows"] = attributes["rows"]
-        filled.append(row)
-    tables.write(folder / f"{name}.parquet", filled, pa.schema(list(COLUMNS.items())))
 
 
 if __name__ == "__main__":

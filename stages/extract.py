@@ -38,20 +38,12 @@ from stages.items import (
     merge_reasons,
     run_items,
     workers,
+    write_index,
 )
 from stages.params import Backbone, Engine, ParamsError, load_params
 
-COLUMNS = {
-    "video_id": pa.string(),
-    "label": pa.string(),
-    "status": pa.string(),
-    "reason": pa.string(),
-    "key": pa.string(),
-    "path": pa.string(),
-    "rows": pa.int32(),
-    "rows_valid": pa.int32(),
-    "pretrained": pa.bool_(),
-}
+COLUMNS = {"rows": pa.int32(), "rows_valid": pa.int32(), "pretrained": pa.bool_()}
+"""Of a backbone's index, besides those of every index."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +89,7 @@ def main(
             rows = merge_reasons(videos, outcome)
             check_failures(run, rows, params.max_failed)
             keys = {item.name: next(iter(item.files.items())) for item in items}
-            _write_index(partial, backbone, rows, keys, known["pretrained"] == "true")
+            write_index(partial, backbone, rows, keys, COLUMNS)
 
 
 def _check_view(name: str, block: Backbone, module: ModuleType) -> None:
@@ -190,25 +182,6 @@ def compute(task: object, outputs: Mapping[str, Path]) -> dict[str, float]:
     }
     arrays.write(path, found, describe(key, task.ingredients, axes, **more))
     return {"forward_seconds": seconds}
-
-
-def _write_index(
-    folder: Path,
-    backbone: str,
-    rows: list[tables.Row],
-    keys: Mapping[str, tuple[str, str]],
-    pretrained: bool,
-) -> None:
-    filled = []
-    for row in rows:
-        row = {column: row.get(column) for column in ("video_id", "label", "status", "reason")}
-        row["pretrained"] = pretrained
-        if row["status"] == "ok":
-            row["key"], row["path"] = keys[str(row["video_id"])]
-            attributes = arrays.read_attributes(folder / backbone / str(row["path"]))
-            row |= {name: attributes[name] for name in ("rows", "rows_valid")}
-        filled.append(row)
-    tables.write(folder / f"{backbone}.parquet", filled, pa.schema(list(COLUMNS.items())))
 
 
 if __name__ == "__main__":

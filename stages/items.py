@@ -17,6 +17,7 @@ from multiprocessing import get_context
 from pathlib import Path
 
 import pebble
+import pyarrow as pa
 
 from features import tables
 from features.arrays import ArrayFileError, read_attributes
@@ -260,6 +261,45 @@ def merge_reasons(
         reason = row["reason"] or outcome.get(str(row["video_id"]))
         merged.append(row | {"status": "failed" if reason else "ok", "reason": reason})
     return merged
+
+
+INDEX = {
+    "video_id": pa.string(),
+    "label": pa.string(),
+    "status": pa.string(),
+    "reason": pa.string(),
+    "key": pa.string(),
+    "path": pa.string(),
+}
+"""Columns of every index of items: one row a video, ``path`` below the folder of that name."""
+
+
+def write_index(
+    folder: Path,
+    name: str,
+    rows: Sequence[Mapping[str, object]],
+    files: Mapping[str, tuple[str, str]],
+    more: Mapping[str, pa.DataType],
+) -> None:
+    """Write ``<name>.parquet`` beside the folder ``name`` of array files, both in ``folder``.
+
+    Args:
+        folder: where both lie.
+        name: of the folder.
+        rows: rows with ``video_id``, ``label``, ``status``, ``reason``.
+        files: video id -> key and path of its item.
+        more: further columns; an item's values are the attributes of that name in its file.
+    """
+    filled = []
+    for row in rows:
+        entry = {column: row[column] for column in ("video_id", "label", "status", "reason")}
+        if entry["status"] == "ok":
+            entry["key"], path = files[str(row["video_id"])]
+            said = read_attributes(folder / name / path)
+            entry |= {"path": path, **{column: said[column] for column in more}}
+        filled.append(entry)
+    schema = pa.schema([*INDEX.items(), *more.items()])
+    tables.write(folder / f"{name}.parquet", filled, schema)
 
 
 def check_failures(run: StageRun, rows: Sequence[Mapping[str, object]], max_failed: float) -> None:
