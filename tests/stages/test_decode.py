@@ -1,0 +1,80 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from features import arrays
+from features.views import View
+from stages import decode
+from stages.params import Params
+from tests.conftest import MakeClip
+
+PROJECT = Path(__file__).parents[2]
+SEGMENTS = View("segments", 4, 64)
+
+
+def params(*views: str) -> Params:
+    raw = yaml.safe_load((PROJECT / "params.yaml").read_text())
+    block = {"module": "vgg16", "source": "seeded"}
+    raw["backbones"] = {f"b{n}": {**block, "view": view} for n, view in enumerate(views)}
+    raw["experiments"] = {"e": {"head": "average", "roles": {"any": "b0/fc6"}}}
+    return Params.model_validate(raw)
+
+
+@pytest.mark.parametrize(
+    ("read", "decoded"),
+    [
+        (["sound"], ["sound"]),
+        (["faces"], ["segments"]),
+        (["faces", "segments", "uniform"], ["segments", "uniform"]),
+        (["snippets", "sound", "sound"], ["snippets", "sound"]),
+    ],
+)
+def test_only_the_views_that_backbones_read_are_decoded(
+    read: list[str], decoded: list[str]
+) -> None:
+    assert list(decode.wanted_views(params(*read))) == decoded
+
+
+def row(sha256: str = "f00", video_id: str = "joy/a") -> dict[str, object]:
+    return {"video_id": video_id, "sha256": sha256}
+
+
+def test_a_views_key_knows_the_content_the_view_and_the_seed_but_no_name() -> None:
+    views = {"segments": SEGMENTS, "sound": None}
+    item = decode._item(row(), Path("a.mp4"), views, 0)
+    assert list(item.files) == list(decode._item(row(), Path("b.avi"), views, 0).files)
+    moved = decode._item(row(video_id="fear/b"), Path("b.avi"), views, 0)
+    assert list(item.files) == list(moved.files)
+    assert list(moved.files.values()) == ["segments/fear/b.h5", "sound/fear/b.h5"]
+    other = [
+        decode._item(row("bad"), Path("a.mp4"), views, 0),
+        decode._item(row(), Path("a.mp4"), views, 1),
+        decode._item(row(), Path("a.mp4"), {"segments": View("segments", 5, 64)}, 0),
+    ]
+    for changed in other:
+        assert next(iter(changed.files)) != next(iter(item.files))
+    alone = decode._item(row(), Path("a.mp4"), {"sound": None}, 0)
+    assert set(alone.files) < set(item.files)  # another view changes no key
+
+
+def test_only_the_views_asked_for_are_written_and_say_what_they_are(make_clip: MakeClip) -> None:
+    clip = make_clip(frames=20, sound_s=2.0)
+    views = {"segments": SEGMENTS, "snippets": View("snippets", 2, 64, 3), "sound": None}
+    item = decode._item(row(), clip, views, 0)
+    keys = {path.split("/")[0]: key for key, path in item.files.items()}
+    for names in (["segments", "sound"], ["snippets"], ["sound"]):
+        outputs = {keys[name]: clip.with_name(f"{name}.h5") for name in names}
+        counts = decode.compute(item.task, outputs)
+        assert counts["frames_decoded"] == (0 if names == ["sound"] else 20)
+    found, said = arrays.read(clip.with_name("segments.h5"))
+    assert found["frames"].shape == (4, 48, 64, 3) and said["rows"] == 4
+    assert said["key"] == keys["segments"]
+    assert said["axes"]["frames"] == "T H W C"  # type: ignore[index]
+    found, said = arrays.read(clip.with_name("snippets.h5"))
+    assert found["frames"].shape == (2, 3, 48, 64, 3)
+    assert said["axes"]["frames"] == "T L H W C"  # type: ignore[index]
+    found, said = arrays.read(clip.with_name("sound.h5"))
+    assert said["sample_rate_hz"] == 16_000
+    assert np.abs(found["waveform"]).max() > 0.3

@@ -1,0 +1,89 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import yaml
+
+from features import arrays, tables
+from features.weights import write_seeded
+from stages import extract
+from stages.items import INDEX
+
+PROJECT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def project(in_folder: Path) -> Path:
+    """Two videos' sound, one without any, and vggish with seeded weights."""
+    (in_folder / "params.yaml").write_text((PROJECT / "params.yaml").read_text())
+    tone = np.sin(np.arange(32_000) / 20).astype(np.float32)
+    rows = []
+    for name, waveform in (("loud", tone), ("silent", tone[:0])):
+        attributes = {"key": name, "sample_rate_hz": 16_000 if len(waveform) else 0}
+        arrays.write(Path(f"views/sound/joy/{name}.h5"), {"waveform": waveform}, attributes)
+        rows.append({"video_id": f"joy/{name}", "key": name, "path": f"joy/{name}.h5"})
+    rows = [{**row, "label": "joy", "status": "ok"} for row in rows]
+    rows.append({"video_id": "joy/bad", "label": "joy", "status": "failed", "reason": "empty"})
+    schema = pa.schema([*INDEX.items(), ("rows", pa.int32())])
+    tables.write(Path("views/sound.parquet"), rows, schema)
+    write_seeded(Path("weights/vggish.safetensors"), "vggish", 3)
+    return in_folder
+
+
+def run() -> dict[str, int]:
+    extract.main(
+        "vggish", Path("views/sound"), Path("weights/vggish.safetensors"), Path("features")
+    )
+    log: dict[str, int] = json.loads(Path("logs/extract@vggish.json").read_text())
+    return log
+
+
+def change(**block: object) -> None:
+    raw = yaml.safe_load(Path("params.yaml").read_text())
+    raw["max_failed"] = 0.5
+    raw["backbones"]["vggish"] |= block
+    Path("params.yaml").write_text(yaml.safe_dump(raw))
+
+
+def test_features_say_what_they_came_from_and_missing_sound_is_no_row(project: Path) -> None:
+    change()
+    assert run()["computed"] == 2
+    rows = {row["video_id"]: row for row in tables.read(Path("features/vggish.parquet"))}
+    assert [rows[f"joy/{n}"]["rows"] for n in ("loud", "silent", "bad")] == [2, 0, None]
+    assert rows["joy/bad"]["reason"] == "empty"
+    found, said = arrays.read(Path("features/vggish/joy/loud.h5"))
+    assert found["embedding"].shape == (2, 128) and found["embedding"].dtype == np.float16
+    assert (said["pretrained"], said["key"]) == (False, rows["joy/loud"]["key"])
+    made_of = said["ingredients"]
+    assert isinstance(made_of, dict)
+    assert (made_of["input"], made_of["precision"]) == ("loud", "float32")
+    assert arrays.read(Path("features/vggish/joy/silent.h5"))[0]["embedding"].shape == (0, 128)
+
+
+def test_what_matters_computes_anew_and_what_does_not_is_reused(project: Path) -> None:
+    change()
+    run()
+    first = Path("features/vggish/joy/loud.h5").read_bytes()
+    change(file=None)
+    assert run()["computed"] == 0
+    change(precision="bfloat16")
+    assert run()["computed"] == 2
+    change(precision="float32", options={"relu": True})
+    assert run()["computed"] == 2
+    relu = arrays.read(Path("features/vggish/joy/loud.h5"))[0]["embedding"]
+    assert relu.min() == 0
+    change(options={})
+    assert run()["computed"] == 0
+    assert Path("features/vggish/joy/loud.h5").read_bytes() == first
+
+
+def test_a_view_that_the_module_cannot_read_is_refused(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    change(view="uniform")
+    with pytest.raises(SystemExit):
+        run()
+    said = " ".join(capsys.readouterr().err.split())
+    assert "backbones.vggish.view: found 'uniform', vggish reads sound" in said
