@@ -4,7 +4,7 @@ Paper: Bazarevsky et al. 2019, "BlazeFace: sub-millisecond neural face detection
 Weights: MediaPipe's short-range model; licence Apache-2.0. It looks at the whole frame at
 128x128, so a face of less than about a tenth of the frame's width is not found.
 
-It has the WEIGHTS, Options and build of a backbone; its network is used through ``detect``.
+It has the WEIGHTS, Options and build of a backbone; its network is used through ``detect_batch``.
 """
 
 import weakref
@@ -17,8 +17,11 @@ from mediapipe.tasks.python import vision
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from features.faces import Detections
 from features.mediapipe_tasks import base_options, quiet
 from features.weights import Source, Weights, Wheel
+
+ONE_CORE = True
 
 MODELS = "https://storage.googleapis.com/mediapipe-models/face_detector"
 
@@ -84,15 +87,16 @@ class BlazeFace(nn.Module):
         self.options = options
         self._detector: vision.FaceDetector | None = None  # made in the process that uses it
 
-    def detect(
-        self, frame: NDArray[np.uint8]
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
-        """Find the n faces of an RGB frame, uint8 (H, W, 3).
+    def detect_batch(self, frames: NDArray[np.uint8]) -> list[Detections]:
+        """Find the faces of each of some RGB frames, uint8 (N, H, W, 3); see :meth:`detect`."""
+        return [self.detect(frame) for frame in frames]
+
+    def detect(self, frame: NDArray[np.uint8]) -> Detections:
+        """Find the faces of an RGB frame, uint8 (H, W, 3).
 
         Returns:
-            In pixels from the upper left corner, the best score first: boxes (n, 4) as left, top,
-            right, bottom, which may reach out of the frame; scores (n,), 0..1; landmarks
-            (n, 6, 2), x and y of each of LANDMARKS. All float32.
+            The faces, the best score first, in pixels from the upper left corner. Boxes may reach
+            out of the frame; landmarks are in the order of LANDMARKS.
         """
         height, width = frame.shape[:2]
         image = mediapipe.Image(
@@ -110,7 +114,7 @@ class BlazeFace(nn.Module):
             for b in (face.bounding_box for face in found)
         ]
         points = [[(p.x * width, p.y * height) for p in face.keypoints] for face in found]
-        return (
+        return Detections(
             np.array(corners, np.float32).reshape(-1, 4),
             np.array([face.categories[0].score for face in found], np.float32),
             np.array(points, np.float32).reshape(-1, self.points, 2),

@@ -1,4 +1,4 @@
-"""Faces over the rows of a view: tracks, the main person, square crops.
+"""Faces over the rows of a view: tracks, the main person, crops and aligned faces.
 
 Tracks join detections of neighbouring rows by overlap (Hungarian assignment on intersection over
 union). Rows lie seconds apart in a long video, so a track may be short. The main person's rule:
@@ -8,10 +8,15 @@ union). Rows lie seconds apart in a long video, so a track may be short. The mai
 
 So one person is kept for as long as overlap can follow them, and a row is empty only where no
 face was found.
+
+A detector is a module beside this one with the WEIGHTS, Options, ONE_CORE and build of a backbone.
+Its Options have ``min_score``, its LANDMARKS name the points of a face, and the network that it
+builds is a :class:`Detector`.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +25,29 @@ from scipy.optimize import linear_sum_assignment
 
 CROP = 224
 """Side of a crop, pixels: what VGG-Face reads."""
+
+TEMPLATE = {
+    "right eye": (38.2946, 51.6963),
+    "left eye": (73.5318, 51.5014),
+    "nose tip": (56.0252, 71.7366),
+    "right mouth corner": (41.5493, 92.3655),
+    "left mouth corner": (70.7299, 92.2041),
+    "mouth": (56.1396, 92.2848),  # between the corners
+}
+"""Where the points of an aligned face lie, x and y in a picture of TEMPLATE_SIDE.
+
+Source: ArcFace's template (Deng et al. 2019), ``arcface_src`` in insightface's
+python-package/insightface/utils/face_align.py.
+"""
+
+TEMPLATE_SIDE = 112
+
+LARGEST = 3
+"""Largest half side of a square, in longest sides of the frame.
+
+A face that fills the frame needs 2.5 with the largest margin. Random weights draw boxes without
+bounds, whose repeated edges would fill the memory.
+"""
 
 
 @dataclass(frozen=True)
@@ -35,6 +63,16 @@ class Detections:
     boxes: NDArray[np.float32]
     scores: NDArray[np.float32]
     landmarks: NDArray[np.float32]
+
+
+class Detector(Protocol):
+    """A face detector with its weights."""
+
+    points: int
+    """Landmarks of a face."""
+
+    def detect_batch(self, frames: NDArray[np.uint8]) -> list[Detections]:
+        """Find the faces of each of some RGB frames, uint8 (N, H, W, 3), best score first."""
 
 
 def overlap(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -114,17 +152,81 @@ def crop(frame: NDArray[np.uint8], box: NDArray[np.float32], *, margin: float) -
     """
     x0, y0, x1, y1 = (float(value) for value in box)
     half = max(x1 - x0, y1 - y0) * (0.5 + margin)
-    centre_x, centre_y = (x0 + x1) / 2, (y0 + y1) / 2
+    return np.asarray(_square(frame, (x0 + x1) / 2, (y0 + y1) / 2, half, CROP))
+
+
+def align(
+    frame: NDArray[np.uint8],
+    landmarks: NDArray[np.float32],
+    names: Sequence[str],
+    *,
+    margin: float,
+) -> NDArray[np.uint8]:
+    """Turn, scale and shift a face so that its landmarks come to lie on TEMPLATE, 224 x 224.
+
+    The similarity is the one with the least squared distance to the template (Umeyama 1991,
+    "Least-squares estimation of transformation parameters between two point patterns"). In the
+    plane, with points as complex numbers about their means, its rotation and scale are one number.
+    Past the frame's edge the last pixels are repeated.
+
+    Args:
+        frame: (H, W, 3) uint8.
+        landmarks: (P, 2) x y, pixels.
+        names: of each landmark; those that TEMPLATE does not have are left out.
+        margin: added on each side of the template's picture, as a share of its side.
+
+    Returns:
+        (224, 224, 3) uint8.
+
+    Raises:
+        ValueError: the landmarks that count lie in one place.
+    """
+    used = [number for number, name in enumerate(names) if name in TEMPLATE]
+    template = np.array([TEMPLATE[names[number]] for number in used]) - TEMPLATE_SIDE / 2
+    target = (template * (CROP / TEMPLATE_SIDE / (1 + 2 * margin))) @ [1, 1j]  # about the middle
+    source = landmarks[used].astype(np.float64) @ [1, 1j]
+    about = source - source.mean()
+    spread = float(np.sum(np.abs(about) ** 2))
+    factor = complex(np.sum(about.conj() * (target - target.mean())))
+    if spread == 0 or factor == 0:
+        raise ValueError(
+            "a face cannot be aligned: expected landmarks that lie apart, found "
+            f"{landmarks.tolist()}"
+        )
+    factor /= spread
+    middle = source.mean() - target.mean() / factor
+    # the face is cut out upright, so large that it can be turned, and then turned
+    side = 2 * int(np.ceil(CROP / np.sqrt(2)))
+    upright = _square(frame, middle.real, middle.imag, side / 2 / abs(factor), side)
+    turn = factor.conjugate() / abs(factor)
+    c, s = turn.real, turn.imag
+    shift_x, shift_y = side / 2 - CROP / 2 * (c - s), side / 2 - CROP / 2 * (s + c)
+    turned = upright.transform(
+        (CROP, CROP),
+        Image.Transform.AFFINE,
+        (c, -s, shift_x, s, c, shift_y),
+        Image.Resampling.BILINEAR,
+    )
+    return np.asarray(turned)
+
+
+def _square(
+    frame: NDArray[np.uint8], centre_x: float, centre_y: float, half: float, side: int
+) -> Image.Image:
+    """Cut the square of ``2 * half`` pixels about a point and bring it to ``side`` pixels."""
     height, width = frame.shape[:2]
+    half = min(half, LARGEST * max(height, width))
+    # beyond the frame all is edge: from there on nothing changes
+    centre_x = min(max(centre_x, -half), width + half)
+    centre_y = min(max(centre_y, -half), height + half)
     past = max(
         0, half - centre_x, half - centre_y, centre_x + half - width, centre_y + half - height
     )
     pad = int(np.ceil(past))
     wide = np.pad(frame, ((pad, pad), (pad, pad), (0, 0)), mode="edge") if pad else frame
-    square = (centre_x - half + pad, centre_y - half + pad)
-    image = Image.fromarray(wide).resize(
-        (CROP, CROP),
+    left, top = centre_x - half + pad, centre_y - half + pad
+    return Image.fromarray(wide).resize(
+        (side, side),
         Image.Resampling.BILINEAR,
-        box=(*square, square[0] + 2 * half, square[1] + 2 * half),
+        box=(left, top, left + 2 * half, top + 2 * half),
     )
-    return np.asarray(image)

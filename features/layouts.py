@@ -3,20 +3,25 @@
 Canonical keys are those of the built module's ``state_dict``. A layout is a function from the
 source's files to a dict of them; what a file holds beyond what we build is dropped by name,
 never by default.
+
+Files are read as data. A pickle that holds more than data is refused, or, where the user has said
+that they trust it, opened in a process of its own (:mod:`features.pickles`).
 """
 
 import re
+import tempfile
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+import h5py
 import numpy as np
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
-from features.pose_bundle import MEMBERS, bundle
+from features import archives, pickles
 from features.weights import WeightsError
 
 VGG_FACE_DAG_CONVS = {
@@ -32,46 +37,108 @@ Source: module names of https://github.com/albanie/pytorch-mcn (vgg_face_dag.py)
 torchvision 0.29 models/vgg.py, configuration D.
 """
 
+RETINAFACE_FILES = {
+    "detection_Resnet50_Final": "facexlib",
+    "Resnet50_Final": "facexlib",  # biubug6's own name for it
+    "retinaface_resnet50_2020-07-20": "ternaus",
+}
+"""How the names of published RetinaFace weights begin, and whose they are."""
 
-def tensors_of(path: Path) -> dict[str, Tensor]:
-    """Read a PyTorch checkpoint that holds a plain mapping of names to tensors, as data only.
+
+def tensors_of(path: Path, under: str | None = None) -> dict[str, Tensor]:
+    """Read a PyTorch checkpoint that holds a mapping of names to tensors, as data only.
 
     Floating-point tensors come back as float32.
+
+    Args:
+        path: the checkpoint.
+        under: the key of the mapping, in a checkpoint of a training run that wraps it among other
+            things (epoch, optimiser); None where the mapping is all there is.
 
     Raises:
         WeightsError: it holds anything else. Nothing in it is executed.
     """
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # a file that is no checkpoint raises errors of any kind
-        raise WeightsError(
-            f"{path}: expected a PyTorch checkpoint of tensors only, found {_other(path, error)}. "
-            "A pickle can run any code when it is opened, so it is not opened here. Save its "
-            "tensors as .safetensors on a machine where you trust it, and name that file"
-        ) from error
+    content = _as_data(path)
+    if under is not None:
+        if not isinstance(content, Mapping) or under not in content:
+            raise WeightsError(
+                f"{path}: expected a checkpoint of a training run, with its tensors under "
+                f"{under!r}, found {_kinds(content)}"
+            )
+        content = content[under]
     if not isinstance(content, Mapping) or not all(
         isinstance(key, str) and isinstance(value, Tensor) for key, value in content.items()
     ):
-        kinds = (
-            sorted({type(value).__name__ for value in content.values()})
-            if isinstance(content, Mapping)
-            else [type(content).__name__]
-        )
         raise WeightsError(
-            f"{path}: expected a mapping of names to tensors, found {', '.join(kinds)}"
+            f"{path}: expected a mapping of names to tensors, found {_kinds(content)}"
         )
     return {key: _float32(value) for key, value in content.items()}
 
 
-def _other(path: Path, error: Exception) -> str:
+def _as_data(path: Path) -> object:
+    """Return what a checkpoint holds, or what a process of its own made of it."""
+    try:
+        if zipfile.is_zipfile(path):
+            archives.sizes(path)  # PyTorch itself unpacks whatever it is told to
+        if _is_safetensors(path):
+            return pickles.nested(load_file(path))
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except (archives.ArchiveError, pickles.PickleError) as error:
+        raise WeightsError(str(error)) from error
+    except Exception as error:  # a file that is no checkpoint raises errors of any kind
+        expected = f"{path}: expected a PyTorch checkpoint of tensors only, found"
+        objects = _objects_in(path, error)
+        if not objects:
+            raise WeightsError(
+                f"{expected} something else or a damaged file ({type(error).__name__})"
+            ) from error
+        raise WeightsError(
+            f"{expected} Python objects in it: {', '.join(objects)}. A pickle can run any code "
+            "when it is opened, so it is not opened here. Save its tensors as .safetensors on a "
+            "machine where you trust it, and name that file; or, if you trust whoever made it, "
+            "set `trust_pickle: true` in its block: it is then opened in a process of its own"
+        ) from error
+
+
+def _is_safetensors(path: Path) -> bool:
+    """Tell whether a file begins as safetensors do: the length of a header, and its brace."""
+    with path.open("rb") as file:
+        head = file.read(9)
+    return head[8:] == b"{" and 8 + int.from_bytes(head[:8], "little") <= path.stat().st_size
+
+
+def _opened_apart(path: Path, folder: Path) -> Path:
+    """Return a checkpoint, or where its tensors alone lie under its name, made by a process."""
+    if not path.name.lower().endswith(PICKLES):
+        return path
+    try:
+        _as_data(path)
+    except WeightsError:
+        apart = folder / "apart"
+        apart.mkdir()
+        try:
+            return pickles.open_apart(path, apart).rename(folder / path.name)
+        except pickles.PickleError as error:
+            raise WeightsError(str(error)) from error
+    return path
+
+
+def _kinds(content: object) -> str:
+    """Say what a checkpoint holds instead of what was expected."""
+    if isinstance(content, Mapping):
+        return ", ".join(sorted({type(value).__name__ for value in content.values()})) or "nothing"
+    return type(content).__name__
+
+
+def _objects_in(path: Path, error: Exception) -> list[str]:
     """Say what a refused checkpoint holds besides tensors, without executing it."""
     try:
         names = torch.serialization.get_unsafe_globals_in_checkpoint(str(path))
     except Exception:  # torch lists them for its newer format only; then it names the first
         names = re.findall(r"GLOBAL ([\w.]+)", str(error))
-    if names:
-        return "Python objects in it: " + ", ".join(sorted(names))
-    return f"something else ({type(error).__name__})"
+    if isinstance(error, UnicodeDecodeError):
+        names.append("text of Python 2")
+    return sorted(set(names))
 
 
 def _float32(tensor: Tensor) -> Tensor:
@@ -98,6 +165,91 @@ def vgg_face_dag(files: Sequence[Path]) -> dict[str, Tensor]:
     return converted
 
 
+def vgg16_places365(files: Sequence[Path]) -> dict[str, Tensor]:
+    """Convert network dissection's VGG-16 of Places365: torchvision's parts, Caffe's layer names.
+
+    Its fc7 and fc8a are dropped.
+    """
+    stems = {f"features.{name}": f"features.{n}" for name, n in VGG_FACE_DAG_CONVS.items()}
+    stems["classifier.fc6"] = "classifier.0"
+    kept = _without(tensors_of(files[0]), "classifier.fc7", "classifier.fc8a")
+    converted = {}
+    for key, tensor in kept.items():
+        stem, _, kind = key.rpartition(".")
+        converted[f"{stems.get(stem, stem)}.{kind}"] = tensor
+    return converted
+
+
+def resnet50(files: Sequence[Path]) -> dict[str, Tensor]:
+    """Convert torchvision's ResNet-50; its classifier (``fc``) is dropped."""
+    return _counted(_without(tensors_of(files[0]), "fc"))
+
+
+def swin(files: Sequence[Path]) -> dict[str, Tensor]:
+    """Convert torchvision's Swin Transformers; their classifier (``head``) is dropped."""
+    return _without(tensors_of(files[0]), "head")
+
+
+def vgg_face_keras(files: Sequence[Path]) -> dict[str, Tensor]:
+    """Convert deepface's VGG-Face (Keras, ``.h5``) to torchvision's keys; fc7 and fc8 are dropped.
+
+    Its fully connected layers are convolutions: fc6 is one of 7x7. Keras's kernels are
+    (height, width, in, out). What its first layer takes for red is not known, see NOTICES.
+    """
+    path = files[0]
+    try:
+        with h5py.File(path, "r") as file:
+            kernels = _keras_layers(file.get("model_weights", file))
+            shapes = [kernel.shape for kernel, _ in kernels]
+            if len(shapes) != len(VGG_FACE_DAG_CONVS) + 3 or any(len(s) != 4 for s in shapes):
+                raise WeightsError(
+                    f"{path}: expected 16 convolutions (VGG-Face, its last three fully connected), "
+                    f"found layers of the shapes {shapes}"
+                )
+            arrays = [(kernel[()], bias[()]) for kernel, bias in kernels[:-2]]
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        if isinstance(error, WeightsError):
+            raise
+        raise WeightsError(
+            f"{path}: expected weights saved by Keras 1 or 2 (HDF5 with the attribute "
+            f"layer_names), found: {error}"
+        ) from error
+    tensors: dict[str, Tensor] = {}
+    stems = [f"features.{place}" for place in VGG_FACE_DAG_CONVS.values()] + ["classifier.0"]
+    for stem, (kernel_HWIO, bias) in zip(stems, arrays, strict=True):
+        weight_OIHW = torch.from_numpy(kernel_HWIO.astype(np.float32)).permute(3, 2, 0, 1)
+        is_linear = stem.startswith("classifier")
+        weight = weight_OIHW.flatten(1) if is_linear else weight_OIHW  # C, H, W in this order
+        tensors[f"{stem}.weight"] = weight.contiguous()
+        tensors[f"{stem}.bias"] = torch.from_numpy(bias.astype(np.float32))
+    return tensors
+
+
+def _keras_layers(group: h5py.Group) -> list[tuple[h5py.Dataset, h5py.Dataset]]:
+    """Return kernel and bias of each layer that has weights, in the order of the network.
+
+    Their sizes are checked before anything is read: HDF5 unpacks without a limit.
+    """
+    layers, total = [], 0
+    for name in group.attrs["layer_names"]:
+        layer = group[_text(name)]
+        datasets = [layer[_text(weight)] for weight in layer.attrs["weight_names"]]
+        if not datasets:
+            continue  # a pool, a dropout
+        kernel, bias = datasets
+        if kernel.dtype.kind != "f" or bias.dtype.kind != "f":
+            raise ValueError(f"{_text(name)} is of the type {kernel.dtype}")
+        total += kernel.size * kernel.dtype.itemsize
+        layers.append((kernel, bias))
+    if total > archives.LARGEST_BYTES:
+        raise ValueError(f"arrays of {total:,} bytes")
+    return layers
+
+
+def _text(name: str | bytes) -> str:
+    return name.decode() if isinstance(name, bytes) else name
+
+
 def torchvggish(files: Sequence[Path]) -> dict[str, Tensor]:
     """Convert torchvggish's network: the keys are ours already."""
     return tensors_of(files[0])
@@ -108,9 +260,10 @@ def vggish_pca(files: Sequence[Path]) -> dict[str, Tensor]:
     path = files[0]
     wanted = {"pca_eigen_vectors": "pca.eigen_vectors", "pca_means": "pca.means"}
     try:
+        archives.sizes(path)
         with np.load(path, allow_pickle=False) as arrays:
             found = {key: np.asarray(arrays[key]) for key in arrays.files}
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise WeightsError(
             f"{path}: expected a NumPy archive of {', '.join(wanted)}, found: {error}"
         ) from error
@@ -121,33 +274,119 @@ def vggish_pca(files: Sequence[Path]) -> dict[str, Tensor]:
     return tensors
 
 
+def hara(files: Sequence[Path]) -> dict[str, Tensor]:
+    """Convert a checkpoint of Hara's 3D ResNets, of the release of 2018 or 2020; ``fc`` dropped.
+
+    Both wrap the network among facts of its training run, and the first names it as
+    ``DataParallel`` did (``module.conv1.weight``).
+    """
+    tensors = tensors_of(files[0], under="state_dict")
+    plain = {key.removeprefix("module."): value for key, value in tensors.items()}
+    return _counted(_without(plain, "fc"))
+
+
+def r3d18(files: Sequence[Path]) -> dict[str, Tensor]:
+    """Convert torchvision's R3D-18; its classifier (``fc``) is dropped."""
+    return _counted(_without(tensors_of(files[0]), "fc"))
+
+
+def resnet18_but_first(files: Sequence[Path]) -> dict[str, Tensor]:
+    """Convert torchvision's ResNet-18 for input that is no picture: ``conv1`` and ``fc`` dropped.
+
+    The first convolution that takes its place is new, see :attr:`features.weights.Weights.fresh`.
+    """
+    return _counted(_without(tensors_of(files[0]), "conv1", "fc"))
+
+
+def retinaface_facexlib(files: Sequence[Path]) -> dict[str, Tensor]:
+    """Convert biubug6's RetinaFace, which facexlib publishes; the tensor ``origin`` says so."""
+    return _retinaface(files[0], "facexlib")
+
+
+def retinaface_ternaus(files: Sequence[Path]) -> dict[str, Tensor]:
+    """Convert ternaus's RetinaFace, a checkpoint or a zip of it; ``origin`` says so."""
+    return _retinaface(files[0], "ternaus")
+
+
+def retinaface(files: Sequence[Path]) -> dict[str, Tensor]:
+    """Convert a RetinaFace of which only the file's name tells whose it is.
+
+    Keys and shapes are the same in both, the input is not: a wrong guess would find faces, only
+    fewer of them. So nothing is guessed.
+    """
+    return _retinaface(files[0], None)
+
+
+def _retinaface(path: Path, origin: str | None) -> dict[str, Tensor]:
+    """Put the network under ``network.``, without ``DataParallel``'s prefix, beside ``origin``."""
+    suffix = path.suffix.lower()
+    if suffix == ".safetensors":
+        tensors = canonical([path])
+        if "origin" in tensors:  # made by this project
+            return tensors
+    else:
+        tensors = _zipped_tensors(path) if suffix == ".zip" else tensors_of(path)
+    if origin is None:
+        names = (name for name in RETINAFACE_FILES if path.name.startswith(name))
+        if (name := next(names, None)) is None:
+            raise WeightsError(
+                f"{path}: expected a name that tells whose weights these are "
+                f"({', '.join(f'{name}...' for name in RETINAFACE_FILES)}). ternaus's and "
+                "facexlib's have the same keys and need different input: say which with "
+                "`weights: ternaus` or `weights: facexlib` in the options of the detector's block"
+            )
+        origin = RETINAFACE_FILES[name]
+    plain = {f"network.{key.removeprefix('module.')}": value for key, value in tensors.items()}
+    mark = torch.frombuffer(bytearray(origin.encode()), dtype=torch.uint8)
+    return {**_counted(plain), "origin": mark}
+
+
+def _zipped_tensors(path: Path) -> dict[str, Tensor]:
+    """Read the one checkpoint in a zip."""
+    try:
+        members = [name for name in archives.sizes(path) if name.endswith((".pth", ".pt"))]
+        if len(members) != 1:
+            raise WeightsError(f"{path}: expected one checkpoint (.pth) in it, found {members}")
+        with tempfile.TemporaryDirectory() as folder:
+            unpacked = Path(folder, f"{path.name}:{Path(members[0]).name}")
+            return tensors_of(archives.unpack(path, members[0], unpacked))
+    except archives.ArchiveError as error:
+        raise WeightsError(f"{path}: expected a zip of a checkpoint, found: {error}") from error
+
+
 def tflite(files: Sequence[Path]) -> dict[str, Tensor]:
     """Take a TFLite model as it is, as bytes under the key ``model``."""
     content = files[0].read_bytes()
+    _check_tflite(content, str(files[0]))
+    return _as_bytes(content)
+
+
+def _check_tflite(content: bytes, origin: str) -> None:
     if content[4:8] != b"TFL3":  # the FlatBuffers file identifier of TFLite's schema
         raise WeightsError(
-            f"{files[0]}: expected a TFLite model (bytes 4 to 8 are TFL3), found {content[:8]!r}"
+            f"{origin}: expected a TFLite model (bytes 4 to 8 are TFL3), found {content[:8]!r}"
         )
-    return _as_bytes(content)
 
 
 def pose_task(files: Sequence[Path]) -> dict[str, Tensor]:
     """Take a MediaPipe pose bundle (``.task``) as it is, as bytes under the key ``model``."""
+    from features.pose_bundle import MEMBERS  # MediaPipe is slow to import, and seldom needed
+
     path = files[0]
     try:
-        with zipfile.ZipFile(path) as archive:
-            names = set(archive.namelist())
-    except (OSError, zipfile.BadZipFile) as error:
-        raise WeightsError(f"{path}: expected a pose bundle (a zip), found: {error}") from error
-    if not set(MEMBERS) <= names:
+        for name in MEMBERS:
+            _check_tflite(archives.read(path, name), f"{path}: {name}")
+    except archives.ArchiveError as error:
         raise WeightsError(
-            f"{path}: expected a pose bundle with {' and '.join(MEMBERS)}, found {sorted(names)}"
-        )
+            f"{path}: expected a pose bundle with {' and '.join(MEMBERS)}, found: {error}"
+        ) from error
     return _as_bytes(path.read_bytes())
 
 
 def pose_pair(files: Sequence[Path]) -> dict[str, Tensor]:
     """Bundle a pose detector and a pose landmark model (``.tflite``) into a ``.task``."""
+    from features.pose_bundle import bundle
+
     for path in files:
         tflite([path])
     return _as_bytes(bundle(files[0].read_bytes(), files[1].read_bytes()))
@@ -162,8 +401,30 @@ def canonical(files: Sequence[Path]) -> dict[str, Tensor]:
     return {key: _float32(tensor) for key, tensor in tensors.items()}
 
 
+def keys_in(path: Path) -> frozenset[str]:
+    """Return the keys of a safetensors file; none of any other, whose keys need a layout."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            return frozenset(file.keys())
+    except (OSError, SafetensorError):
+        return frozenset()
+
+
 def _without(tensors: Mapping[str, Tensor], *stems: str) -> dict[str, Tensor]:
     return {key: value for key, value in tensors.items() if key.rpartition(".")[0] not in stems}
+
+
+def _counted(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Add the batch counters of norms, which PyTorch 0.4 and older did not save; they start at 0.
+
+    They count training steps and have no part in any feature.
+    """
+    counters = {
+        key.replace("running_mean", "num_batches_tracked"): torch.tensor(0)
+        for key in tensors
+        if key.endswith(".running_mean")
+    }
+    return {**counters, **tensors}
 
 
 def _as_bytes(content: bytes) -> dict[str, Tensor]:
@@ -173,8 +434,18 @@ def _as_bytes(content: bytes) -> dict[str, Tensor]:
 LAYOUTS: dict[str, Callable[[Sequence[Path]], dict[str, Tensor]]] = {
     "vgg16": vgg16,
     "vgg_face_dag": vgg_face_dag,
+    "vgg_face_keras": vgg_face_keras,
+    "vgg16_places365": vgg16_places365,
+    "resnet50": resnet50,
+    "swin": swin,
     "torchvggish": torchvggish,
     "vggish_pca": vggish_pca,
+    "hara": hara,
+    "r3d18": r3d18,
+    "resnet18_but_first": resnet18_but_first,
+    "retinaface": retinaface,
+    "retinaface_facexlib": retinaface_facexlib,
+    "retinaface_ternaus": retinaface_ternaus,
     "tflite": tflite,
     "pose_task": pose_task,
     "pose_pair": pose_pair,
@@ -184,13 +455,33 @@ LAYOUTS: dict[str, Callable[[Sequence[Path]], dict[str, Tensor]]] = {
 SUFFIXES = {
     "vgg16": (".pth", ".pt"),
     "vgg_face_dag": (".pth", ".pt"),
+    "vgg16_places365": (".pth", ".pt"),
+    "resnet50": (".pth", ".pt"),
+    "swin": (".pth", ".pt"),
     "torchvggish": (".pth", ".pt"),
     "vggish_pca": (".npz",),
+    "hara": (".pth", ".pt"),
+    "r3d18": (".pth", ".pt"),
+    "resnet18_but_first": (".pth", ".pt"),
+    "retinaface": (".pth", ".pt", ".zip", ".safetensors"),
+    "retinaface_facexlib": (".pth", ".pt", ".safetensors"),
+    "retinaface_ternaus": (".zip", ".pth", ".pt", ".safetensors"),
     "tflite": (".tflite",),
     "pose_task": (".task",),
     "canonical": (".safetensors",),
+    "vgg_face_keras": (".h5", ".hdf5"),
 }
 """File names by which a user's own file is recognised; a ``pose_pair`` comes in packages only."""
+
+PICKLES = (".pth", ".pt", ".tar", ".pkl", ".pickle", ".bin")
+"""File names of pickles: those that a user may trust to be opened."""
+
+NOTICES = {
+    "vgg_face_keras": "deepface's file: nobody has stated in which order its first layer takes "
+    "red, green and blue (deepface gives it blue first), so its features are not verified; here "
+    "red comes first. Prefer vgg_face_dag.pth",
+}
+"""What a user has to be told of a layout."""
 
 
 def layout_of(path: Path, accepted: Sequence[str]) -> str:
@@ -200,16 +491,26 @@ def layout_of(path: Path, accepted: Sequence[str]) -> str:
         WeightsError: none has; the message lists the suffixes that would do.
     """
     for layout in accepted:
-        if path.suffix.lower() in SUFFIXES.get(layout, ()):
+        if path.name.lower().endswith(SUFFIXES.get(layout, ())):
             return layout
     suffixes = sorted({suffix for layout in accepted for suffix in SUFFIXES.get(layout, ())})
     raise WeightsError(f"{path}: expected a file named {' or '.join(suffixes)}, found another")
 
 
-def convert(layout: str, files: Sequence[Path]) -> dict[str, Tensor]:
+def convert(layout: str, files: Sequence[Path], *, trust_pickle: bool = False) -> dict[str, Tensor]:
     """Read the files of a source and return their tensors by canonical key.
 
+    Args:
+        layout: a name in LAYOUTS.
+        files: the source's files, in the layout's order.
+        trust_pickle: whether a pickle that is more than data may be opened, in a process of its
+            own (:mod:`features.pickles`).
+
     Raises:
-        WeightsError: a file is not what its layout says. Nothing in it is executed.
+        WeightsError: a file is not what its layout says. Nothing in it is executed here.
     """
-    return LAYOUTS[layout](files)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        if trust_pickle:
+            files = [_opened_apart(path, folder) for path in files]
+        return LAYOUTS[layout](files)

@@ -7,6 +7,8 @@ nothing:
 
 Where nobody has published a checksum, or only its first digits, the full one of the first
 download is written to a file of *pins* that the team keeps in git; later downloads must match.
+A file of which no digit was known is pinned only when it has proved to be weights (:func:`pin`):
+until then it waits in ``<store>/unfinished``.
 """
 
 import hashlib
@@ -14,14 +16,14 @@ import json
 import subprocess
 import sys
 import tempfile
-import zipfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from features import archives
 from features.cache import file_sha256, link_or_copy, replacing
 from features.download import CHECKSUM_DIGITS, DownloadError, Track, download
-from features.weights import Source, Wheel
+from features.weights import ByHand, Origin, Source, WeightsError, Wheel
 
 PLATFORMS = (
     "manylinux_2_28_x86_64",
@@ -34,27 +36,30 @@ PLATFORMS = (
 CARRIER_PYTHON = "3.12"  # the newest Python that has wheels of mediapipe 0.10.21
 
 
+UNFINISHED = "unfinished"
+
+
 @dataclass(frozen=True)
 class Obtained:
     """A source that was had.
 
     Attributes:
         files: checked files, in the layout's order.
-        layout: how they are to be read.
-        address: where they came from.
+        source: what they are.
         sha256: their checksums, separated by spaces.
         refusals: what went wrong at the addresses before.
+        is_unproven: nothing was known of its checksum, so it may be anything, see :func:`pin`.
     """
 
     files: tuple[Path, ...]
-    layout: str
-    address: str
+    source: Source | Wheel
     sha256: str
     refusals: tuple[str, ...] = ()
+    is_unproven: bool = False
 
 
 def obtain(
-    sources: Sequence[Source | Wheel], store: Path, pins: Path, track: Track | None = None
+    sources: Sequence[Origin], store: Path, pins: Path, track: Track | None = None
 ) -> Obtained:
     """Return the files of the first source that can be had, from the store or its address.
 
@@ -67,11 +72,12 @@ def obtain(
     Raises:
         DownloadError: none could be had; the message lists every address and what happened there.
     """
-    for source in sources:
+    known = [source for source in sources if not isinstance(source, ByHand)]
+    for source in known:
         if files := _in_store(source, store, pins):
-            return _obtained(source, files, ())
+            return _obtained(source, store, files, ())
     refusals: list[str] = []
-    for source in sources:
+    for source in known:
         try:
             if isinstance(source, Wheel):
                 files = _from_package_index(source, store)
@@ -80,32 +86,51 @@ def obtain(
         except DownloadError as error:
             refusals.append(f"{source.address}: {error}")
         else:
-            return _obtained(source, files, tuple(refusals))
+            return _obtained(source, store, files, tuple(refusals))
+    if not known:
+        raise DownloadError("there is no address that gives it to a program")
     raise DownloadError("no address gave the file:\n  " + "\n  ".join(refusals))
 
 
+def pin(had: Obtained, store: Path, pins: Path) -> None:
+    """Believe a file of which no checksum was known: keep it in the store, and pin it.
+
+    To be called when it has been read and found to be what it should; nothing is done where the
+    checksum was known.
+    """
+    if isinstance(had.source, Source) and had.is_unproven:
+        _keep(had.files[0], store, had.sha256)
+        _pin(had.source, pins, had.sha256)
+
+
 def _obtained(
-    source: Source | Wheel, files: tuple[Path, ...], refusals: tuple[str, ...]
+    source: Source | Wheel, store: Path, files: tuple[Path, ...], refusals: tuple[str, ...]
 ) -> Obtained:
-    sums = " ".join(file.parent.name for file in files)
-    return Obtained(files, source.layout, source.address, sums, refusals)
+    is_unproven = isinstance(source, Source) and files[0] == _waiting(source, store)
+    sums = [file_sha256(file) if is_unproven else file.parent.name for file in files]
+    return Obtained(files, source, " ".join(sums), refusals, is_unproven)
 
 
 def _in_store(source: Source | Wheel, store: Path, pins: Path) -> tuple[Path, ...]:
     """Return the files of an earlier download, or none."""
-    if isinstance(source, Wheel):
-        wanted = [(member.rsplit("/", 1)[-1], sha256) for member, sha256 in source.members]
-    elif expected := _expected(source, pins):
-        wanted = [(source.filename, expected)]
-    else:
-        return ()
-    files = [_kept(store, filename, sha256) for filename, sha256 in wanted]
+    if isinstance(source, Source) and _expected(source, pins) is None:
+        waiting = _waiting(source, store)
+        return (waiting,) if waiting.is_file() else ()
+    files = [_kept(store, filename, sha256) for filename, sha256 in _wanted(source, pins)]
     found = tuple(path for path in files if path)
-    if len(found) < len(wanted):
+    if len(found) < len(files):
         return ()
     if isinstance(source, Source):
         _pin(source, pins, found[0].parent.name)
     return found
+
+
+def _wanted(source: Source | Wheel, pins: Path) -> list[tuple[str, str]]:
+    """Return name and checksum, or its first digits, of each file of a source."""
+    if isinstance(source, Wheel):
+        return [(member.rsplit("/", 1)[-1], sha256) for member, sha256 in source.members]
+    expected = _expected(source, pins)
+    return [(source.filename, expected)] if expected else []
 
 
 def unpack(wheel: Wheel, package: Path, folder: Path) -> tuple[Path, ...]:
@@ -115,36 +140,87 @@ def unpack(wheel: Wheel, package: Path, folder: Path) -> tuple[Path, ...]:
         DownloadError: it is no package, lacks a file, or a file is not the one expected.
     """
     files = []
-    try:
-        with zipfile.ZipFile(package) as archive:
-            for member, sha256 in wheel.members:
-                content = archive.read(member)
-                if (found := hashlib.sha256(content).hexdigest()) != sha256:
-                    raise DownloadError(
-                        f"{package.name}: {member}: expected sha256 {sha256}, found {found}"
-                    )
-                path = folder / member.rsplit("/", 1)[-1]
-                path.write_bytes(content)
-                files.append(path)
-    except (OSError, KeyError, zipfile.BadZipFile) as error:
-        raise DownloadError(
-            f"{package}: expected the files of {wheel.address}, found: {error}"
-        ) from error
+    for member, sha256 in wheel.members:
+        try:
+            path = archives.unpack(package, member, folder / member.rsplit("/", 1)[-1])
+        except archives.ArchiveError as error:
+            raise DownloadError(f"expected the files of {wheel.address}: {error}") from error
+        if (found := file_sha256(path)) != sha256:
+            path.unlink()
+            raise DownloadError(
+                f"{package.name}: {member}: expected sha256 {sha256}, found {found}"
+            )
+        files.append(path)
     return tuple(files)
+
+
+def check_own(
+    path: Path, origins: Sequence[Origin], pins: Path, note: Callable[[str], None]
+) -> str:
+    """Return the sha256 of a file of the user's own, checked where its name is a published one.
+
+    Args:
+        path: the file.
+        origins: where its weights are published.
+        pins: the file of pins.
+        note: told in one line what a person should know.
+
+    Raises:
+        WeightsError: it is not the file that its name or a pin says. Publishers replace files
+            under one name, so any other difference is told and no error.
+    """
+    found, size_bytes = file_sha256(path), path.stat().st_size
+    known = {sha256 for o in origins if isinstance(o, Wheel) for _, sha256 in o.members}
+    for source in origins:
+        if not isinstance(source, Source) or source.filename != path.name or found in known:
+            continue
+        expected = _expected(source, pins) or ""
+        if found.startswith(expected) and source.size_bytes in (None, size_bytes):
+            continue
+        said = f"sha256 {expected or 'unknown'}" + (
+            f" and {source.size_bytes:,} bytes" if source.size_bytes is not None else ""
+        )
+        differs = f"{path}: {source.url} has {said}, this file {found} and {size_bytes:,} bytes"
+        if source.url in read_pins(pins) or (expected and expected[:8] in path.name):
+            raise WeightsError(
+                f"{differs}. It is damaged or another: get it again, or give yours a name of its "
+                "own"
+            )
+        note(f"{differs}; it is taken because `file` names it")
+    return found
 
 
 # ------------------------------------------------------------------------------- an address
 
 
 def _from_address(source: Source, store: Path, pins: Path, track: Track | None) -> Path:
-    waiting = hashlib.sha256(source.url.encode()).hexdigest()[:16]
-    path = store / "unfinished" / waiting / source.filename
-    found = download(source.url, path, _expected(source, pins), source.size_bytes, track)
-    kept = store / found / source.filename
-    kept.parent.mkdir(parents=True, exist_ok=True)
-    path.replace(kept)
+    path, expected = _waiting(source, store), _expected(source, pins)
+    found = download(source.url, path, expected, source.size_bytes, track)
+    if expected is None:
+        if (head := _head(path).lstrip()).startswith(b"<"):  # as no weights do
+            path.unlink()
+            raise DownloadError(f"a web page came instead of the file: {head[:20]!r}")
+        return path
     _pin(source, pins, found)
-    return kept
+    return _keep(path, store, found)
+
+
+def _head(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(64)
+
+
+def _waiting(source: Source, store: Path) -> Path:
+    """Return where a file of this address lies while its checksum has not been checked."""
+    return (
+        store / UNFINISHED / hashlib.sha256(source.url.encode()).hexdigest()[:16] / source.filename
+    )
+
+
+def _keep(path: Path, store: Path, sha256: str) -> Path:
+    kept = store / sha256 / path.name
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    return path.replace(kept)
 
 
 def _kept(store: Path, filename: str, sha256: str) -> Path | None:
@@ -198,6 +274,29 @@ def _pin(source: Source, pins: Path, sha256: str) -> None:
     text = json.dumps({**known, source.url: sha256}, indent=2, sort_keys=True)
     with replacing(pins) as partial:
         partial.write_text(text + "\n", encoding="utf-8")
+
+
+def kind_of_checksum(source: Origin, pins: Path) -> str:
+    """Return how much is known of a source's checksum: known, pinned, prefix or none."""
+    if isinstance(source, Wheel):
+        return "known"
+    if isinstance(source, ByHand):
+        return "none"
+    if len(source.sha256 or "") == CHECKSUM_DIGITS:
+        return "known"
+    if source.url in read_pins(pins):
+        return "pinned"
+    return "prefix" if source.sha256 else "none"
+
+
+def is_in_store(source: Origin, store: Path, pins: Path) -> bool:
+    """Tell whether a source's files lie in the store; they are not opened."""
+    if isinstance(source, ByHand):
+        return False
+    wanted = _wanted(source, pins)
+    if not wanted and isinstance(source, Source):
+        return _waiting(source, store).is_file()
+    return all(any(store.glob(f"{sha256}*/{filename}")) for filename, sha256 in wanted)
 
 
 # ------------------------------------------------------------------------ the package index

@@ -6,13 +6,16 @@ The weights stage obtains a source file (:mod:`features.sources`), converts its 
 The keys in it are those of the built module's ``state_dict``. No pickle is ever opened there.
 
 A *seeded* file holds no tensors, only the seed: the network is drawn when it is loaded. Every
-file says in its metadata where it comes from and whether it is pretrained.
+file says in its metadata where it comes from and whether it is pretrained. Layers that no
+published file holds (:attr:`Weights.fresh`) are drawn from the seed when the file is made.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
+from urllib.parse import urlsplit
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -45,7 +48,9 @@ class Source:
     layout: str
 
     def __post_init__(self) -> None:
-        """Check the checksum's form."""
+        """Check the address and the checksum's form."""
+        if urlsplit(self.url).scheme not in ("http", "https") or not self.filename:
+            raise ValueError(f"{self.url}: expected http:// or https:// and a file's name")
         digits = self.sha256
         if digits is not None and (
             not 8 <= len(digits) <= 64 or set(digits) - set("0123456789abcdef")
@@ -55,7 +60,7 @@ class Source:
     @property
     def filename(self) -> str:
         """The file's name at its address."""
-        return self.url.rsplit("/", 1)[-1]
+        return urlsplit(self.url).path.rsplit("/", 1)[-1]
 
     @property
     def address(self) -> str:
@@ -85,6 +90,31 @@ class Wheel:
 
 
 @dataclass(frozen=True)
+class ByHand:
+    """A file that only a person can fetch: its page gives it to a browser and to nothing else.
+
+    It is never downloaded; as ``file`` of a block it is read like the file of a :class:`Source`.
+
+    Attributes:
+        page: where it is to be had.
+        filename: its name there.
+        layout: as in :class:`Source`.
+    """
+
+    page: str
+    filename: str
+    layout: str
+
+    @property
+    def address(self) -> str:
+        """The page and the file, for messages."""
+        return f"{self.page} ({self.filename})"
+
+
+Origin = Source | Wheel | ByHand
+
+
+@dataclass(frozen=True)
 class Companion:
     """A second file that some keys lie in, fetched only where the built module has such keys."""
 
@@ -103,13 +133,23 @@ class Weights:
         companions: further files for some of the keys.
         can_seed: False where there is no architecture to fill with random numbers (models
             that come as bytes).
+        fresh: keys of layers that are new here, so that no published file has them; where a
+            file lacks them they are drawn from the block's seed (:func:`fresh_tensors`).
     """
 
     licence: str
-    sources: tuple[Source | Wheel, ...]
+    sources: tuple[Origin, ...]
     notice: str = ""
     companions: tuple[Companion, ...] = ()
     can_seed: bool = True
+    fresh: tuple[str, ...] = ()
+
+
+def weights_of(module: ModuleType, options: object) -> Weights:
+    """Return what a module knows of its weights: its ``weights(options)``, else its WEIGHTS."""
+    choose = getattr(module, "weights", None)
+    found: Weights = choose(options) if choose else module.WEIGHTS
+    return found
 
 
 # ------------------------------------------------------------------------------- the file
@@ -155,8 +195,36 @@ def write_seeded(path: Path, name: str, seed: int) -> None:
     write(path, {}, facts)
 
 
+def fresh_tensors(
+    weights: Weights, found: Mapping[str, Tensor], expected: Mapping[str, Tensor], seed: int
+) -> dict[str, Tensor]:
+    """Draw the layers that are new in a network whose other layers are pretrained.
+
+    Args:
+        weights: its ``fresh`` names them.
+        found: what the source has; a new layer that is there, e.g. because somebody trained it,
+            is not drawn.
+        expected: the built module's ``state_dict``; only shapes are read.
+        seed: the block's seed.
+
+    Returns:
+        A tensor for each key that was lacking, distributed as :mod:`features.seeding` draws
+        weights.
+    """
+    lacking = [key for key in weights.fresh if key not in found]
+    return seeding.drawn({key: expected[key].shape for key in lacking}, seed)
+
+
 def write_pretrained(
-    path: Path, name: str, weights: Weights, tensors: Mapping[str, Tensor], source: str, sha256: str
+    path: Path,
+    name: str,
+    weights: Weights,
+    tensors: Mapping[str, Tensor],
+    source: str,
+    sha256: str,
+    *,
+    fresh: Collection[str] = (),
+    seed: int = 0,
 ) -> None:
     """Write converted weights.
 
@@ -167,16 +235,20 @@ def write_pretrained(
         tensors: canonical keys.
         source: the address or file that they come from.
         sha256: checksum of that file; of several, separated by spaces.
+        fresh: keys among ``tensors`` that were drawn (:func:`fresh_tensors`); the file says so.
+        seed: the seed that they were drawn from.
     """
     facts = {
         "name": name,
         "source": source,
         "pretrained": "true",
-        "seed": "",
+        "seed": str(seed) if fresh else "",
         "sha256": sha256,
         "licence": weights.licence,
         "notice": weights.notice,
     }
+    if fresh:
+        facts["fresh"] = " ".join(sorted(fresh))
     write(path, tensors, facts)
 
 

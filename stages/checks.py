@@ -65,7 +65,7 @@ def _backbones(params: Params) -> list[str]:
     from features import backbones  # torch is slow to import; the schema comes first
     from features.extraction import options_of, views_of
 
-    wrong: list[str] = []
+    wrong = _detector(params)
     for name, block in params.backbones.items():
         where = f"backbones.{name}"
         try:
@@ -80,6 +80,22 @@ def _backbones(params: Params) -> list[str]:
         if block.source == "seeded" and not module.WEIGHTS.can_seed:
             wrong.append(f"{where}.source: found 'seeded', {block.module} can only be pretrained")
     return wrong
+
+
+def _detector(params: Params) -> list[str]:
+    from stages.faces import detector_module, detector_options
+
+    block = params.faces.detector
+    try:
+        module = detector_module(block.module)
+        detector_options(params.faces)
+    except ModuleNotFoundError:
+        return [f"faces.detector.module: found {block.module!r}, expected blazeface or retinaface"]
+    except ValueError as error:
+        return [f"faces.detector: {error}"]
+    if block.source == "seeded" and not module.WEIGHTS.can_seed:
+        return [f"faces.detector.source: found 'seeded', {block.module} can only be pretrained"]
+    return []
 
 
 def _features(params: Params) -> list[str]:

@@ -4,14 +4,17 @@ The stages themselves are run by DVC (``dvc repro``), not from here.
 """
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.table import Table
 
 from features import tables
 from features.arrays import ArrayFileError, read, read_attributes
 from features.cache import replacing
+from features.download import DownloadError
 from stages.checks import SystemLibraryError, check_all
 from stages.console import console, fail, print_table
 from stages.params import ParamsError, load_params
@@ -85,6 +88,35 @@ def failures(
         print_table("failed videos", list(records[0]), (record.values() for record in records))
     else:
         console.print("failures: none")
+
+
+@app.command()
+def weights(
+    as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
+) -> None:
+    """List where each network's weights come from, whether they are here, and what is to do."""
+    from stages.weights import survey  # torch is slow to import
+
+    try:
+        found = survey(load_params())
+    except (ParamsError, DownloadError, ValueError) as error:
+        raise fail(str(error)) from None
+    if as_json:
+        typer.echo(json.dumps([asdict(row) for row in found], indent=2, ensure_ascii=False))
+        return
+    table = Table(title="weights", title_justify="left")
+    for column in ("network", "source", "file", "checksum", "licence", "here"):
+        table.add_column(column, overflow="fold")
+    for row in found:
+        here = "weights" if row.is_made else "source" if row.has_source else "nothing"
+        name = row.network.rpartition(".")[2]
+        table.add_row(name, row.source, row.file, row.checksum, row.licence, here)
+    console.print(table)
+    for row in found:
+        name = row.network.rpartition(".")[2]
+        for kind, text in (("to do", row.to_do), ("notice", row.notice)):
+            if text:
+                console.print(f"{name}: {kind}: {text}", soft_wrap=True, markup=False)
 
 
 @app.command()

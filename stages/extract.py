@@ -8,7 +8,6 @@ its index in Parquet.
 """
 
 import json
-import os
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -19,7 +18,6 @@ from typing import Annotated
 
 import numpy as np
 import pyarrow as pa
-import torch
 import typer
 from torch import nn
 
@@ -28,6 +26,7 @@ from features.cache import code_fingerprint, file_sha256, item_key
 from features.extraction import extract, options_of, views_of
 from features.weights import load, metadata
 from stages.console import StageRun, fail
+from stages.device import be_reproducible, device_of
 from stages.items import (
     Item,
     Workers,
@@ -40,7 +39,7 @@ from stages.items import (
     workers,
     write_index,
 )
-from stages.params import Backbone, Engine, ParamsError, load_params
+from stages.params import Backbone, ParamsError, load_params
 
 COLUMNS = {"rows": pa.int32(), "rows_valid": pa.int32(), "pretrained": pa.bool_()}
 """Of a backbone's index, besides those of every index."""
@@ -134,22 +133,10 @@ def _items(
     return items
 
 
-def device_of(engine: Engine) -> str:
-    """Return the device that networks run on."""
-    if engine.device != "auto":
-        return engine.device
-    if torch.cuda.is_available():
-        return "cuda"
-    return "cpu"
-
-
 @lru_cache(maxsize=1)
 def _network(name: str, options: str, weights: Path, device: str) -> nn.Module:
     module = backbones.load(name)
-    if device == "cuda":
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-        torch.use_deterministic_algorithms(True)
-        torch.backends.cudnn.conv.fp32_precision = "ieee"  # type: ignore[attr-defined]  # not TF32
+    be_reproducible(device)
     network = load(weights, module.build(options_of(module, json.loads(options))))
     return network.eval().to(device)
 

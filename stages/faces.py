@@ -8,24 +8,30 @@ their mask, all detections), its index, and all boxes and landmarks in one Parqu
 """
 
 import importlib
+import json
+import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
 from types import ModuleType
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import numpy as np
 import pyarrow as pa
 import typer
+from numpy.typing import NDArray
 
 from features import arrays, tables
 from features.cache import code_fingerprint, file_sha256, item_key
-from features.faces import CROP, Detections, crop, link, main_person
-from features.weights import load
+from features.extraction import options_of
+from features.faces import CROP, Detections, Detector, align, crop, link, main_person
+from features.weights import WeightsError, load, metadata
 from stages.console import StageRun, fail
+from stages.device import be_reproducible, device_of
 from stages.items import (
     Item,
+    Workers,
     check_failures,
     describe,
     fresh_outputs,
@@ -33,20 +39,13 @@ from stages.items import (
     merge_reasons,
     run_items,
     workers,
+    write_index,
 )
 from stages.params import Faces, ParamsError, load_params
 
-COLUMNS = {
-    "video_id": pa.string(),
-    "label": pa.string(),
-    "status": pa.string(),
-    "reason": pa.string(),
-    "key": pa.string(),
-    "path": pa.string(),
-    "rows": pa.int32(),
-    "rows_with_face": pa.int32(),
-    "tracks": pa.int32(),
-}
+COLUMNS = {"rows": pa.int32(), "rows_with_face": pa.int32(), "tracks": pa.int32()}
+"""Of the index, besides those of every index."""
+
 BOX_COLUMNS = {
     "video_id": pa.string(),
     "row": pa.int32(),
@@ -57,7 +56,11 @@ BOX_COLUMNS = {
     **{name: pa.float32() for name in ("x0", "y0", "x1", "y1")},
     "landmarks": pa.list_(pa.float32()),
 }
-"""One row a detection; boxes and landmarks (x y of each point) in pixels of the view's frame."""
+"""One row a detection; boxes and landmarks in pixels of the view's frame.
+
+Landmarks are x y of each point, in the order of the detector's LANDMARKS, which the faces files
+name in the attribute ``landmarks``.
+"""
 
 AXES = {
     "frames": "T H W C",
@@ -80,6 +83,8 @@ class Task:
     frames: Path
     weights: Path
     params: Faces
+    options: str
+    device: str
     ingredients: dict[str, object]
 
 
@@ -91,26 +96,43 @@ def main(
     """Find the main person's face in the frames of VIEW."""
     try:
         params = load_params()
-    except ParamsError as error:
+        module = detector_module(params.faces.detector.module)
+        options = asdict(detector_options(params.faces))
+        one_core = bool(module.ONE_CORE)
+        device = "cpu" if one_core else device_of(params.engine)
+        _detector(params.faces.detector.module, _text(options), weights, device)  # can it work?
+    except (ParamsError, WeightsError, ValueError) as error:
         raise fail(str(error)) from None
     with StageRun("faces") as run:
+        if metadata(weights)["pretrained"] != "true":
+            run.note("weights of the detector are seeded (random): what it finds are no faces")
         videos = tables.read(view.with_suffix(".parquet"), ["video_id", "key", "path"])
-        items = _items(videos, view, weights, params.faces)
+        items = _items(videos, view, weights, params.faces, options, device)
+        # torch spreads one video over all cores; what cannot do so takes a video a core
+        pool = workers(params.engine) if one_core else Workers(0)
         with fresh_outputs(out, run) as partial:
             (partial / "faces").mkdir()
-            outcome = run_items(run, items, compute, partial / "faces", workers(params.engine))
+            outcome = run_items(run, items, compute, partial / "faces", pool)
             rows = merge_reasons(videos, outcome)
             check_failures(run, rows, params.max_failed)
             keys = {item.name: next(iter(item.files.items())) for item in items}
             _write_tables(partial, rows, keys)
 
 
-def _items(videos: list[tables.Row], view: Path, weights: Path, params: Faces) -> list[Item]:
-    choices = params.model_dump(exclude={"detector": {"file", "source", "seed"}})
+def _items(
+    videos: list[tables.Row],
+    view: Path,
+    weights: Path,
+    params: Faces,
+    options: dict[str, object],
+    device: str,
+) -> list[Item]:
     common = {
         "stage": "faces",
-        "detector": file_sha256(weights),
-        "params": choices,
+        "detector": params.detector.module,
+        "options": options,
+        "weights": file_sha256(weights),
+        "params": params.model_dump(exclude={"detector", "min_score"}),
         "code": code_fingerprint("features.faces", f"features.{params.detector.module}"),
     }
     items = []
@@ -118,7 +140,7 @@ def _items(videos: list[tables.Row], view: Path, weights: Path, params: Faces) -
         if row["status"] != "ok":
             continue
         made_of = {**common, "input": row["key"]}
-        task = Task(view / str(row["path"]), weights, params, made_of)
+        task = Task(view / str(row["path"]), weights, params, _text(options), device, made_of)
         files = {item_key(made_of): item_path(str(row["video_id"]))}
         items.append(Item(str(row["video_id"]), files, task))
     return items
@@ -129,26 +151,49 @@ def detector_module(name: str) -> ModuleType:
     return importlib.import_module(f"features.{name}")
 
 
+def detector_options(params: Faces) -> Any:
+    """Return the detector's Options: those of its block, and the least score of the section.
+
+    Raises:
+        ValueError: an option that the detector does not have, or a value that it refuses.
+    """
+    chosen = params.detector.options
+    if "min_score" in chosen:
+        raise ValueError(
+            "params.yaml: faces.detector.options: found min_score, expected it as faces.min_score"
+        )
+    module = detector_module(params.detector.module)
+    return options_of(module, {**chosen, "min_score": params.min_score})
+
+
+def _text(options: dict[str, object]) -> str:
+    return json.dumps(options, sort_keys=True)
+
+
 @lru_cache(maxsize=1)
-def _detector(name: str, weights: Path, min_score: float) -> Any:
+def _detector(name: str, options: str, weights: Path, device: str) -> Detector:
     module = detector_module(name)
-    return load(weights, module.build(module.Options(min_score=min_score)))
+    be_reproducible(device)
+    network = load(weights, module.build(options_of(module, json.loads(options))))
+    return cast(Detector, network.to(device))
 
 
 def compute(task: object, outputs: Mapping[str, Path]) -> dict[str, float]:
-    """Detect, track and crop the faces of one video."""
+    """Detect, track and cut out the faces of one video."""
     assert isinstance(task, Task)
     data, _attributes = arrays.read(task.frames)
     params = task.params
-    detector = _detector(params.detector.module, task.weights, params.min_score)
-    frames, shown = data["frames"], data["valid"]
-    found = [_detect(detector, frame, bool(ok)) for frame, ok in zip(frames, shown, strict=True)]
+    detector = _detector(params.detector.module, task.options, task.weights, task.device)
+    frames, shown = data["frames"].astype(np.uint8, copy=False), data["valid"]
+    start = time.monotonic()
+    found = _detect(detector, frames, shown)
+    seconds = time.monotonic() - start
     tracks = link(found, min_overlap=params.min_overlap, max_gap=params.max_gap)
     chosen = main_person(found, tracks)
     crops = np.zeros((len(frames), CROP, CROP, 3), np.uint8)
     for row, face in enumerate(chosen):
         if face >= 0:
-            crops[row] = crop(frames[row], found[row].boxes[face], margin=params.margin)
+            crops[row] = _cut(frames[row], found[row], int(face), params)
     main = [np.arange(len(row.scores)) == face for row, face in zip(found, chosen, strict=True)]
     result = {
         "frames": crops,
@@ -163,41 +208,53 @@ def compute(task: object, outputs: Mapping[str, Path]) -> dict[str, float]:
         "det_landmarks": np.concatenate([row.landmarks for row in found]),
     }
     ((key, path),) = outputs.items()
-    numbers = {
+    about = {
+        "weights": metadata(task.weights),
+        "device": task.device,
+        "landmarks": list(detector_module(params.detector.module).LANDMARKS),
         "rows": int(np.count_nonzero(shown)),
         "rows_with_face": int(np.count_nonzero(result["valid"])),
         "tracks": len(np.unique(result["det_track"])),
     }
-    arrays.write(path, result, describe(key, task.ingredients, AXES, **numbers))
-    return {}
+    arrays.write(path, result, describe(key, task.ingredients, AXES, **about))
+    return {"forward_seconds": seconds}
 
 
-def _detect(detector: Any, frame: arrays.Array, shown: bool) -> Detections:
-    if not shown:
-        points = int(detector.points)
-        return Detections(
-            np.zeros((0, 4), np.float32),
-            np.zeros(0, np.float32),
-            np.zeros((0, points, 2), np.float32),
-        )
-    return Detections(*detector.detect(frame))
+def _detect(detector: Detector, frames: NDArray[np.uint8], shown: arrays.Array) -> list[Detections]:
+    """Return the faces of each row; a row that shows no frame has none."""
+    rows = np.flatnonzero(shown)
+    none = Detections(
+        np.zeros((0, 4), np.float32),
+        np.zeros(0, np.float32),
+        np.zeros((0, detector.points, 2), np.float32),
+    )
+    found = [none] * len(frames)
+    for row, faces in zip(rows, detector.detect_batch(frames[rows]), strict=True):
+        found[row] = faces
+    return found
+
+
+def _cut(
+    frame: NDArray[np.uint8], found: Detections, face: int, params: Faces
+) -> NDArray[np.uint8]:
+    if params.align == "similarity":
+        names = detector_module(params.detector.module).LANDMARKS
+        return align(frame, found.landmarks[face], names, margin=params.margin)
+    return crop(frame, found.boxes[face], margin=params.margin)
 
 
 def _write_tables(
     folder: Path, rows: list[tables.Row], keys: Mapping[str, tuple[str, str]]
 ) -> None:
     """Write the index and the boxes, both from the rows and the files themselves."""
-    filled, boxes = [], []
+    write_index(folder, "faces", rows, keys, COLUMNS)
+    names = [name for name in AXES if name.startswith("det_")]
+    boxes = []
     for row in rows:
-        row = {column: row.get(column) for column in ("video_id", "label", "status", "reason")}
         if row["status"] == "ok":
-            row["key"], row["path"] = keys[str(row["video_id"])]
-            names = [name for name in AXES if name.startswith("det_")]
-            found, attributes = arrays.read(folder / "faces" / str(row["path"]), [*names, "pts_s"])
-            row |= {name: attributes[name] for name in ("rows", "rows_with_face", "tracks")}
+            _key, path = keys[str(row["video_id"])]
+            found, _attributes = arrays.read(folder / "faces" / path, [*names, "pts_s"])
             boxes.extend(_boxes(str(row["video_id"]), found))
-        filled.append(row)
-    tables.write(folder / "faces.parquet", filled, pa.schema(list(COLUMNS.items())))
     tables.write(folder / "faces_boxes.parquet", boxes, pa.schema(list(BOX_COLUMNS.items())))
 
 

@@ -112,7 +112,6 @@ class Model(Section):
         seed: seed of a seeded network.
         file: path of a weights file that you have, instead of a download.
         trust_pickle: open ``file`` even if opening it can run code of its own; think twice.
-        precision: of products and convolutions; ``bfloat16`` is faster where the machine has it.
         options: the module's own options.
     """
 
@@ -121,14 +120,19 @@ class Model(Section):
     seed: Seed = 0
     file: str | None = None
     trust_pickle: bool = False
-    precision: Literal["float32", "bfloat16"] = "float32"
     options: dict[str, Any] = {}
 
 
 class Backbone(Model):
-    """A backbone: a network, and the view that it reads (so that DVC knows it too)."""
+    """A backbone: a network and how it is used.
+
+    Attributes:
+        view: the view that it reads; it stands here so that DVC knows it too.
+        precision: of products and convolutions; ``bfloat16`` is faster where the machine has it.
+    """
 
     view: Literal["segments", "uniform", "snippets", "sound", "faces"]
+    precision: Literal["float32", "bfloat16"] = "float32"
 
 
 class Faces(Section):
@@ -139,6 +143,8 @@ class Faces(Section):
         min_score: detections below this score are dropped.
         min_overlap: least intersection over union that joins two detections into a track.
         max_gap: rows that a track may miss before it ends.
+        align: ``crop`` cuts the square around the box; ``similarity`` turns and scales the face
+            so that its landmarks lie where an upright face has them.
         margin: added on each side of the square, as a share of the face box's longer side.
     """
 
@@ -146,6 +152,7 @@ class Faces(Section):
     min_score: Share
     min_overlap: Share
     max_gap: Annotated[int, Field(ge=0)]
+    align: Literal["crop", "similarity"]
     margin: Annotated[float, Field(ge=0, le=2)]
 
 

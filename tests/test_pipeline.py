@@ -282,6 +282,24 @@ def test_a_new_backbone_is_one_file_and_one_block(clone: Clone) -> None:
     assert json.loads((clone.root / "results/motion.json").read_text())["videos"] == 5
 
 
+def test_the_other_papers_backbones_are_one_uncommented_line_each(clone: Clone) -> None:
+    blocks = re.findall(r"^#(  \w+: \{module: .*\})$", (PROJECT / "params.yaml").read_text(), re.M)
+    more = yaml.safe_load("\n".join(blocks))
+    assert set(more) == {"places365_vgg16", "resnet50", "swin", "r3d101", "resnet18_mfcc"}
+    for name, block in more.items():
+        clone.params(**{f"backbones__{name}": block})
+    clone.run("affectline", "sync")
+    clone.repro(*(f"extract@{name}" for name in more))
+    found = {name: read(clone.root / f"data/features/{name}/joy/a.h5")[0] for name in more}
+    assert found["places365_vgg16"]["fc6"].shape == (4, 4096)
+    assert found["resnet50"]["res5"].shape == (4, 2048, 7, 7)
+    assert found["swin"]["pooled"].shape == (4, 768)
+    assert found["r3d101"]["conv5"].shape == (10, 2048, 4, 4)
+    assert found["resnet18_mfcc"]["mfcc"].shape == (16, 256, 32)
+    for arrays in found.values():
+        assert arrays["valid"].any()
+
+
 def test_without_a_store_the_last_output_is_found_in_dvcs_cache(clone: Clone) -> None:
     shutil.rmtree(clone.root / ".store")
     before = (clone.root / "data/features/vgg16/joy/a.h5").read_bytes()

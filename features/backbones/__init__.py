@@ -13,7 +13,8 @@ Each module has the same handful of names:
 ``ONE_CORE``
     True where the network uses one core only: several videos are then computed side by side.
 ``WEIGHTS``
-    where its weights come from (:class:`features.weights.Weights`).
+    where its weights come from (:class:`features.weights.Weights`), under the default options;
+    ``weights(options)`` where that depends on them.
 ``Options``
     a frozen dataclass of what may be chosen; empty where nothing may.
 ``preprocess``

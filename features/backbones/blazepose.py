@@ -1,8 +1,8 @@
 """BlazePose: where the body of the one person found first is, as 33 landmarks a frame.
 
 Paper: Bazarevsky et al. 2020, "BlazePose: on-device real-time body pose tracking"; the body
-stream of Peng et al. Weights: MediaPipe's pose landmarker (full); licence Apache-2.0. Another
-of its sizes (lite, heavy) works as well: name the ``.task`` as the block's ``file``.
+stream of Peng et al. Weights: MediaPipe's pose landmarker in one of three sizes; licence
+Apache-2.0. MediaPipe's package on the package index carries the middle one (full) as well.
 
 In: RGB frames of any size, uint8. Each frame is taken for itself, with no memory of the last, so
 that neither a cut nor another video can leak into it.
@@ -14,6 +14,7 @@ pose are zeros and not ``valid``. Order: :class:`mediapipe.tasks.python.vision.P
 
 import weakref
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 import mediapipe
 import numpy as np
@@ -30,57 +31,77 @@ FEATURES: dict[str, tuple[int, ...]] = {"landmarks": (33, 3), "world": (33, 3), 
 DTYPES = {name: "float32" for name in FEATURES}
 ONE_CORE = True
 
+Size = Literal["lite", "full", "heavy"]
+
 MODELS = "https://storage.googleapis.com/mediapipe-models/pose_landmarker"
 
-WEIGHTS = Weights(
-    licence="Apache-2.0",
-    can_seed=False,
-    sources=(
-        Source(
-            url=f"{MODELS}/pose_landmarker_full/float16/1/pose_landmarker_full.task",
-            sha256="5134a3aad27a58b93da0088d431f366da362b44e3ccfbe3462b3827a839011b1",
-            size_bytes=None,
-            layout="pose_task",
+SHA256: dict[Size, str] = {
+    "lite": "59929e1d1ee95287735ddd833b19cf4ac46d29bc7afddbbf6753c459690d574a",
+    "full": "5134a3aad27a58b93da0088d431f366da362b44e3ccfbe3462b3827a839011b1",
+    "heavy": "64437af838a65d18e5ba7a0d39b465540069bc8aae8308de3e318aad31fcbc7b",
+}
+"""Of version 1 of each bundle; ``latest`` in the address is another file."""
+
+PACKAGE = Wheel(
+    requirement="mediapipe==0.10.21",
+    members=(
+        (
+            "mediapipe/modules/pose_detection/pose_detection.tflite",
+            "9ba9dd3d42efaaba86b4ff0122b06f29c4122e756b329d89dca1e297fd8f866c",
         ),
-        Wheel(
-            requirement="mediapipe==0.10.21",
-            members=(
-                (
-                    "mediapipe/modules/pose_detection/pose_detection.tflite",
-                    "9ba9dd3d42efaaba86b4ff0122b06f29c4122e756b329d89dca1e297fd8f866c",
-                ),
-                (
-                    "mediapipe/modules/pose_landmark/pose_landmark_full.tflite",
-                    "e9a5c5cb17f736fafd4c2ec1da3b3d331d6edbe8a0d32395855aeb2cdfd64b9f",
-                ),
-            ),
-            layout="pose_pair",
+        (
+            "mediapipe/modules/pose_landmark/pose_landmark_full.tflite",
+            "e9a5c5cb17f736fafd4c2ec1da3b3d331d6edbe8a0d32395855aeb2cdfd64b9f",
         ),
     ),
+    layout="pose_pair",
 )
-
-LANDMARKS = 33
+"""The full model; lite and heavy the package downloads itself, when it is asked for them."""
 
 
 @dataclass(frozen=True)
 class Options:
-    """What counts as a pose.
+    """Which model, and what counts as a pose.
 
     Attributes:
+        size: ``lite``, ``full`` or ``heavy``: the larger, the slower and the more accurate.
+            MediaPipe's own choice is ``full``. A bundle named as ``file`` is taken as it is.
         min_detection: least score of the person detector, 0..1.
         min_presence: least score of the landmark model, 0..1.
     """
 
+    size: Size = "full"
     min_detection: float = 0.5  # MediaPipe's own defaults
     min_presence: float = 0.5
 
     def __post_init__(self) -> None:
-        """Check the ranges."""
+        """Check the size and the ranges."""
+        if self.size not in get_args(Size):
+            raise ValueError(
+                f"blazepose options: size: expected one of {', '.join(get_args(Size))}, "
+                f"found {self.size!r}"
+            )
         if not (0 <= self.min_detection <= 1 and 0 <= self.min_presence <= 1):
             raise ValueError(f"blazepose options: expected scores in 0..1, found {self}")
 
 
-def preprocess(frames: NDArray[np.uint8]) -> Tensor:
+def weights(options: Options) -> Weights:
+    """Return where the model of this size comes from."""
+    name = f"pose_landmarker_{options.size}"
+    bundle = Source(
+        url=f"{MODELS}/{name}/float16/1/{name}.task",
+        sha256=SHA256[options.size],
+        size_bytes=None,
+        layout="pose_task",
+    )
+    sources = (bundle, PACKAGE) if options.size == "full" else (bundle,)
+    return Weights(licence="Apache-2.0", can_seed=False, sources=sources)
+
+
+WEIGHTS = weights(Options())
+
+
+def preprocess(frames: NDArray[np.uint8], options: Options = Options()) -> Tensor:
     """Return the frames as they are, uint8 (T, H, W, 3) RGB: MediaPipe scales and crops itself."""
     return torch.from_numpy(np.array(frames, order="C"))
 

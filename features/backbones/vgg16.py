@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torchvision.transforms import functional as transforms
 
+from features.imagenet import network_input
 from features.weights import Source, Weights
 
 VIEW = "segments"
@@ -34,10 +34,7 @@ WEIGHTS = Weights(
     ),
 )
 
-RESIZE_PX = 256  # shorter side
-CROP_PX = 224
-MEAN = (0.485, 0.456, 0.406)  # R, G, B of ImageNet, pixels 0..1
-STD = (0.229, 0.224, 0.225)
+SHORTER_SIDE_PX = 256  # before the cut
 
 CHANNELS = (64, 64, "pool", 128, 128, "pool", 256, 256, 256, "pool",
             512, 512, 512, "pool", 512, 512, 512, "pool")  # fmt: skip
@@ -51,14 +48,7 @@ class Options:
 
 def preprocess(frames: NDArray[np.uint8], options: Options = Options()) -> Tensor:
     """Return network input, float32 (T, 3, 224, 224), of RGB frames, uint8 (T, H, W, 3)."""
-    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (MEAN, STD))
-    inputs = torch.empty(len(frames), 3, CROP_PX, CROP_PX)
-    for row, frame in enumerate(frames):  # one by one: resized in float32, a clip is large
-        frame_CHW = torch.from_numpy(np.array(frame, order="C")).permute(2, 0, 1)
-        resized = transforms.resize(frame_CHW, [RESIZE_PX], antialias=True)
-        cropped = transforms.center_crop(resized, [CROP_PX, CROP_PX])
-        inputs[row] = (cropped / 255 - mean) / std
-    return inputs
+    return network_input(frames, (SHORTER_SIDE_PX,))
 
 
 def build(options: Options = Options()) -> nn.Module:

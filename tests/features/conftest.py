@@ -17,7 +17,7 @@ class Site:
     """A web site on 127.0.0.1.
 
     Attributes:
-        address: its root, without the final slash.
+        address: its root, without the final slash; as a proxy it opens no tunnel.
         replies: path -> the replies to the first, second, ... request; the last one stays.
         requests: path and Range header of each request so far.
     """
@@ -47,6 +47,10 @@ def site(monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
             found.requests.append((self.path, self.headers["Range"]))
             replies = found.replies.get(self.path, [status(404)])
             (replies.pop(0) if len(replies) > 1 else replies[0])(self)
+
+        def do_CONNECT(self) -> None:
+            found.requests.append((f"CONNECT {self.path}", None))
+            status(403)(self)
 
         def log_message(self, *arguments: object) -> None:
             pass

@@ -4,9 +4,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import skimage.data
+from numpy.typing import NDArray
 
 from features import blazeface, layouts
 from features.blazeface import BlazeFace, Options
+from features.faces import Detections
 from features.weights import Weights, load, write_pretrained
 
 BuildDetector = Callable[..., BlazeFace]
@@ -25,6 +27,10 @@ def detector(real_file: Callable[[str], Path], tmp_path: Path) -> BuildDetector:
     return build
 
 
+def parts(found: Detections) -> tuple[NDArray[np.float32], ...]:
+    return found.boxes, found.scores, found.landmarks
+
+
 def test_scores_beyond_one_are_refused() -> None:
     with pytest.raises(ValueError, match="0..1"):
         Options(min_score=2)
@@ -37,7 +43,7 @@ def test_a_detector_without_weights_says_so() -> None:
 
 @pytest.mark.weights
 def test_the_astronauts_face_is_found_in_pixels(detector: BuildDetector) -> None:
-    boxes, scores, landmarks = detector().detect(skimage.data.astronaut())
+    boxes, scores, landmarks = parts(detector().detect(skimage.data.astronaut()))
     assert (boxes.shape, scores.shape, landmarks.shape) == ((1, 4), (1,), (1, 6, 2))
     assert {boxes.dtype, scores.dtype, landmarks.dtype} == {np.dtype(np.float32)}
     np.testing.assert_allclose(boxes[0], [177, 82, 272, 177], atol=6)
@@ -52,7 +58,8 @@ def test_the_astronauts_face_is_found_in_pixels(detector: BuildDetector) -> None
 @pytest.mark.weights
 def test_two_faces_come_best_score_first(detector: BuildDetector) -> None:
     person = skimage.data.astronaut()[:256, 100:356]
-    boxes, scores, landmarks = detector(min_score=0.3).detect(np.hstack([person, person[:, ::-1]]))
+    both = np.hstack([person, person[:, ::-1]])
+    boxes, scores, landmarks = parts(detector(min_score=0.3).detect(both))
     assert len(boxes) == len(scores) == len(landmarks) == 2
     assert scores[0] >= scores[1] >= 0.3
 
@@ -63,22 +70,22 @@ def test_two_faces_come_best_score_first(detector: BuildDetector) -> None:
 def test_a_plain_frame_has_no_face(
     detector: BuildDetector, size: tuple[int, int], value: int
 ) -> None:
-    boxes, scores, landmarks = detector().detect(np.full((*size, 3), value, np.uint8))
+    boxes, scores, landmarks = parts(detector().detect(np.full((*size, 3), value, np.uint8)))
     assert (boxes.shape, scores.shape, landmarks.shape) == ((0, 4), (0,), (0, 6, 2))
 
 
 @pytest.mark.weights
 def test_a_higher_least_score_finds_no_more(detector: BuildDetector) -> None:
-    assert len(detector(min_score=0.99).detect(skimage.data.astronaut())[0]) == 0
+    assert len(detector(min_score=0.99).detect(skimage.data.astronaut()).scores) == 0
 
 
 @pytest.mark.weights
-def test_a_frame_does_not_depend_on_the_one_before(detector: BuildDetector) -> None:
+def test_a_frame_of_a_batch_does_not_depend_on_the_one_before(detector: BuildDetector) -> None:
     network, person = detector(), skimage.data.astronaut()
-    first = network.detect(person)
-    network.detect(np.ascontiguousarray(person[:, ::-1]))
-    for one, other in zip(first, network.detect(person), strict=True):
-        np.testing.assert_array_equal(one, other)
+    first, other, last = network.detect_batch(np.stack([person, person[:, ::-1], person]))
+    assert first.boxes.tolist() != other.boxes.tolist()
+    for one, again in zip(parts(first), parts(last), strict=True):
+        np.testing.assert_array_equal(one, again)
 
 
 @pytest.mark.weights

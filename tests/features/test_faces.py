@@ -1,10 +1,22 @@
 import itertools
 
 import numpy as np
+import pytest
+import skimage.transform
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
-from features.faces import Detections, crop, link, main_person, overlap
+from features import blazeface, retinaface
+from features.faces import (
+    TEMPLATE,
+    Detections,
+    align,
+    crop,
+    link,
+    main_person,
+    overlap,
+)
 
 
 def faces(
@@ -77,3 +89,122 @@ def test_past_the_edge_the_last_pixels_are_repeated() -> None:
     for corner in itertools.product((-20, 80), repeat=2):
         box = np.array([*corner, corner[0] + 40, corner[1] + 40], np.float32)
         assert (crop(frame, box, margin=0.25) == 200).all()
+
+
+@pytest.mark.parametrize("side", [900.0, 1e5, 1e30])
+def test_a_box_far_beyond_the_frame_does_not_fill_the_memory(side: float) -> None:
+    frame = np.full((48, 64, 3), 200, np.uint8)
+    assert (crop(frame, np.array([-side, -side, side, side], np.float32), margin=2) == 200).all()
+
+
+def test_a_square_that_lies_outside_shows_the_nearest_edge() -> None:
+    frame = np.zeros((50, 100, 3), np.uint8)
+    frame[:, -1] = 200
+    assert (crop(frame, np.array([5e5, 10, 5e5 + 20, 30], np.float32), margin=0) == 200).all()
+
+
+# ----------------------------------------------------------------------------- alignment
+
+FIVE = np.array([TEMPLATE[name] for name in retinaface.LANDMARKS]) * 2
+"""The template in a picture of 224, in the order of ArcFace."""
+
+turns = st.floats(-np.pi, np.pi)
+scales = st.floats(0.05, 3)
+shifts = st.tuples(st.floats(-50, 300), st.floats(-50, 300))
+
+
+def spots(points: NDArray[np.float64], size: tuple[int, int], sigma: float) -> NDArray[np.uint8]:
+    """Return a frame with a soft spot at each point."""
+    y, x = np.mgrid[: size[0], : size[1]] + 0.5
+    light = sum(np.exp(-((x - px) ** 2 + (y - py) ** 2) / (2 * sigma**2)) for px, py in points)
+    return np.repeat((255 * np.clip(light, 0, 1)).astype(np.uint8)[..., None], 3, axis=2)
+
+
+def centre_of(picture: NDArray[np.uint8], near: NDArray[np.float64], reach: int) -> NDArray[float]:
+    """Return the centre of the light within ``reach`` pixels of a place."""
+    y, x = np.mgrid[: picture.shape[0], : picture.shape[1]] + 0.5
+    light = picture[..., 0] * (np.hypot(x - near[0], y - near[1]) < reach)
+    return np.array([(light * x).sum(), (light * y).sum()]) / light.sum()
+
+
+def test_a_face_that_stands_as_the_template_does_is_cut_out_unchanged() -> None:
+    frame = np.random.default_rng(0).integers(0, 256, (400, 500, 3), np.uint8)
+    landmarks = (FIVE + [100, 60]).astype(np.float32)
+    found = align(frame, landmarks, retinaface.LANDMARKS, margin=0)
+    difference = found.astype(int) - frame[60:284, 100:324]
+    assert found.shape == (224, 224, 3)
+    assert np.abs(difference).max() <= 1
+
+
+@pytest.mark.parametrize("angle", [-2.5, -0.4, 0.0, 0.3, 1.6])
+@pytest.mark.parametrize("scale", [0.5, 1.0, 1.5])
+@pytest.mark.parametrize("margin", [0.0, 0.25])
+def test_landmarks_come_to_lie_on_the_template(angle: float, scale: float, margin: float) -> None:
+    turned = skimage.transform.SimilarityTransform(
+        scale=scale, rotation=angle, translation=(300, 310)
+    )
+    points = turned(FIVE - 112)
+    picture = align(
+        spots(points, (600, 640), 5 * scale),
+        points.astype(np.float32),
+        retinaface.LANDMARKS,
+        margin=margin,
+    )
+    for place in (FIVE - 112) / (1 + 2 * margin) + 112:
+        np.testing.assert_allclose(centre_of(picture, place, 12), place, atol=0.35)
+
+
+@given(turns, scales, shifts, st.integers(0, 2**32 - 1))
+def test_the_similarity_is_the_one_of_least_squares(
+    angle: float, scale: float, shift: tuple[float, float], seed: int
+) -> None:
+    """Beside scikit-image's estimate (Umeyama), on a frame whose colours are its coordinates."""
+    noise = np.random.default_rng(seed).normal(0, 6, FIVE.shape)
+    exact = skimage.transform.SimilarityTransform(scale=scale, rotation=angle, translation=shift)
+    points = exact(FIVE + noise).astype(np.float32)
+    estimate = skimage.transform.SimilarityTransform.from_estimate(points, FIVE)
+    assert estimate
+    y, x = np.mgrid[:256, :256].astype(np.uint8)
+    found = align(np.stack([x, y, y], axis=-1), points, retinaface.LANDMARKS, margin=0)
+    at = np.stack(np.meshgrid(np.arange(224) + 0.5, np.arange(224) + 0.5), axis=-1).reshape(-1, 2)
+    expected = estimate.inverse(at) - 0.5
+    edge = 2 + 2 * scale  # there the last pixels are repeated
+    inside = ((expected > edge) & (expected < 255 - edge)).all(axis=1)
+    difference = found[..., :2].reshape(-1, 2)[inside] - expected[inside]
+    assert np.abs(difference).max(initial=0) < 1.6
+
+
+def test_of_other_landmarks_only_those_of_the_template_count() -> None:
+    frame = np.random.default_rng(0).integers(0, 256, (300, 300, 3), np.uint8)
+    six = (
+        np.array([TEMPLATE.get(name, (0, 0)) for name in blazeface.LANDMARKS], np.float32) * 2 + 20
+    )
+    found = [
+        align(frame, np.vstack([six[:4], ears]).astype(np.float32), blazeface.LANDMARKS, margin=0)
+        for ears in (np.zeros((2, 2)), np.full((2, 2), 200.0))
+    ]
+    np.testing.assert_array_equal(*found)
+    assert np.abs(found[0].astype(int) - frame[20:244, 20:244]).max() <= 1
+
+
+def test_the_mouth_is_between_its_corners() -> None:
+    corners = np.mean([TEMPLATE["right mouth corner"], TEMPLATE["left mouth corner"]], axis=0)
+    np.testing.assert_allclose(TEMPLATE["mouth"], corners, atol=1e-4)
+
+
+def test_every_detector_has_landmarks_of_the_template() -> None:
+    for module in (blazeface, retinaface):
+        assert len(set(module.LANDMARKS) & set(TEMPLATE)) >= 4
+
+
+def test_landmarks_in_one_place_are_refused() -> None:
+    with pytest.raises(ValueError, match="landmarks that lie apart"):
+        frame = np.zeros((30, 30, 3), np.uint8)
+        align(frame, np.full((5, 2), 7, np.float32), retinaface.LANDMARKS, margin=0)
+
+
+def test_an_aligned_face_past_the_edge_repeats_the_last_pixels() -> None:
+    frame = np.full((50, 60, 3), 90, np.uint8)
+    for shift in (-1e5, -100, 40, 1e5):
+        landmarks = (FIVE + shift).astype(np.float32)
+        assert (align(frame, landmarks, retinaface.LANDMARKS, margin=0.5) == 90).all()

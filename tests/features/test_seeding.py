@@ -1,7 +1,9 @@
+import pytest
 import torch
+import torchvision
 from torch import nn
 
-from features.seeding import initialise
+from features.seeding import drawn, initialise
 
 
 class Mixed(nn.Module):
@@ -40,3 +42,25 @@ def test_activations_keep_their_size_through_many_layers() -> None:
     with torch.inference_mode():
         ratio = network(values).pow(2).mean().sqrt() / 100
     assert 0.2 < ratio < 5
+
+
+def test_activations_keep_their_size_through_many_residual_blocks() -> None:
+    with torch.device("meta"):
+        network = torchvision.models.resnet101(weights=None)
+    network = network.to_empty(device="cpu").eval()
+    network.fc = nn.Identity()
+    initialise(network, 0)
+    frames = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0)) * 100
+    with torch.inference_mode():
+        ratio = network(frames).pow(2).mean().sqrt() / 100
+    assert 0.02 < ratio < 10  # 33 blocks: about 10,000 with branches as large as their shortcuts
+
+
+def test_a_layer_drawn_alone_is_distributed_as_in_a_network() -> None:
+    layer = nn.Conv2d(1, 4096, (7, 1), bias=False)
+    initialise(layer, 3)
+    shapes = {"a": layer.weight.shape, "b": torch.Size([5, 2])}
+    found, again, other = (drawn(shapes, seed) for seed in (3, 3, 4))
+    assert found["a"].std().item() == pytest.approx(layer.weight.std().item(), rel=0.05)
+    torch.testing.assert_close(found, again, rtol=0, atol=0)
+    assert not torch.equal(found["b"], other["b"])

@@ -1,4 +1,5 @@
 import json
+import types
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from features.weights import (
     digest,
     load,
     metadata,
+    weights_of,
     write,
     write_pretrained,
     write_seeded,
@@ -177,6 +179,25 @@ def test_a_safetensors_file_of_others_is_not_taken_for_ours(tmp_path: Path) -> N
     path.write_bytes(len(header).to_bytes(8, "little") + header)
     with pytest.raises(WeightsError, match="metadata has no name, pretrained, source"):
         load(path, small())
+
+
+@pytest.mark.parametrize("url", ["file:///etc/a.pth", "ftp://x/a.pth", "a.pth", "https://x/"])
+def test_a_source_needs_an_address_of_the_web_with_a_files_name(url: str) -> None:
+    with pytest.raises(ValueError, match="expected http"):
+        Source(url, None, None, "vgg16")
+
+
+def test_the_name_of_a_file_does_not_include_what_is_asked_of_the_server() -> None:
+    assert Source("https://x/b/a.pth?download=1#top", None, None, "vgg16").filename == "a.pth"
+
+
+def test_weights_may_depend_on_options() -> None:
+    fixed, chosen = Weights("MIT", ()), Weights("BSD", ())
+    module = types.ModuleType("one")
+    module.WEIGHTS = fixed  # type: ignore[attr-defined]
+    assert weights_of(module, "small") is fixed
+    module.weights = {"small": chosen}.get  # type: ignore[attr-defined]
+    assert weights_of(module, "small") is chosen
 
 
 @pytest.mark.parametrize("sha256", ["abc", "X" * 64, "a" * 65, ""])

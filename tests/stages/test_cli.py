@@ -1,3 +1,4 @@
+import json
 import shutil
 from pathlib import Path
 
@@ -77,3 +78,20 @@ def test_check_tells_what_is_wrong(project: Path) -> None:
     Path("params.yaml").write_text(Path("params.yaml").read_text() + "colour: red\n")
     code, said = run("check")
     assert code == 1 and "colour: unknown key" in said
+
+
+def test_weights_lists_every_network_with_what_is_to_do(project: Path) -> None:
+    code, said = run("weights")
+    assert code == 0
+    for text in ("detector", "vgg16", "seed 2", "Apache-2.0", "to do: dvc repro weights@vgg16"):
+        assert text in said
+    code, said = run("weights", "--json")
+    rows = {row["network"]: row for row in json.loads(said)}
+    assert set(rows) == {
+        "faces.detector",
+        *(f"backbones.{name}" for name in load_params().backbones),
+    }
+    assert rows["backbones.vgg16"]["to_do"] == "dvc repro weights@vgg16"
+    Path("weights.lock.json").write_text("spoilt")
+    code, said = run("weights")
+    assert code == 1 and "Restore it from git" in " ".join(said.split())

@@ -1,4 +1,6 @@
+import dataclasses
 import hashlib
+import json
 import shutil
 import zipfile
 from collections.abc import Iterator
@@ -10,10 +12,15 @@ import torch
 import yaml
 from torch import nn
 
+from features import layouts
 from features.backbones import blazepose, vggish
-from features.weights import Companion, Source, Weights, Wheel, load, metadata
-from stages.weights import main
+from features.cache import store_root
+from features.sources import read_pins
+from features.weights import ByHand, Companion, Source, Weights, Wheel, load, metadata
+from stages.params import load_params
+from stages.weights import Standing, main, survey
 from tests.features.conftest import Site, content, site  # noqa: F401
+from tests.features.test_layouts import Bomb
 
 ROOT = Path(__file__).parents[2]
 OUT = Path("data/weights/a.safetensors")
@@ -27,6 +34,7 @@ class Small(nn.Module):
         self.features = nn.Linear(2, 3)
         if options.pca:
             self.pca = vggish.Pca()
+        self.new = nn.Linear(2, 2, bias=False) if options.relu else None
 
 
 def small_tensors() -> dict[str, torch.Tensor]:
@@ -63,6 +71,7 @@ def published(site: Site, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Si
         companions=(Companion("pca.", (Source(pca_url, None, None, "vggish_pca"),)),),
     )
     monkeypatch.setattr(vggish, "WEIGHTS", weights)
+    monkeypatch.delattr(vggish, "weights", raising=False)
     monkeypatch.setattr(vggish, "build", lambda options: Small(options).eval())
     return site
 
@@ -147,10 +156,221 @@ def test_a_package_of_ones_own_is_unpacked(monkeypatch: pytest.MonkeyPatch, tmp_
     with zipfile.ZipFile(tmp_path / "a.whl", "w") as archive:
         archive.writestr("in/a.tflite", model)
     wheel = Wheel("a==1", (("in/a.tflite", hashlib.sha256(model).hexdigest()),), "tflite")
-    monkeypatch.setattr(blazepose, "WEIGHTS", Weights("MIT", (wheel,), can_seed=False))
+    weights = Weights("MIT", (wheel,), can_seed=False)
+    monkeypatch.setattr(blazepose, "WEIGHTS", weights)
+    monkeypatch.setattr(blazepose, "weights", lambda options: weights, raising=False)
     change("blazepose", file=str(tmp_path / "a.whl"))
     main("backbones.blazepose", OUT)
     assert load(OUT, blazepose.build()).get_buffer("model").numpy().tobytes() == model
+
+
+# --------------------------------------------------------------------------------- the store
+
+
+def counts(kind: str) -> tuple[int, int]:
+    """Return how many items the last run computed and reused, as its log says."""
+    log = json.loads(Path(f"logs/weights@{kind}.json").read_text())
+    return log["computed"], log["reused"]
+
+
+def test_what_was_converted_once_is_linked_when_its_output_was_removed(
+    published: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    change("vggish", source="pretrained")
+    main("backbones.vggish", OUT)
+    assert counts("vggish") == (1, 0)
+    first = OUT.read_bytes()
+    OUT.unlink()
+    monkeypatch.setattr(layouts, "convert", None)
+    for _ in range(2):  # the second time the output is there
+        main("backbones.vggish", OUT)
+        assert counts("vggish") == (0, 1)
+        assert OUT.read_bytes() == first
+    assert [path.name for path in OUT.parent.iterdir()] == [OUT.name]
+
+
+def test_other_options_or_another_file_are_converted(published: Site, tmp_path: Path) -> None:
+    change("vggish", source="pretrained")
+    main("backbones.vggish", OUT)
+    change("vggish", options={"pca": True})
+    main("backbones.vggish", OUT)
+    assert counts("vggish") == (1, 0)
+    torch.save({**small_tensors(), "features.bias": torch.ones(3)}, tmp_path / "mine.pth")
+    change("vggish", options={}, file=str(tmp_path / "mine.pth"))
+    main("backbones.vggish", OUT)
+    assert counts("vggish") == (1, 0)
+    assert load(OUT, Small(vggish.Options())).state_dict()["features.bias"].sum() == 3
+
+
+def test_a_layer_that_no_file_holds_is_drawn_from_the_seed(
+    published: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weights = dataclasses.replace(vggish.WEIGHTS, fresh=("new.weight",))
+    monkeypatch.setattr(vggish, "WEIGHTS", weights)
+    drawn = {}
+    for seed in (1, 2, 1):
+        change("vggish", source="pretrained", seed=seed, options={"relu": True})
+        main("backbones.vggish", OUT)
+        new = load(OUT, Small(vggish.Options(relu=True))).state_dict()["new.weight"]
+        assert torch.equal(drawn.setdefault(seed, new), new)
+    assert not torch.equal(drawn[1], drawn[2])
+    assert (metadata(OUT)["fresh"], metadata(OUT)["seed"]) == ("new.weight", "1")
+
+
+def test_weights_that_depend_on_options_are_those_of_the_block(
+    published: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    by_size = {False: Weights("small's", ()), True: vggish.WEIGHTS}
+    monkeypatch.setattr(vggish, "weights", lambda options: by_size[options.pca], raising=False)
+    change("vggish", source="pretrained", options={"pca": True})
+    main("backbones.vggish", OUT)
+    assert metadata(OUT)["licence"] == "MIT"
+
+
+# ------------------------------------------------------------------------- what to be wary of
+
+
+def unknown(site: Site, monkeypatch: pytest.MonkeyPatch) -> Source:  # noqa: F811
+    """Publish the same weights without any checksum."""
+    source = Source(site.address + "/v.pth", None, None, "torchvggish")
+    monkeypatch.setattr(vggish, "WEIGHTS", Weights("MIT", (source,)))
+    change("vggish", source="pretrained")
+    return source
+
+
+def test_a_file_without_checksum_is_pinned_when_it_has_proved_to_be_weights(
+    published: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = unknown(published, monkeypatch)
+    main("backbones.vggish", OUT)
+    assert read_pins(Path("weights.lock.json")) == {source.url: metadata(OUT)["sha256"]}
+    main("backbones.vggish", OUT)
+    assert counts("vggish") == (0, 1)
+    assert len(published.requests) == 1
+
+
+def test_a_file_without_checksum_that_is_no_weights_is_not_pinned(
+    published: Site, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    unknown(published, monkeypatch)
+    good = published.replies["/v.pth"]
+    published.serve("/v.pth", content(b"half of a fi"))
+    for _ in range(2):
+        text = failure("backbones.vggish", capsys)
+        assert "v.pth: expected a PyTorch checkpoint" in text
+    assert len(published.requests) == 1
+    assert not Path("weights.lock.json").exists()
+    (waiting,) = store_root().glob("sources/unfinished/*/v.pth")
+    assert f"To download it again, remove {waiting}" in text
+    waiting.unlink()
+    published.replies["/v.pth"] = good
+    main("backbones.vggish", OUT)
+    assert Path("weights.lock.json").exists()
+
+
+def test_a_pickle_of_ones_own_is_opened_only_with_the_word(
+    published: Site, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mark, path = tmp_path / "mark", tmp_path / "mine.pth"
+    torch.save({**small_tensors(), "bomb": Bomb(mark)}, path)
+    change("vggish", source="pretrained", file=str(path))
+    assert "trust_pickle: true" in failure("backbones.vggish", capsys)
+    assert not mark.exists()
+    change("vggish", trust_pickle=True)
+    main("backbones.vggish", OUT)
+    assert mark.is_dir()
+    torch.testing.assert_close(load(OUT, Small(vggish.Options())).state_dict(), small_tensors())
+
+
+def test_a_damaged_file_that_the_team_has_pinned_is_refused(
+    published: Site, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    change("vggish", source="pretrained")
+    main("backbones.vggish", OUT)
+    OUT.unlink()
+    (tmp_path / "v.pth").write_bytes((tmp_path / "made.pth").read_bytes()[:-9])
+    change("vggish", file=str(tmp_path / "v.pth"))
+    assert "It is damaged or another" in failure("backbones.vggish", capsys)
+
+
+def test_what_a_layout_has_to_say_is_told_and_kept(
+    published: Site, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(layouts.NOTICES, "torchvggish", "not verified")
+    change("vggish", source="pretrained")
+    main("backbones.vggish", OUT)
+    assert "tell everybody. not verified" in told(capsys)
+    assert metadata(OUT)["notice"] == "tell everybody. not verified"
+
+
+def test_weights_to_be_had_by_hand_only_say_which_file_and_where(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    by_hand = ByHand("https://drive.invalid/folder", "a-kinetics.pth", "hara")
+    monkeypatch.setattr(vggish, "WEIGHTS", Weights("MIT", (by_hand,)))
+    change("vggish", source="pretrained")
+    text = failure("backbones.vggish", capsys)
+    assert "by hand from https://drive.invalid/folder (a-kinetics.pth)" in text
+    assert "set `file` of backbones.vggish in params.yaml" in text
+
+
+# ------------------------------------------------------------------------------ how things are
+
+
+def standing(network: str) -> Standing:
+    return {row.network: row for row in survey(load_params())}[network]
+
+
+def test_the_survey_follows_a_download_from_nothing_to_weights(published: Site) -> None:
+    change("vggish", source="pretrained")
+    out, network = Path("data/weights/vggish.safetensors"), "backbones.vggish"
+    before = standing(network)
+    assert (before.source, before.file, before.checksum) == ("address", "v.pth", "prefix")
+    assert (before.has_source, before.is_made) == (False, False)
+    assert before.to_do == f"dvc repro weights@vggish, which downloads {before.origin}"
+    assert (before.licence, before.notice) == ("MIT", "tell everybody")
+    main(network, out)
+    after = standing(network)
+    assert (after.checksum, after.has_source, after.is_made, after.to_do) == (
+        ("pinned", True, True, "")
+    )
+    out.unlink()
+    assert standing(network).to_do == "dvc repro weights@vggish"
+    assert len(published.requests) == 1
+
+
+def test_the_survey_knows_a_seed_from_another(published: Site) -> None:
+    change("vgg16", seed=5)
+    main("backbones.vgg16", Path("data/weights/vgg16.safetensors"))
+    assert standing("backbones.vgg16").is_made
+    change("vgg16", seed=6)
+    assert standing("backbones.vgg16").to_do == "dvc repro weights@vgg16"
+    assert standing("backbones.vgg16").file == "seed 6"
+
+
+def test_the_survey_looks_for_ones_own_file(published: Site, tmp_path: Path) -> None:
+    change("vggish", source="pretrained", file="mine/v.pth")
+    found = standing("backbones.vggish")
+    assert (found.source, found.file, found.checksum) == ("file", "v.pth", "prefix")
+    assert "no such file: mine/v.pth" in found.to_do
+    change("vggish", file=str(tmp_path / "made.pth"))
+    found = standing("backbones.vggish")
+    assert (found.checksum, found.has_source) == ("none", True)
+    assert found.to_do == "dvc repro weights@vggish"
+
+
+def test_the_survey_says_what_is_to_be_had_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
+    by_hand = ByHand("https://drive.invalid/folder", "a-kinetics.pth", "hara")
+    monkeypatch.setattr(vggish, "WEIGHTS", Weights("MIT", (by_hand,)))
+    change("vggish", source="pretrained")
+    found = standing("backbones.vggish")
+    assert (found.source, found.file) == ("by hand", "a-kinetics.pth")
+    assert found.to_do.startswith("get https://drive.invalid/folder (a-kinetics.pth)")
+
+
+def test_the_survey_begins_with_the_detector() -> None:
+    assert survey(load_params())[0].network == "faces.detector"
+    assert "dvc repro detector" in survey(load_params())[0].to_do
 
 
 # --------------------------------------------------------------------------------- refusals

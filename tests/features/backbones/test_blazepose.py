@@ -9,7 +9,7 @@ from torch import nn
 
 from features import layouts
 from features.backbones import blazepose
-from features.weights import Weights, load, write_pretrained
+from features.weights import Source, Weights, load, write_pretrained
 
 
 @pytest.fixture
@@ -33,6 +33,23 @@ def test_frames_go_in_as_they_are() -> None:
 def test_scores_beyond_one_are_refused() -> None:
     with pytest.raises(ValueError, match="0..1"):
         blazepose.Options(min_detection=1.5)
+
+
+def test_an_unknown_size_is_refused() -> None:
+    with pytest.raises(ValueError, match="size: expected one of lite, full, heavy, found 'tiny'"):
+        blazepose.Options(size="tiny")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("size", ["lite", "full", "heavy"])
+def test_each_size_has_an_address_and_a_checksum_of_its_own(size: blazepose.Size) -> None:
+    weights = blazepose.weights(blazepose.Options(size=size))
+    bundle, *others = weights.sources
+    assert isinstance(bundle, Source)
+    assert bundle.url.endswith(f"/pose_landmarker_{size}/float16/1/pose_landmarker_{size}.task")
+    assert len(bundle.sha256 or "") == 64
+    assert others == ([blazepose.PACKAGE] if size == "full" else [])
+    assert not weights.can_seed
+    assert (weights == blazepose.WEIGHTS) == (size == "full")
 
 
 def test_there_is_no_network_to_fill_with_random_weights() -> None:

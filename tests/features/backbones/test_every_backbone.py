@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from features import backbones
+from features.extraction import views_of
 from features.views import Sampling
 from features.weights import Weights
 
@@ -25,16 +26,22 @@ every = pytest.mark.parametrize("name", backbones.names())
 every_seeded = pytest.mark.parametrize("name", SEEDED)
 
 
-def pictures() -> NDArray[np.uint8]:
-    """Return black, white and noise, (3, 48, 64, 3)."""
-    noise = np.random.default_rng(0).integers(0, 256, (48, 64, 3), np.uint8)
+def frames_shape(module: ModuleType, rows: int, size: tuple[int, int]) -> tuple[int, ...]:
+    """Return the shape of rows of frames, or of snippets of 16, of a size."""
+    return (rows, *([16] if "snippets" in views_of(module) else []), *size, 3)
+
+
+def pictures(module: ModuleType) -> NDArray[np.uint8]:
+    """Return black, white and noise, (3, 48, 64, 3), or snippets of them."""
+    shape = frames_shape(module, 1, (48, 64))[1:]
+    noise = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
     return np.stack([np.zeros_like(noise), np.full_like(noise, 255), noise])
 
 
 def rows(module: ModuleType) -> Tensor:
     """Return three rows of network input: nothing, full, noise."""
     if module.VIEW != "sound":
-        inputs = module.preprocess(pictures())
+        inputs = module.preprocess(pictures(module))
     else:
         noise = np.random.default_rng(0).uniform(-1, 1, 16_000).astype(np.float32)
         waveform = np.concatenate([np.zeros_like(noise), np.ones_like(noise), noise])
@@ -46,7 +53,7 @@ def rows(module: ModuleType) -> Tensor:
 @every
 def test_a_backbone_has_the_agreed_names(name: str) -> None:
     module = backbones.load(name)
-    assert module.VIEW in VIEWS
+    assert set(views_of(module)) <= VIEWS
     assert all(isinstance(size, int) for shape in module.FEATURES.values() for size in shape)
     assert set(getattr(module, "DTYPES", {})) <= set(module.FEATURES)
     assert isinstance(module.WEIGHTS, Weights)
@@ -106,20 +113,21 @@ def test_no_rows_give_no_features(name: str, network: Network) -> None:
 @pytest.mark.parametrize("size", [(1, 1), (3, 2), (224, 224), (480, 64)])
 def test_frames_of_any_size_become_network_input(name: str, size: tuple[int, int]) -> None:
     module = backbones.load(name)
-    usual = module.preprocess(pictures())
-    found = module.preprocess(np.full((2, *size, 3), 128, np.uint8))
+    usual = module.preprocess(pictures(module))
+    found = module.preprocess(np.full(frames_shape(module, 2, size), 128, np.uint8))
     assert found.shape[0] == 2
     assert found.dtype == usual.dtype
     assert torch.isfinite(found).all()
-    assert module.preprocess(np.zeros((0, *size, 3), np.uint8)).shape == (0, *found.shape[1:])
+    none = np.zeros(frames_shape(module, 0, size), np.uint8)
+    assert module.preprocess(none).shape == (0, *found.shape[1:])
 
 
 @pytest.mark.parametrize("name", FRAMES)
 def test_frames_that_may_not_be_written_to_are_read(name: str) -> None:
     module = backbones.load(name)
-    frames = pictures()
+    frames = pictures(module)
     frames.flags.writeable = False
-    for view in (frames, frames[:, :, ::-1]):
+    for view in (frames, frames[..., ::-1, :]):
         found, expected = module.preprocess(view), module.preprocess(view.copy())
         torch.testing.assert_close(found, expected, rtol=0, atol=0)
 

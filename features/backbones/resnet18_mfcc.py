@@ -1,0 +1,192 @@
+"""MFCC through a ResNet-18: the audio stream of VAANet, and the MFCC that go into it.
+
+Papers: Zhao et al. 2020, "An end-to-end visual-audio attention network for emotion recognition in
+user-generated videos", audio representation extraction; He et al. 2016, "Deep residual learning
+for image recognition". Weights: torchvision ``ResNet18_Weights.IMAGENET1K_V1``; licence of code
+and weights BSD-3-Clause.
+
+In: a mono waveform at any rate; resampled to 44.1 kHz, 32 MFCC with librosa's defaults, brought
+to q frames and cut into t segments.
+Out: one row a segment. ``mfcc`` (q/t, 32): frame, coefficient; ``pooled`` (512,), the mean of the
+last map (conv5). A row's time is that of its segment's first frame in the sound; where a short
+sound is repeated, the time starts again with it, so that times need not ascend.
+
+The network's first convolution is new: 7 frames of one coefficient in place of 7x7 pixels, so no
+published file has it. It is drawn from the block's seed, the weights file says so under ``fresh``,
+and everything behind it is ImageNet's. VAANet trains all of it with its head: ``pooled`` is what
+that training starts from. A head that trains the network itself reads ``mfcc``.
+
+Differs from the paper: q is not in it, 4096 is the code's; nor is how a short sound "pads itself",
+here by starting again.
+"""
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import librosa
+import numpy as np
+import torch
+import torchvision
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from features.weights import Source, Weights
+
+VIEW = "sound"
+
+WEIGHTS = Weights(
+    licence="BSD-3-Clause",
+    notice="resnet18_mfcc: its first convolution is new and random, ImageNet's fill the others",
+    sources=(
+        Source(
+            url="https://download.pytorch.org/models/resnet18-f37072fd.pth",
+            sha256="f37072fd",  # its first digits, in its name
+            size_bytes=None,
+            layout="resnet18_but_first",
+        ),
+    ),
+    fresh=("conv1.weight",),
+)
+
+SAMPLE_RATE_HZ = 44_100
+WINDOW = 2048  # samples: librosa's defaults, as the two below
+HOP = 512  # samples, 0.0116 s
+CENTRE = WINDOW // 2  # a frame's time is the middle of its window; zeros are put at both ends
+COEFFICIENTS = 32
+
+POOLED_DIM = 512
+
+CHUNK = 8192
+"""Frames that are computed at a time: an hour of sound must not need its spectrum in memory."""
+
+Pad = Literal["paper", "code"]
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a sound becomes rows.
+
+    Attributes:
+        segments: rows, t.
+        frames: MFCC frames that all rows have together, q; 4096 are 47.6 s. A multiple of
+            ``segments``.
+        pad: which q frames. ``paper``: the middle of a longer sound; ``code``: its start. Both
+            start a shorter sound again and again until there are enough.
+    """
+
+    segments: int = 16
+    frames: int = 4096
+    pad: Pad = "paper"
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        if self.pad not in get_args(Pad):
+            raise ValueError(
+                f"resnet18_mfcc options: pad: expected one of {', '.join(get_args(Pad))}, "
+                f"found {self.pad!r}"
+            )
+        if self.segments < 1 or self.frames < 1 or self.frames % self.segments:
+            raise ValueError(
+                "resnet18_mfcc options: expected frames to be a multiple of segments, found "
+                f"frames {self.frames}, segments {self.segments}"
+            )
+
+    @property
+    def rows(self) -> int:
+        """MFCC frames of one segment, q/t."""
+        return self.frames // self.segments
+
+
+def features(options: Options) -> dict[str, tuple[int, ...]]:
+    """Return the features under ``options``, name -> shape without the time axis."""
+    return {"mfcc": (options.rows, COEFFICIENTS), "pooled": (POOLED_DIM,)}
+
+
+FEATURES = features(Options())
+
+
+def preprocess(
+    waveform: NDArray[np.float32], sample_rate_hz: int, options: Options = Options()
+) -> tuple[Tensor, NDArray[np.float64]]:
+    """Return segments of MFCC, float32 (T, 1, q/t, 32), and their starts in seconds (T,).
+
+    ``waveform`` is mono, (N,), in [-1, 1]. T is ``segments``, and 0 only where N is 0.
+
+    Raises:
+        ValueError: no mono waveform of finite numbers, or no rate.
+    """
+    samples = np.asarray(waveform, np.float32)
+    if samples.ndim != 1 or sample_rate_hz <= 0 or not np.isfinite(samples).all():
+        raise ValueError(
+            "expected a mono waveform (N,) of finite numbers and a rate above 0, found "
+            f"{samples.shape} at {sample_rate_hz} Hz"
+        )
+    if not len(samples):
+        return torch.empty(0, 1, options.rows, COEFFICIENTS), np.zeros(0)
+    found = mfcc(samples, sample_rate_hz)
+    chosen = taken(len(found), options)
+    segments = torch.from_numpy(found[chosen]).view(-1, 1, options.rows, COEFFICIENTS)
+    start_s = (chosen[:: options.rows] * HOP).astype(np.float64) / SAMPLE_RATE_HZ
+    return segments, start_s
+
+
+def taken(count: int, options: Options) -> NDArray[np.int64]:
+    """Return the numbers of the q frames that are taken from a sound of ``count`` frames."""
+    longer = max(0, count - options.frames)
+    start = longer // 2 if options.pad == "paper" else 0
+    return (start + np.arange(options.frames, dtype=np.int64)) % count
+
+
+def mfcc(samples: NDArray[np.float32], sample_rate_hz: int) -> NDArray[np.float32]:
+    """Return the MFCC of a mono waveform (N,), N > 0: frame, coefficient (1 + M // 512, 32).
+
+    M is N at 44.1 kHz. The same numbers as ``librosa.feature.mfcc(y=..., sr=44100, n_mfcc=32)``
+    gives for the whole sound at once.
+    """
+    if sample_rate_hz != SAMPLE_RATE_HZ:  # as librosa.load does it
+        samples = librosa.resample(samples, orig_sr=sample_rate_hz, target_sr=SAMPLE_RATE_HZ)
+    count = 1 + len(samples) // HOP
+    padded = np.pad(samples, CENTRE)
+    mel = np.concatenate(
+        [
+            librosa.feature.melspectrogram(
+                y=padded[first * HOP : (min(first + CHUNK, count) - 1) * HOP + WINDOW],
+                sr=SAMPLE_RATE_HZ,
+                n_fft=WINDOW,
+                hop_length=HOP,
+                center=False,  # done above
+            )
+            for first in range(0, count, CHUNK)
+        ],
+        axis=1,
+    )
+    decibel = librosa.power_to_db(mel)  # cut at 80 dB below the whole sound's loudest
+    coefficients = librosa.feature.mfcc(S=decibel, n_mfcc=COEFFICIENTS)
+    return np.ascontiguousarray(coefficients.T, np.float32)
+
+
+def build(options: Options = Options()) -> nn.Module:
+    """Return the network up to its last map, without its weights."""
+    return ResNet18().eval()
+
+
+class ResNet18(nn.Module):
+    """Torchvision's ResNet-18 for one channel and without its classifier; keys are torchvision's.
+
+    Its first convolution sees frames and not coefficients, as in VAANet's code.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        whole = torchvision.models.resnet18(weights=None)
+        whole.conv1 = nn.Conv2d(1, 64, (7, 1), stride=(2, 1), padding=(3, 0), bias=False)
+        for name, layer in whole.named_children():
+            if name not in ("avgpool", "fc"):
+                self.add_module(name, layer)
+
+    def forward(self, segments_TCHW: Tensor) -> dict[str, Tensor]:
+        """Return ``mfcc`` (T, H, 32) and ``pooled`` (T, 512) of segments (T, 1, H, 32)."""
+        map_TCHW = segments_TCHW
+        for layer in self.children():  # in the order in which they are computed
+            map_TCHW = layer(map_TCHW)
+        return {"mfcc": segments_TCHW.squeeze(1), "pooled": map_TCHW.mean(dim=(2, 3))}
