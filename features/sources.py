@@ -172,16 +172,17 @@ def check_own(
     found, size_bytes = file_sha256(path), path.stat().st_size
     known = {sha256 for o in origins if isinstance(o, Wheel) for _, sha256 in o.members}
     for source in origins:
-        if not isinstance(source, Source) or source.filename != path.name or found in known:
+        if isinstance(source, Wheel) or source.filename != path.name or found in known:
             continue
-        expected = _expected(source, pins) or ""
+        pinned = isinstance(source, Source) and source.url in read_pins(pins)
+        expected = (_expected(source, pins) if isinstance(source, Source) else source.sha256) or ""
         if found.startswith(expected) and source.size_bytes in (None, size_bytes):
             continue
         said = f"sha256 {expected or 'unknown'}" + (
             f" and {source.size_bytes:,} bytes" if source.size_bytes is not None else ""
         )
-        differs = f"{path}: {source.url} has {said}, this file {found} and {size_bytes:,} bytes"
-        if source.url in read_pins(pins) or (expected and expected[:8] in path.name):
+        differs = f"{path}: {source.address} has {said}, this file {found} and {size_bytes:,} bytes"
+        if pinned or (expected and expected[:8] in path.name):
             raise WeightsError(
                 f"{differs}. It is damaged or another: get it again, or give yours a name of its "
                 "own"
@@ -280,11 +281,9 @@ def kind_of_checksum(source: Origin, pins: Path) -> str:
     """Return how much is known of a source's checksum: known, pinned, prefix or none."""
     if isinstance(source, Wheel):
         return "known"
-    if isinstance(source, ByHand):
-        return "none"
     if len(source.sha256 or "") == CHECKSUM_DIGITS:
         return "known"
-    if source.url in read_pins(pins):
+    if isinstance(source, Source) and source.url in read_pins(pins):
         return "pinned"
     return "prefix" if source.sha256 else "none"
 

@@ -30,6 +30,11 @@ class WeightsError(ValueError):
     """A weights file, or a file to make one from, is not what it should be."""
 
 
+def _check_digits(digits: str | None, name: str) -> None:
+    if digits is not None and (not 8 <= len(digits) <= 64 or set(digits) - set("0123456789abcdef")):
+        raise ValueError(f"{name}: expected 8 to 64 lower-case hex digits, found {digits}")
+
+
 @dataclass(frozen=True)
 class Source:
     """A file at an address.
@@ -51,11 +56,7 @@ class Source:
         """Check the address and the checksum's form."""
         if urlsplit(self.url).scheme not in ("http", "https") or not self.filename:
             raise ValueError(f"{self.url}: expected http:// or https:// and a file's name")
-        digits = self.sha256
-        if digits is not None and (
-            not 8 <= len(digits) <= 64 or set(digits) - set("0123456789abcdef")
-        ):
-            raise ValueError(f"{self.url}: expected 8 to 64 lower-case hex digits, found {digits}")
+        _check_digits(self.sha256, self.url)
 
     @property
     def filename(self) -> str:
@@ -99,11 +100,19 @@ class ByHand:
         page: where it is to be had.
         filename: its name there.
         layout: as in :class:`Source`.
+        sha256: as in :class:`Source`.
+        size_bytes: as in :class:`Source`.
     """
 
     page: str
     filename: str
     layout: str
+    sha256: str | None = None
+    size_bytes: int | None = None
+
+    def __post_init__(self) -> None:
+        """Check the checksum's form."""
+        _check_digits(self.sha256, self.filename)
 
     @property
     def address(self) -> str:

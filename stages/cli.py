@@ -14,7 +14,6 @@ from rich.table import Table
 from features import tables
 from features.arrays import ArrayFileError, read, read_attributes
 from features.cache import replacing
-from features.download import DownloadError
 from stages.checks import SystemLibraryError, check_all
 from stages.console import console, fail, print_table
 from stages.params import ParamsError, load_params
@@ -95,7 +94,8 @@ def weights(
     as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
 ) -> None:
     """List where each network's weights come from, whether they are here, and what is to do."""
-    from stages.weights import survey  # torch is slow to import
+    from features.download import DownloadError  # both are slow to import, with torch
+    from stages.weights import survey
 
     try:
         found = survey(load_params())

@@ -111,7 +111,7 @@ class Model(Section):
         source: ``seeded``: a random network made from ``seed``; ``pretrained``: real weights.
         seed: seed of a seeded network.
         file: path of a weights file that you have, instead of a download.
-        trust_pickle: open ``file`` even if opening it can run code of its own; think twice.
+        trust_pickle: open the weights even if that can run code of theirs; think twice.
         options: the module's own options.
     """
 

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torchvision.transforms import functional as transforms
 
 from features.backbones.vgg16 import Vgg16
-from features.weights import Source, Weights
+from features.weights import ByHand, Source, Weights
 
 VIEW = "faces"
 FEATURES: dict[str, tuple[int, ...]] = {"pool5": (512, 7, 7), "fc6": (4096,)}
@@ -33,6 +33,13 @@ WEIGHTS = Weights(
             sha256=None,  # none published
             size_bytes=None,
             layout="vgg_face_dag",
+        ),
+        ByHand(  # not tried after the first: the order of its colours is not known for certain
+            page="https://github.com/serengil/deepface_models/releases/tag/v1.0",
+            filename="vgg_face_weights.h5",
+            layout="vgg_face_keras",
+            sha256="759266b9614d0fd5d65b97bf716818b746cc77ab5944c7bffc937c6ba9455d8c",
+            size_bytes=580_085_408,
         ),
     ),
 )

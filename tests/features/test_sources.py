@@ -181,6 +181,7 @@ def test_a_checksum_is_known_by_its_beginning_a_pin_or_not_at_all(tmp_path: Path
     kinds = [kind_of_checksum(source(url, known), pins) for known in (SHA256, SHA256[:8], None)]
     assert kinds == ["known", "pinned", "pinned"]
     assert kind_of_checksum(ByHand("https://x", "a.pth", ""), pins) == "none"
+    assert kind_of_checksum(ByHand("https://x", "a.pth", "", SHA256), pins) == "known"
     assert kind_of_checksum(WHEEL, pins) == "known"
 
 
@@ -226,8 +227,10 @@ def test_another_version_of_a_published_file_is_taken_and_told(
     path = tmp_path / "a.pth"
     path.write_bytes(BODY)
     published = Source("http://x/a.pth", known, size_bytes, "vgg16")
-    (line,) = own(path, tmp_path / "pins", published)
-    assert SHA256 in line and "it is taken because" in line
+    by_hand = ByHand("https://x", "a.pth", "vgg16", known, size_bytes)
+    for origin in (published, by_hand):
+        (line,) = own(path, tmp_path / "pins", origin)
+        assert SHA256 in line and "it is taken because" in line
     assert own(path, tmp_path / "pins", source("http://x/b.pth", known)) == []
 
 
