@@ -1,7 +1,7 @@
 """decode: one pass over each video for all views that the enabled backbones read.
 
-Reads the index and the videos; writes one folder a view (``segments``, ``uniform``, ``sound``)
-with an HDF5 file a video, and beside it the view's index in Parquet. A view that no backbone
+Reads the index and the videos; writes one folder a view (``segments``, ``uniform``, ``snippets``,
+``sound``) with an HDF5 file a video, and beside it its index in Parquet. A view that no backbone
 reads is an empty folder.
 
     python -m stages.decode data/sample --index data/index.parquet --out data/views
