@@ -14,6 +14,17 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # see stages/__init__.py
 MakeClip = Callable[..., Path]
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip what needs a GPU where there is none."""
+    marked = [item for item in items if item.get_closest_marker("gpu")]
+    if marked:
+        import torch  # slow to import
+
+        if not torch.cuda.is_available():
+            for item in marked:
+                item.add_marker(pytest.mark.skip(reason="there is no GPU here"))
+
+
 def brightness(number: int) -> int:
     """Return the grey level of frame ``number``: 4 apart, so that a codec cannot mix them up."""
     return 16 + 4 * (number % 50)
