@@ -7,7 +7,7 @@ reads is an empty folder.
     python -m stages.decode data/sample --index data/index.parquet --out data/views
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated
@@ -25,6 +25,7 @@ from stages.items import (
     Item,
     check_failures,
     describe,
+    files_below,
     fresh_outputs,
     item_path,
     merge_reasons,
@@ -78,18 +79,8 @@ def main(
             check_failures(run, rows, params.max_failed)
             for name in ALL_VIEWS:
                 (partial / name).mkdir(exist_ok=True)
-                files = _files_of(name, items)
+                files = files_below(items, f"{name}/")
                 write_index(partial, name, rows if name in views else [], files, COLUMNS)
-
-
-def _files_of(view: str, items: Sequence[Item]) -> dict[str, tuple[str, str]]:
-    """Return video id -> key and path below the view's folder."""
-    return {
-        item.name: (key, path.removeprefix(f"{view}/"))
-        for item in items
-        for key, path in item.files.items()
-        if path.startswith(f"{view}/")
-    }
 
 
 def wanted_views(params: Params) -> dict[str, View | None]:

@@ -32,6 +32,7 @@ from stages.items import (
     Workers,
     check_failures,
     describe,
+    files_below,
     fresh_outputs,
     item_path,
     merge_reasons,
@@ -87,8 +88,7 @@ def main(
             outcome = run_items(run, items, compute, partial / backbone, pool)
             rows = merge_reasons(videos, outcome)
             check_failures(run, rows, params.max_failed)
-            keys = {item.name: next(iter(item.files.items())) for item in items}
-            write_index(partial, backbone, rows, keys, COLUMNS)
+            write_index(partial, backbone, rows, files_below(items), COLUMNS)
 
 
 def _check_view(name: str, block: Backbone, module: ModuleType) -> None:

@@ -34,6 +34,7 @@ from stages.items import (
     Workers,
     check_failures,
     describe,
+    files_below,
     fresh_outputs,
     item_path,
     merge_reasons,
@@ -115,8 +116,7 @@ def main(
             outcome = run_items(run, items, compute, partial / "faces", pool)
             rows = merge_reasons(videos, outcome)
             check_failures(run, rows, params.max_failed)
-            keys = {item.name: next(iter(item.files.items())) for item in items}
-            _write_tables(partial, rows, keys)
+            _write_tables(partial, rows, files_below(items))
 
 
 def _items(

@@ -274,6 +274,16 @@ INDEX = {
 """Columns of every index of items: one row a video, ``path`` below the folder of that name."""
 
 
+def files_below(items: Sequence[Item], folder: str = "") -> dict[str, tuple[str, str]]:
+    """Return video id -> key and path of each item's file below ``folder`` (``""`` or ``x/``)."""
+    return {
+        item.name: (key, path.removeprefix(folder))
+        for item in items
+        for key, path in item.files.items()
+        if path.startswith(folder)
+    }
+
+
 def write_index(
     folder: Path,
     name: str,
