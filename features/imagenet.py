@@ -9,8 +9,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torchvision.transforms import InterpolationMode
-from torchvision.transforms import functional as transforms
 
 CROP_PX = 224
 MEAN = (0.485, 0.456, 0.406)  # R, G, B of ImageNet, pixels 0..1
@@ -28,6 +26,10 @@ def network_input(
             without; None where the frames are of the network's size already.
         is_bicubic: resampled by cubic instead of linear interpolation; both antialiased.
     """
+    # slow to import, and most stages never need it
+    from torchvision.transforms import InterpolationMode
+    from torchvision.transforms import functional as transforms
+
     mean, std = (torch.tensor(values).view(3, 1, 1) for values in (MEAN, STD))
     mode = InterpolationMode.BICUBIC if is_bicubic else InterpolationMode.BILINEAR
     inputs = torch.empty(len(frames), 3, CROP_PX, CROP_PX)

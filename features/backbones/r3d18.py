@@ -19,7 +19,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import relu
-from torchvision.transforms import functional as transforms
 
 from features.weights import Source, Weights
 
@@ -59,6 +58,10 @@ def preprocess(frames: NDArray[np.uint8], options: Options = Options()) -> Tenso
     Raises:
         ValueError: no snippets of 16 frames.
     """
+    from torchvision.transforms import (
+        functional as transforms,  # slow to import, and most stages never need it
+    )
+
     if frames.ndim != 5 or frames.shape[1] != FRAMES:
         raise ValueError(f"r3d18: expected snippets (T, {FRAMES}, H, W, 3), found {frames.shape}")
     mean, std = (torch.tensor(values).view(3, 1, 1) for values in (MEAN, STD))

@@ -26,7 +26,6 @@ from typing import Literal, get_args
 import librosa
 import numpy as np
 import torch
-import torchvision
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -177,6 +176,8 @@ class ResNet18(nn.Module):
     """
 
     def __init__(self) -> None:
+        import torchvision  # slow to import, and most stages never need it
+
         super().__init__()
         whole = torchvision.models.resnet18(weights=None)
         whole.conv1 = nn.Conv2d(1, 64, (7, 1), stride=(2, 1), padding=(3, 0), bias=False)

@@ -21,7 +21,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-import torchvision
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -123,6 +122,8 @@ class ResNet50(nn.Sequential):
     """
 
     def __init__(self, options: Options) -> None:
+        import torchvision  # slow to import, and most stages never need it
+
         dilated = DILATED_STAGES[options.output_stride]
         whole = torchvision.models.resnet50(weights=None, replace_stride_with_dilation=dilated)
         layers = OrderedDict(whole.named_children())  # in the order in which they are computed

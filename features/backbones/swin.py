@@ -14,7 +14,6 @@ from collections import OrderedDict
 from dataclasses import dataclass
 
 import numpy as np
-import torchvision
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -91,6 +90,8 @@ class Swin(nn.Sequential):
     """Torchvision's Swin Transformer without its classifier; keys are torchvision's."""
 
     def __init__(self, options: Options) -> None:
+        import torchvision  # slow to import, and most stages never need it
+
         whole = torchvision.models.get_model(f"swin_{options.size}", weights=None)
         layers = OrderedDict(whole.named_children())  # in the order in which they are computed
         del layers["head"]

@@ -15,7 +15,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torchvision.transforms import functional as transforms
 
 from features.backbones.vgg16 import Vgg16
 from features.weights import ByHand, Source, Weights
@@ -59,6 +58,10 @@ def preprocess(frames: NDArray[np.uint8], options: Options = Options()) -> Tenso
 
     Crops of another size are resized (bilinear, antialiased), without keeping their aspect.
     """
+    from torchvision.transforms import (
+        functional as transforms,  # slow to import, and most stages never need it
+    )
+
     frames_TCHW = torch.from_numpy(np.array(frames, order="C")).permute(0, 3, 1, 2)
     if len(frames_TCHW) == 0:
         return torch.empty(0, 3, SIDE_PX, SIDE_PX)
