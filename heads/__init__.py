@@ -3,21 +3,15 @@
 The folder is the registry. A module here is a head when it has all of these names:
 
 - `Params`: frozen dataclass of hyper-parameters, every field documented, defaults as in the paper;
-- `ROLES`: the roles that it knows, or None when it takes any; where a role has a spatial map as
-  its companion, that is the role `<role>_map`;
+- `ROLES`: the roles that it knows, or None when it takes any; a spatial map that belongs to the
+  role `face` is the role `face_map`, and has the same rows;
 - `ALIGNED`: the roles whose rows must be the same frames (row 3 of one is row 3 of the other);
-- `ATTENTION`: name of an attention output -> the roles whose rows it weighs, the first given
-  wins;
-- `REFERENCE`: data set -> roles, joined by "+" -> accuracy in [0, 1] that the paper reports;
-- `build(params, features, classes) -> nn.Module`, `features` is role -> shape of a row, without
-  the time axis;
-- the network's `forward(features, mask) -> dict`, with `features` role -> float (B, T, ...) and
-  `mask` role -> bool (B, T), T may differ between roles and may be 0; the dict has `logits`
-  (B, classes) and every name of `ATTENTION` (B, T);
-- `loss(output, labels, params) -> Tensor`, a scalar from that dict and int64 labels (B,).
+- `REFERENCE`: what the papers report of it, `Reported`, a row a cell of a table;
+- `build(params, features, classes) -> Network` with fresh weights, drawn from torch's global
+  generator; `features` is role -> shape of a row, without the time axis.
 
 The other modules are what heads share, each under its own noun: `aggregation`, `losses`,
-`metrics`, `data`, `training`.
+`metrics`, `data`, `training`, ...
 
 Legend of axes: B batch, T time, D feature, C channel, H height, W width, M modality.
 """
@@ -25,35 +19,120 @@ Legend of axes: B batch, T time, D feature, C channel, H height, W width, M moda
 import importlib
 import json
 import pkgutil
-from collections.abc import Mapping
-from dataclasses import fields
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from types import ModuleType
-from typing import Any, Protocol, TypeVar, cast
+from typing import Any, ClassVar, NamedTuple, Protocol, TypeVar, cast
 
 from pydantic import TypeAdapter, ValidationError
 from torch import Tensor, nn
+from torch.nn import functional
 
-_CONTRACT = ("Params", "ROLES", "ALIGNED", "ATTENTION", "REFERENCE", "build", "loss")
+_CONTRACT = ("Params", "ROLES", "ALIGNED", "REFERENCE", "build")
 
 Shape = tuple[int, ...]
 T = TypeVar("T")
+
+
+class Rows(NamedTuple):
+    """An attention over the rows of `role`: a weight a row (B, T), or a map a row (B, T, ...)."""
+
+    role: str
+
+
+class Roles(NamedTuple):
+    """An attention over modalities: (B, M), a weight for each of `roles`, in this order."""
+
+    roles: tuple[str, ...]
+
+
+Attention = Rows | Roles
+
+
+class Network(nn.Module):
+    """What `build` returns: a network that names its attention and trains in phases.
+
+    Attributes:
+        attention: name of an output of `forward` -> what it weighs; set it in `__init__`.
+    """
+
+    attention: Mapping[str, Attention]
+
+    def __init__(self) -> None:
+        """Start without attention."""
+        super().__init__()
+        self.attention = {}
+
+    def forward(
+        self, features: Mapping[str, Tensor], mask: Mapping[str, Tensor]
+    ) -> dict[str, Tensor]:
+        """Classify a batch of videos.
+
+        Args:
+            features: role -> float32 (B, T, ...), T may differ between roles and may be 0.
+            mask: role -> bool (B, T), false where there is no such row: what stands there, NaN
+                as well, has no influence.
+
+        Returns:
+            `logits` (B, classes), every name of `attention`, and what `loss` needs.
+        """
+        raise NotImplementedError
+
+    def phases(self) -> dict[str, Sequence[nn.Module]]:
+        """Return name -> modules that train in that phase, in order; the rest is frozen then.
+
+        Each phase takes `Training.epochs` epochs. One phase of everything, unless a head says
+        otherwise.
+        """
+        return {"all": [self]}
+
+    def loss(self, output: Mapping[str, Tensor], labels: Tensor, phase: str) -> Tensor:
+        """Return the training loss of one batch in a phase, a scalar; cross-entropy by default.
+
+        Args:
+            output: what `forward` returned.
+            labels: (B,) int64.
+            phase: one of `phases`.
+        """
+        return functional.cross_entropy(output["logits"], labels)
+
+
+@dataclass(frozen=True)
+class Reported:
+    """One accuracy that a paper reports: a row of one of its tables.
+
+    An experiment is that row when it has the head, the roles (maps aside) and these params.
+
+    Attributes:
+        paper: short name, `HAMF`.
+        table: `Table 4`.
+        data: `MHED`, `VideoEmotion-8`, `Ekman-6`, `HEIV`, `CAER`, ...
+        name: what the table calls the row, `G2`.
+        roles: of the experiment.
+        accuracy: in [0, 1].
+        params: the hyper-parameters that the table varies, all of them.
+    """
+
+    paper: str
+    table: str
+    data: str
+    name: str
+    roles: tuple[str, ...]
+    accuracy: float
+    params: Mapping[str, object] = field(default_factory=dict)
 
 
 class Head(Protocol):
     """What a head module offers, see the docstring of this package."""
 
     __name__: str
-    Params: type[Any]
+    Params: ClassVar[type[Any]]
     ROLES: frozenset[str] | None
     ALIGNED: frozenset[str]
-    ATTENTION: Mapping[str, tuple[str, ...]]
-    REFERENCE: Mapping[str, Mapping[str, float]]
+    REFERENCE: Sequence[Reported]
 
-    def build(self, params: Any, features: Mapping[str, Shape], classes: int) -> nn.Module:
-        """Return the network with fresh weights, drawn from torch's global generator."""
-
-    def loss(self, output: Mapping[str, Tensor], labels: Tensor, params: Any) -> Tensor:
-        """Return the training loss of one batch, a scalar."""
+    def build(self, params: Any, features: Mapping[str, Shape], classes: Sequence[str]) -> Network:
+        """Return the network with fresh weights; `classes` are the names of the emotions."""
 
 
 def _is_head(module: ModuleType) -> bool:

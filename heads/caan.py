@@ -39,7 +39,7 @@ Differs from the paper, or fills what it leaves open (every choice is a field of
 - A video without any face is not dropped (the paper's data has a face in every video).
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -47,7 +47,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from heads import losses
+from heads import Network, Reported, Rows, losses
 from heads.aggregation import Activation, attention_weights, hide, unpack, weighted_sum
 
 MODALITIES = ("face", "context")
@@ -55,14 +55,26 @@ MAPS = {"face": "face_map", "context": "context_map"}
 
 ROLES: frozenset[str] | None = frozenset({*MODALITIES, *MAPS.values()})
 ALIGNED: frozenset[str] = frozenset({*MODALITIES, *MAPS.values()})
-ATTENTION: Mapping[str, tuple[str, ...]] = {"frame_scores": MODALITIES}
+_BOTH = ("face", "context")
 
-# Tables 2, 3 and 6: top-1 accuracy.
-REFERENCE: Mapping[str, Mapping[str, float]] = {
-    "HEIV": {"face": 0.4889, "context": 0.4395, "face+context": 0.5185},
-    "Ekman-6": {"face+context": 0.5623},
-    "VideoEmotion-8": {"face+context": 0.525},
-}
+# Tables 2 (number of layers), 3 and 6: top-1 accuracy. The last two print one number.
+REFERENCE: Sequence[Reported] = (
+    *(
+        Reported("CAAN", "Table 2", "HEIV", f"{name}, {layers}FC", roles, accuracy, params)
+        for name, roles, accuracies in (
+            ("face", ("face",), (0.4889, 0.4444, 0.4790)),
+            ("context", ("context",), (0.4272, 0.4346, 0.4395)),
+            ("fusion", _BOTH, (0.5037, 0.5111, 0.5185)),
+        )
+        for layers, accuracy in enumerate(accuracies, start=1)
+        for params in ({"score_layers": layers},)
+    ),
+    Reported("CAAN", "Table 3", "HEIV", "face, attention", ("face",), 0.4889),
+    Reported("CAAN", "Table 3", "HEIV", "context, attention", ("context",), 0.4395),
+    Reported("CAAN", "Table 3", "HEIV", "fusion, attention", _BOTH, 0.5185),
+    Reported("CAAN", "Table 6", "Ekman-6", "CAAN", _BOTH, 0.5623),
+    Reported("CAAN", "Table 6", "VideoEmotion-8", "CAAN", _BOTH, 0.525),
+)
 
 # Standard deviation of the vectors that stand for an absent modality, before training: small
 # beside the rows they replace, and not zero, which a ReLU layer also gives for a real row.
@@ -133,7 +145,7 @@ class Params:
             raise ValueError(f"loss weights must be at least 0 and one above it, found {weights}")
 
 
-class CAAN(nn.Module):
+class CAAN(Network):
     """The attention fusion network, or its single-modality form where one modality is given.
 
     Input rows are float32 of any scale; see `heads.training` for their standardisation.
@@ -142,8 +154,10 @@ class CAAN(nn.Module):
     def __init__(self, params: Params, features: Mapping[str, tuple[int, ...]], classes: int):
         """Draw fresh weights. `features` is role -> shape of a row, without the time axis."""
         super().__init__()
+        self.params = params
         self.modalities = [name for name in MODALITIES if name in features]
         single = len(self.modalities) == 1
+        self.attention = {"frame_scores": Rows(self.modalities[0])}
         self.map_role = MAPS[self.modalities[0]] if single else None
         if self.map_role not in features:
             self.map_role = None
@@ -212,6 +226,25 @@ class CAAN(nn.Module):
             "frame_scores": weights[:, :-1],
         }
 
+    def loss(self, output: Mapping[str, Tensor], labels: Tensor, phase: str) -> Tensor:
+        """Return the weighted sum of the frame, triplet and video losses, a scalar."""
+        params = self.params
+        frames = losses.frame_cross_entropy(output["frame_logits"], labels, output["frames_used"])
+        triplets = losses.triplet(
+            output["video"],
+            labels,
+            margin=params.margin,
+            mining=params.mining,
+            hinge=params.triplet_hinge,
+            normalise=params.triplet_normalise,
+        )
+        video = functional.cross_entropy(output["logits"], labels)
+        return (
+            params.frame_weight * frames
+            + params.triplet_weight * triplets
+            + params.video_weight * video
+        )
+
     def _frames_used(self, mask: Mapping[str, Tensor]) -> Tensor:
         """Return bool (B, T): the frames that take part in a video."""
         present = torch.stack([mask[name] for name in self.modalities]).any(dim=0)
@@ -257,13 +290,15 @@ def _map_score(shape: tuple[int, ...], layers: int, channels: int) -> nn.Sequent
     return nn.Sequential(*parts, nn.Flatten(), nn.Linear(size * height * width, 1))
 
 
-def build(params: Params, features: Mapping[str, tuple[int, ...]], classes: int) -> nn.Module:
+def build(
+    params: Params, features: Mapping[str, tuple[int, ...]], classes: Sequence[str]
+) -> Network:
     """Return CAAN for these roles, with fresh weights.
 
     Args:
         params: hyper-parameters.
         features: role -> shape of a row, without the time axis.
-        classes: number of emotions.
+        classes: names of the emotions.
 
     Raises:
         ValueError: roles that do not go together, or a wrong shape.
@@ -291,29 +326,4 @@ def build(params: Params, features: Mapping[str, tuple[int, ...]], classes: int)
             raise ValueError(
                 f"role '{role}' of caan takes rows (C, H, W), found the shape {features[role]}"
             )
-    return CAAN(params, features, classes)
-
-
-def loss(output: Mapping[str, Tensor], labels: Tensor, params: Params) -> Tensor:
-    """Return the weighted sum of the frame, triplet and video losses, a scalar.
-
-    Args:
-        output: what `CAAN.forward` returned.
-        labels: (B,) int64.
-        params: the hyper-parameters that the network was built with.
-    """
-    frames = losses.frame_cross_entropy(output["frame_logits"], labels, output["frames_used"])
-    triplets = losses.triplet(
-        output["video"],
-        labels,
-        margin=params.margin,
-        mining=params.mining,
-        hinge=params.triplet_hinge,
-        normalise=params.triplet_normalise,
-    )
-    video = functional.cross_entropy(output["logits"], labels)
-    return (
-        params.frame_weight * frames
-        + params.triplet_weight * triplets
-        + params.video_weight * video
-    )
+    return CAAN(params, features, len(classes))

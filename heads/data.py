@@ -121,6 +121,14 @@ class Batch:
     mask: dict[str, Tensor]
     labels: Tensor
 
+    def to(self, device: torch.device) -> "Batch":
+        """Return the batch on a device."""
+        return Batch(
+            {role: rows.to(device) for role, rows in self.features.items()},
+            {role: real.to(device) for role, real in self.mask.items()},
+            self.labels.to(device),
+        )
+
 
 def split_role(role: str, source: str) -> tuple[str, str]:
     """Return (backbone, feature) of a role string `<backbone>/<feature>`.
@@ -280,12 +288,15 @@ class Features(Dataset[Sample]):
         Args:
             videos: at least one.
             roles: role -> `<backbone>/<feature>`.
-            aligned: roles whose rows must be the same frames.
+            aligned: roles whose rows must be the same frames; those of a role and its map always
+                must.
             cache_bytes: how much of the arrays to keep in memory.
         """
         self.videos = tuple(videos)
         self.sources = {role: split_role(role, source) for role, source in roles.items()}
-        self._aligned = [role for role in sorted(roles) if role in aligned]
+        groups = [sorted(aligned.intersection(roles))]
+        groups += [[role, f"{role}_map"] for role in sorted(roles) if f"{role}_map" in roles]
+        self._aligned = [group for group in groups if len(group) > 1]
         self._cache: dict[int, Sample] = {}
         self._room = cache_bytes
         self._shapes: dict[str, tuple[int, ...]] = {}
@@ -341,12 +352,12 @@ class Features(Dataset[Sample]):
 
     def _check_aligned(self, video: Video, index: Mapping[str, arrays.Array]) -> None:
         """Raise ValueError unless the aligned roles have the same frames, by frame number."""
-        backbones = [self.sources[role][0] for role in self._aligned]
-        for backbone in backbones[1:]:
-            first, other = index[backbones[0]], index[backbone]
+        backbones = [[self.sources[role][0] for role in group] for group in self._aligned]
+        for reference, backbone in ((group[0], b) for group in backbones for b in group[1:]):
+            first, other = index[reference], index[backbone]
             if not np.array_equal(first, other):
                 raise ValueError(
-                    f"{video.files[backbones[0]]} and {video.files[backbone]}: rows must be the "
+                    f"{video.files[reference]} and {video.files[backbone]}: rows must be the "
                     f"same frames, found {len(first)} rows of the frames {first[:4].tolist()}... "
                     f"and {len(other)} of {other[:4].tolist()}...: choose backbones that read "
                     "the same frames"
@@ -410,7 +421,8 @@ def draw_batches(
     Args:
         labels: of the training videos.
         batch_videos: videos of a batch, at most.
-        videos_per_class: None for a permutation of the videos, cut into batches. A number for
+        videos_per_class: None for a permutation of the videos, cut into batches; a video that
+            would be left alone joins the batch before. A number for
             balanced batches: classes take turns, each with so many different videos or, where
             there is room in the batch for more of every class, more. In one epoch a video of a
             large class may then not come, and one of a small class may come in several batches.
@@ -418,7 +430,10 @@ def draw_batches(
     """
     if videos_per_class is None:
         order = torch.randperm(len(labels), generator=generator).tolist()
-        yield from (order[at : at + batch_videos] for at in range(0, len(order), batch_videos))
+        ends = list(range(batch_videos, len(order), batch_videos))
+        if ends and len(order) - ends[-1] == 1:  # a batch of one has no statistics of a batch
+            ends.pop()
+        yield from (order[a:b] for a, b in zip([0, *ends], [*ends, len(order)], strict=True))
         return
     members: dict[int, list[int]] = {label: [] for label in sorted(set(labels))}
     for at, label in enumerate(labels):

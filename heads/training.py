@@ -1,11 +1,14 @@
 """One run: a head trained on the training videos of a split, and its answers on the test videos.
 
-Nothing is chosen on the test set: the network after the last epoch is the one that answers.
-The same inputs, settings and number of threads give the same numbers, bit for bit.
+Nothing is chosen on the test set: the network after the last epoch answers, or, with a part of the
+training videos kept for validation, that of the epoch that did best on them. The same inputs,
+settings, device and number of threads give the same numbers, bit for bit.
 """
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -15,8 +18,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from features.arrays import Array
-from heads import Head, construct
-from heads.data import Features, Sample, collate, draw_batches
+from heads import Attention, Head, Network, Rows, construct
+from heads.data import Batch, Features, collate, draw_batches
 
 Standardise = Literal["none", "scale", "dimension"]
 
@@ -25,25 +28,30 @@ Standardise = Literal["none", "scale", "dimension"]
 _STD_FLOOR = 0.1
 
 _SGD_MOMENTUM = 0.9
+_DECAY = 0.1
 
 
 @dataclass(frozen=True)
 class Training:
-    """How a head is trained; CAAN gives none of it.
+    """How a head is trained; the papers give little of it.
 
     Attributes:
-        epochs: passes over the training videos; the last one's network is kept.
-        batch_videos: videos of a batch.
+        epochs: passes over the training videos, in each phase of a head that has several.
+        batch_videos: videos of a batch; a last one that would be alone joins the batch before.
         sampling: `balanced` draws as many videos of each class in a batch, so that a triplet loss
             finds its pairs and a rare class is drawn more often; `shuffled` takes a permutation.
         videos_per_class: videos of one class in a balanced batch, at least 2.
         optimiser: `adam`, or `sgd` with momentum 0.9.
-        learning_rate: constant over the run.
+        learning_rate: at the start of a phase.
+        decay_every: batches after which the rate becomes a tenth, again and again; null keeps it.
         weight_decay: factor of the weights that is added to their gradient.
         standardise: what is done to the input with statistics of the training rows: `dimension`
             subtracts the mean and divides by the deviation, dimension by dimension (channel by
             channel in a map); `scale` divides by the root mean square of the feature; `none`
             leaves the raw activations, as the paper seems to.
+        validation_share: share of each class's training videos that is not trained on but tells
+            which epoch of the last phase is kept: the first with the best accuracy on them. With
+            0 it is the last epoch.
         seed: of the weights, the batches and everything else that is drawn.
         threads: CPU threads of a run. It is a part of the result: a sum that is split over
             threads is rounded in another order.
@@ -57,8 +65,10 @@ class Training:
     videos_per_class: int = 2
     optimiser: Literal["adam", "sgd"] = "adam"
     learning_rate: float = 2e-4
+    decay_every: int | None = None
     weight_decay: float = 0.0
     standardise: Standardise = "dimension"
+    validation_share: float = 0.0
     seed: int = 0
     threads: int = 2
 
@@ -77,6 +87,20 @@ class Training:
             raise ValueError(f"learning_rate must be above 0, found {self.learning_rate}")
         if self.weight_decay < 0:
             raise ValueError(f"weight_decay must be at least 0, found {self.weight_decay}")
+        if self.decay_every is not None and self.decay_every < 1:
+            raise ValueError(f"decay_every must be at least 1 or null, found {self.decay_every}")
+        if not 0 <= self.validation_share < 1:
+            raise ValueError(
+                f"validation_share must be at least 0 and below 1, found {self.validation_share}"
+            )
+
+    @property
+    def selection(self) -> str:
+        """Say which network answers."""
+        if self.validation_share == 0:
+            return "last epoch"
+        share = f"{self.validation_share:.0%} of the training videos"
+        return f"epoch with the best accuracy on {share}, which are not trained on"
 
 
 def training_of(settings: Mapping[str, object] | Iterable[tuple[str, object]]) -> Training:
@@ -90,10 +114,15 @@ def training_of(settings: Mapping[str, object] | Iterable[tuple[str, object]]) -
 
 @dataclass(frozen=True)
 class Epoch:
-    """Training loss and accuracy of one epoch, means over the videos drawn, as they were drawn."""
+    """Training loss and accuracy of one epoch, means over the videos drawn, as they were drawn.
 
+    `validation` is the accuracy on the validation videos after it, NaN where there are none.
+    """
+
+    phase: str
     loss: float
     accuracy: float
+    validation: float
 
 
 @dataclass(frozen=True)
@@ -105,8 +134,12 @@ class Run:
         labels: int64 (N,), positions among the classes.
         probabilities: float32 (N, classes), softmax of the logits.
         predicted: int64 (N,), the most probable class.
-        attention: name -> one float32 (T,) a video, T its own number of rows.
-        pts_s: name -> one float64 (T,) a video, presentation times of those rows in seconds.
+        attention: name -> one float32 array a video: (T,) or (T, ...), T its own number of rows,
+            for an attention over rows; (M,) for one over roles.
+        weighed: name -> what its weights belong to.
+        pts_s: role -> one float64 (T,) a video, presentation times of its rows in seconds, for
+            the roles that an attention weighs.
+        kept: number of the epoch whose network answered, counted from 1 over all phases.
         curve: one `Epoch` an epoch.
         state: weights and input statistics; loads into `build_network`.
     """
@@ -116,7 +149,9 @@ class Run:
     probabilities: NDArray[np.float32]
     predicted: NDArray[np.int64]
     attention: dict[str, list[NDArray[np.float32]]]
+    weighed: dict[str, Attention]
     pts_s: dict[str, list[NDArray[np.float64]]]
+    kept: int
     curve: list[Epoch]
     state: dict[str, Tensor]
 
@@ -124,31 +159,48 @@ class Run:
 def run_arrays(run: Run) -> tuple[dict[str, Array], dict[str, str]]:
     """Return a run as named arrays for an array file, and the names of their axes.
 
-    Of each attention `<name>` there are three: `<name>`, the weights of all videos one after the
-    other; `<name>_rows` (videos,), how many of them belong to each; `<name>_pts_s`, their times.
+    An attention `<name>` lies in `attention:<name>`, the weights of all videos one after the
+    other. If it is over rows, `role:<name>` names their role, `rows:<role>` (videos,) has how
+    many belong to each video, and `pts_s:<role>` their times; if it is over roles,
+    `roles:<name>` names them.
     """
     found: dict[str, Array] = {
         "video_id": np.array([name.encode() for name in run.video_ids]),
         "label": run.labels,
         "predicted": run.predicted,
         "probabilities": run.probabilities,
+        "kept": np.array([run.kept], dtype=np.int64),
+        "epoch_phase": np.array([epoch.phase.encode() for epoch in run.curve]),
         "epoch_loss": np.array([epoch.loss for epoch in run.curve]),
         "epoch_accuracy": np.array([epoch.accuracy for epoch in run.curve]),
+        "epoch_validation": np.array([epoch.validation for epoch in run.curve]),
     }
     axes = {name: "video" for name in ("video_id", "label", "predicted")}
-    axes |= {"probabilities": "video class", "epoch_loss": "epoch", "epoch_accuracy": "epoch"}
+    axes |= {name: "epoch" for name in found if name.startswith("epoch_")}
+    axes |= {"probabilities": "video class", "kept": "one"}
+    axes |= {f"role:{name}": "one" for name, of in run.weighed.items() if isinstance(of, Rows)}
     for name, weights in run.attention.items():
-        found[name] = np.concatenate(weights)
-        found[f"{name}_rows"] = np.array([len(part) for part in weights], dtype=np.int64)
-        found[f"{name}_pts_s"] = np.concatenate(run.pts_s[name])
-        axes |= {name: "row", f"{name}_rows": "video", f"{name}_pts_s": "row"}
+        weighed = run.weighed[name]
+        path = f"attention:{name}"
+        if isinstance(weighed, Rows):
+            found[path] = np.concatenate(weights)
+            found[f"role:{name}"] = np.array([weighed.role.encode()])
+            axes[path] = "row" + " map" * (found[path].ndim - 1)
+        else:
+            found[path] = np.stack(weights)
+            found[f"roles:{name}"] = np.array([role.encode() for role in weighed.roles])
+            axes |= {path: "video role", f"roles:{name}": "role"}
+    for role, times in run.pts_s.items():
+        found[f"rows:{role}"] = np.array([len(part) for part in times], dtype=np.int64)
+        found[f"pts_s:{role}"] = np.concatenate(times)
+        axes |= {f"rows:{role}": "video", f"pts_s:{role}": "row"}
     return found, axes
 
 
 class Standardised(nn.Module):
     """A head behind (x - mean) / std of each role; the statistics are part of its state."""
 
-    def __init__(self, network: nn.Module, shapes: dict[str, tuple[int, ...]]):
+    def __init__(self, network: Network, shapes: dict[str, tuple[int, ...]]):
         """Wrap `network`; `shapes` is role -> shape of a row. Statistics start as 0 and 1."""
         super().__init__()
         self.network = network
@@ -168,7 +220,11 @@ class Standardised(nn.Module):
 
 
 def build_network(
-    head: Head, params: Any, shapes: dict[str, tuple[int, ...]], classes: int, seed: int
+    head: Head,
+    params: Any,
+    shapes: dict[str, tuple[int, ...]],
+    classes: Sequence[str],
+    seed: int,
 ) -> Standardised:
     """Return the head with fresh weights, drawn from `seed` alone, statistics still 0 and 1.
 
@@ -176,7 +232,7 @@ def build_network(
         head: a head module.
         params: its hyper-parameters.
         shapes: role -> shape of a row, without the time axis.
-        classes: number of emotions.
+        classes: names of the emotions.
         seed: any non-negative integer.
 
     Raises:
@@ -254,6 +310,36 @@ def _optimiser(network: nn.Module, training: Training) -> torch.optim.Optimizer:
     return torch.optim.SGD(weights, lr=rate, momentum=_SGD_MOMENTUM, weight_decay=decay)
 
 
+@dataclass(frozen=True)
+class _Trainer:
+    """What a run's epochs share."""
+
+    network: Standardised
+    training: Training
+    dataset: Features
+    device: torch.device
+
+    def batches(self, positions: Sequence[Sequence[int]]) -> Iterator[Batch]:
+        """Yield the batches on the device; the next one is read while this one is used."""
+        with ThreadPoolExecutor(max_workers=1) as reader:
+            waiting = None
+            for wanted in positions:
+                following = reader.submit(self._read, wanted)
+                if waiting is not None:
+                    yield waiting.result().to(self.device)
+                waiting = following
+            if waiting is not None:
+                yield waiting.result().to(self.device)
+
+    def _read(self, positions: Sequence[int]) -> Batch:
+        return collate([self.dataset[at] for at in positions])
+
+    def in_order(self, positions: Sequence[int]) -> Iterator[Batch]:
+        """Yield all of `positions`, batch by batch."""
+        size = self.training.batch_videos
+        return self.batches([positions[at : at + size] for at in range(0, len(positions), size)])
+
+
 def train_run(
     head: Head,
     params: Any,
@@ -261,8 +347,9 @@ def train_run(
     dataset: Features,
     train: Sequence[int],
     test: Sequence[int],
-    classes: int,
+    classes: Sequence[str],
     seed: int,
+    device: str = "cpu",
 ) -> Run:
     """Train a head on some videos of a data set and let it answer on others.
 
@@ -273,95 +360,152 @@ def train_run(
         dataset: all videos of the experiment.
         train: positions of the training videos.
         test: positions of the test videos.
-        classes: number of emotions.
+        classes: names of the emotions.
         seed: of this run, see `run_seed`.
+        device: where the network trains.
 
     Raises:
         ValueError: roles that the head does not take, a bad feature file, a loss that is no number.
     """
+    generator = torch.Generator().manual_seed(seed)
+    train, validation = _held_out(dataset, train, training.validation_share, seed)
     network = build_network(head, params, dataset.shapes, classes, seed)
     for role, (mean, std) in input_statistics(dataset, train, training.standardise).items():
         network.mean[role].copy_(mean)
         network.std[role].copy_(std)
-    optimiser = _optimiser(network, training)
-    generator = torch.Generator().manual_seed(seed)
+    trainer = _Trainer(network.to(device), training, dataset, torch.device(device))
     labels = [dataset.videos[at].label for at in train]
     each = training.videos_per_class if training.sampling == "balanced" else None
-    curve = []
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)  # dropout and the like
-        for epoch in range(training.epochs):
-            drawn = draw_batches(labels, training.batch_videos, each, generator)
-            batches = [[train[at] for at in batch] for batch in drawn]
-            curve.append(_train_epoch(head, params, network, optimiser, dataset, batches))
-            if not np.isfinite(curve[-1].loss):
-                raise ValueError(
-                    f"the training loss must be a number, found {curve[-1].loss} in epoch "
-                    f"{epoch + 1}: lower train.learning_rate ({training.learning_rate}) or set "
-                    f"train.standardise (now '{training.standardise}')"
-                )
-    return _answer(head, network, dataset, test, training.batch_videos, curve)
+    curve: list[Epoch] = []
+    with _seeded(seed, device):  # dropout and the like
+        phases = network.network.phases()
+        for phase, modules in phases.items():
+            step = _stepper(trainer, phase, modules)
+            best, kept = -1.0, None
+            for _ in range(training.epochs):
+                drawn = draw_batches(labels, training.batch_videos, each, generator)
+                loss, accuracy = step([[train[at] for at in batch] for batch in drawn])
+                told = _accuracy(trainer, validation) if validation else np.nan
+                curve.append(Epoch(phase, loss, accuracy, told))
+                if not np.isfinite(loss):
+                    raise ValueError(
+                        f"the training loss must be a number, found {loss} in epoch "
+                        f"{len(curve)}: lower train.learning_rate ({training.learning_rate}) or "
+                        f"set train.standardise (now '{training.standardise}')"
+                    )
+                if told > best:
+                    best, kept = told, (len(curve), _state(network))
+    at, state = kept or (len(curve), _state(network))
+    network.load_state_dict(state)
+    return _answer(trainer, test, curve, at)
 
 
-def _train_epoch(
-    head: Head,
-    params: Any,
-    network: nn.Module,
-    optimiser: torch.optim.Optimizer,
-    dataset: Features,
-    batches: Sequence[Sequence[int]],
-) -> Epoch:
-    """Take one step a batch; returns the mean loss and accuracy over the videos drawn."""
-    network.train()
-    loss_sum, correct, drawn = 0.0, 0, 0
-    for positions in batches:
-        batch = collate([dataset[at] for at in positions])
-        output = network(batch.features, batch.mask)
-        loss = head.loss(output, batch.labels, params)
-        optimiser.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimiser.step()
-        loss_sum += float(loss.detach()) * len(positions)
-        correct += int((output["logits"].argmax(dim=1) == batch.labels).sum())
-        drawn += len(positions)
-    return Epoch(loss_sum / drawn, correct / drawn)
+def _held_out(
+    dataset: Features, train: Sequence[int], share: float, seed: int
+) -> tuple[Sequence[int], list[int]]:
+    """Return the positions to train on and those to validate on: `share` of each class, rounded.
+
+    A class always keeps a video to train on.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    validation: set[int] = set()
+    for label in sorted({dataset.videos[at].label for at in train}):
+        members = [at for at in train if dataset.videos[at].label == label]
+        order = torch.randperm(len(members), generator=generator).tolist()
+        count = min(round(share * len(members)), len(members) - 1)
+        validation.update(members[at] for at in order[:count])
+    if share > 0 and not validation:
+        raise ValueError(
+            f"train.validation_share {share} of {len(train)} training videos leaves no video to "
+            "validate on: raise it, or set it to 0"
+        )
+    return [at for at in train if at not in validation], sorted(validation)
+
+
+@contextmanager
+def _seeded(seed: int, device: str) -> Iterator[None]:
+    """Seed torch's global generators, and leave them as they were."""
+    with torch.random.fork_rng(devices=[torch.device(device)] if device.startswith("cuda") else []):
+        torch.manual_seed(seed)
+        yield
+
+
+def _stepper(
+    trainer: _Trainer, phase: str, modules: Sequence[nn.Module]
+) -> Callable[[Sequence[Sequence[int]]], tuple[float, float]]:
+    """Return what trains `modules` for an epoch of batches, and tells mean loss and accuracy."""
+    network, training = trainer.network, trainer.training
+    network.requires_grad_(False)
+    for module in modules:
+        module.requires_grad_(True)
+    optimiser = _optimiser(network, training)
+    every = training.decay_every
+    schedule = torch.optim.lr_scheduler.StepLR(optimiser, every, _DECAY) if every else None
+
+    def epoch(positions: Sequence[Sequence[int]]) -> tuple[float, float]:
+        network.eval()
+        for module in modules:
+            module.train()
+        loss_sum, correct, drawn = 0.0, 0, 0
+        for batch in trainer.batches(positions):
+            output = network(batch.features, batch.mask)
+            loss = network.network.loss(output, batch.labels, phase)
+            optimiser.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimiser.step()
+            if schedule is not None:
+                schedule.step()
+            loss_sum += float(loss.detach()) * len(batch.labels)
+            correct += int((output["logits"].argmax(dim=1) == batch.labels).sum())
+            drawn += len(batch.labels)
+        return loss_sum / drawn, correct / drawn
+
+    return epoch
+
+
+def _state(network: nn.Module) -> dict[str, Tensor]:
+    return {name: value.detach().cpu().clone() for name, value in network.state_dict().items()}
 
 
 @torch.no_grad()
-def _answer(
-    head: Head,
-    network: nn.Module,
-    dataset: Features,
-    test: Sequence[int],
-    batch_videos: int,
-    curve: list[Epoch],
-) -> Run:
+def _accuracy(trainer: _Trainer, positions: Sequence[int]) -> float:
+    trainer.network.eval()
+    correct = 0
+    for batch in trainer.in_order(positions):
+        predicted = trainer.network(batch.features, batch.mask)["logits"].argmax(dim=1)
+        correct += int((predicted == batch.labels).sum())
+    return correct / len(positions)
+
+
+@torch.no_grad()
+def _answer(trainer: _Trainer, test: Sequence[int], curve: list[Epoch], kept: int) -> Run:
     """Return the run: answers, attention and the state of the trained network."""
+    network, videos = trainer.network, [trainer.dataset.videos[at] for at in test]
     network.eval()
-    samples: list[Sample] = [dataset[at] for at in test]
-    # Attention weighs the rows of the first role in its list that the experiment has.
-    weighed = {
-        name: next(role for role in roles if role in dataset.shapes)
-        for name, roles in head.ATTENTION.items()
-    }
+    weighed = dict(network.network.attention)
+    timed = sorted({of.role for of in weighed.values() if isinstance(of, Rows)})
     attention: dict[str, list[NDArray[np.float32]]] = {name: [] for name in weighed}
-    logits = []
-    for start in range(0, len(samples), batch_videos):
-        part = samples[start : start + batch_videos]
-        batch = collate(part)
+    pts_s = {role: [trainer.dataset[at].pts_s[role] for at in test] for role in timed}
+    logits: list[Tensor] = []
+    for batch in trainer.in_order(test):
         output = network(batch.features, batch.mask)
-        logits.append(output["logits"])
-        for name, role in weighed.items():
-            for weights, sample in zip(output[name].numpy(), part, strict=True):
-                attention[name].append(weights[: len(sample.mask[role])].copy())
+        done = sum(len(part) for part in logits)
+        logits.append(output["logits"].cpu())
+        for name, of in weighed.items():
+            for row, weights in enumerate(output[name].float().cpu().numpy()):
+                if isinstance(of, Rows):
+                    weights = weights[: len(pts_s[of.role][done + row])]
+                attention[name].append(weights.copy())
     probabilities = torch.softmax(torch.cat(logits), dim=1)
     return Run(
-        video_ids=tuple(sample.video_id for sample in samples),
-        labels=np.array([sample.label for sample in samples], dtype=np.int64),
+        video_ids=tuple(video.video_id for video in videos),
+        labels=np.array([video.label for video in videos], dtype=np.int64),
         probabilities=probabilities.numpy(),
         predicted=probabilities.argmax(dim=1).numpy(),
         attention=attention,
-        pts_s={n: [sample.pts_s[role] for sample in samples] for n, role in weighed.items()},
+        weighed=weighed,
+        pts_s=pts_s,
+        kept=kept,
         curve=curve,
-        state={name: value.detach().clone() for name, value in network.state_dict().items()},
+        state=_state(network),
     )

@@ -139,6 +139,7 @@ def _heads(params: Params) -> list[str]:
         try:
             head = heads.load(experiment.head)
             heads.validate(head, experiment.overrides)
+            training_of(params.train | experiment.train)
         except ValueError as error:
             wrong.append(f"experiments.{name}: {error}")
             continue

@@ -157,11 +157,12 @@ class Faces(Section):
 
 
 class Experiment(Section):
-    """An experiment: a head, the features it reads by role, and what it overrides."""
+    """An experiment: a head, its features by role, its settings, what differs in training."""
 
     head: Name
     roles: Annotated[dict[Name, str], Field(min_length=1)]
     overrides: dict[str, Any] = Field(default={}, alias="with")
+    train: dict[str, Any] = {}
 
 
 class Report(Section):

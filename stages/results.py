@@ -7,7 +7,8 @@
 ``predictions.parquet``
     a row a run and test video, with the probability of every class.
 ``attention.parquet``
-    a row for each weight that the head gave a row of a test video.
+    a row for each weight that the head gave: to a row of a test video (``row``, ``pts_s``), as a
+    number (``value``) or a map (``map``, flattened, of the shape ``shape``), or to a role.
 ``per_class.csv``, ``curves.csv``, ``confusion.csv``
     scores of each class, training curves, and label beside prediction (for ``dvc plots``).
 ``runs.parquet`` and ``runs/``
@@ -18,6 +19,7 @@ import csv
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from math import isnan
 from pathlib import Path
 from typing import Any
 
@@ -30,10 +32,15 @@ ATTENTION = {
     "video_id": pa.string(),
     "run": pa.string(),
     "name": pa.string(),
+    "role": pa.string(),
     "row": pa.int32(),
     "pts_s": pa.float64(),
     "value": pa.float32(),
+    "map": pa.list_(pa.float32()),
+    "shape": pa.list_(pa.int32()),
 }
+
+CURVES = ("run", "epoch", "phase", "loss", "accuracy", "validation")
 
 DECIMALS = 6
 """Of the numbers in text files; the array files have them whole."""
@@ -73,7 +80,7 @@ def read_result(results: Path, name: str) -> Result:
         metrics=metrics,
         about=about,
         predictions=tables.read(folder / "predictions.parquet", ["run", "label", "predicted"]),
-        attention=tables.read(folder / "attention.parquet", ["video_id", "run", "row", "value"]),
+        attention=tables.read(folder / "attention.parquet", list(ATTENTION)),
     )
 
 
@@ -92,16 +99,18 @@ def write_tables(folder: Path, answers: Answers, classes: Sequence[str]) -> None
     for run, found in answers.items():
         predictions += _prediction_rows(run, found, classes)
         attention += _attention_rows(run, found)
-        for epoch, curve in enumerate(
-            zip(found["epoch_loss"], found["epoch_accuracy"], strict=True), start=1
+        numbers = (found[f"epoch_{name}"].tolist() for name in CURVES[3:])
+        for epoch, (phase, *values) in enumerate(
+            zip(found["epoch_phase"].tolist(), *numbers, strict=True), start=1
         ):
-            curves.append((run, epoch, *(round(float(value), DECIMALS) for value in curve)))
+            told = ("" if isnan(value) else round(value, DECIMALS) for value in values)
+            curves.append((run, epoch, phase.decode(), *told))
     columns = {"run": pa.string(), "video_id": pa.string()}
     columns |= {"label": pa.string(), "predicted": pa.string()}
     columns |= {f"p_{name}": pa.float32() for name in classes}
     tables.write(folder / "predictions.parquet", predictions, pa.schema(list(columns.items())))
     tables.write(folder / "attention.parquet", attention, pa.schema(list(ATTENTION.items())))
-    _write_csv(folder / "curves.csv", ("run", "epoch", "loss", "accuracy"), curves)
+    _write_csv(folder / "curves.csv", CURVES, curves)
     pairs = [(row["label"], row["predicted"]) for row in predictions]
     _write_csv(folder / "confusion.csv", ("actual", "predicted"), pairs)
 
@@ -135,21 +144,32 @@ def _prediction_rows(
 
 def _attention_rows(run: str, found: Mapping[str, arrays.Array]) -> list[tables.Row]:
     rows: list[tables.Row] = []
-    for name in (key.removesuffix("_rows") for key in found if key.endswith("_rows")):
-        ends = np.cumsum(found[f"{name}_rows"])
+    videos = [name.decode() for name in found["video_id"].tolist()]
+    for name in (key.partition(":")[2] for key in found if key.startswith("attention:")):
+        weights = found[f"attention:{name}"]
+        common = {**dict.fromkeys(ATTENTION), "run": run, "name": name}
+        if f"roles:{name}" in found:
+            roles = [role.decode() for role in found[f"roles:{name}"].tolist()]
+            for video_id, values in zip(videos, weights.tolist(), strict=True):
+                at = {**common, "video_id": video_id}
+                rows += [
+                    {**at, "role": role, "value": value}
+                    for role, value in zip(roles, values, strict=True)
+                ]
+            continue
+        common["role"] = role = found[f"role:{name}"][0].decode()
+        ends = np.cumsum(found[f"rows:{role}"])[:-1]
         parts = zip(
-            found["video_id"].tolist(),
-            np.split(found[name], ends[:-1]),
-            np.split(found[f"{name}_pts_s"], ends[:-1]),
-            strict=True,
+            videos, np.split(weights, ends), np.split(found[f"pts_s:{role}"], ends), strict=True
         )
         for video_id, values, times_s in parts:
-            common = {"video_id": video_id.decode(), "run": run, "name": name}
-            pairs = zip(values.tolist(), times_s.tolist(), strict=True)
-            rows += [
-                {**common, "row": row, "pts_s": pts_s, "value": value}
-                for row, (value, pts_s) in enumerate(pairs)
-            ]
+            for row, (value, pts_s) in enumerate(zip(values, times_s.tolist(), strict=True)):
+                cell = {**common, "video_id": video_id, "row": row, "pts_s": pts_s}
+                if value.ndim:
+                    shape = list(value.shape)
+                    rows.append({**cell, "map": value.ravel().tolist(), "shape": shape})
+                else:
+                    rows.append({**cell, "value": float(value)})
     return rows
 
 

@@ -30,6 +30,7 @@ from heads.training import Training, run_arrays, run_seed, train_run, training_o
 from stages import results
 from stages.checks import check_experiments
 from stages.console import StageRun, fail
+from stages.device import be_reproducible, device_of
 from stages.items import Item, Workers, describe, fresh_outputs, run_items
 from stages.params import Experiment, load_params
 from stages.results import Answers
@@ -50,6 +51,7 @@ class Task:
     head: str
     params: Any
     training: Training
+    device: str
     run: str
     pretrained: bool
     ingredients: dict[str, dict[str, object]]
@@ -71,7 +73,8 @@ def main(
         block = settings.experiments[experiment]
         head = heads.load(block.head)
         params = heads.validate(head, block.overrides)
-        training = training_of(settings.train)
+        training = training_of(settings.train | block.train)
+        device = device_of(settings.engine)
         selection = select_videos(index, features, block.roles)
     except ValueError as error:
         raise fail(str(error)) from None
@@ -81,7 +84,7 @@ def main(
         if selection.missing:
             total = len(selection.missing) + len(selection.videos)
             run.note(f"left out for lack of a feature: {len(selection.missing)} of {total} videos")
-        items = _items(selection, head, params, training, block)
+        items = _items(selection, head, params, training, block, device)
         with fresh_outputs(out, run) as partial:
             folder = partial / experiment
             outcome = run_items(run, items, compute, folder / "runs", Workers(0), "runs")
@@ -105,7 +108,12 @@ def main(
 
 
 def _items(
-    selection: Selection, head: heads.Head, params: Any, training: Training, block: Experiment
+    selection: Selection,
+    head: heads.Head,
+    params: Any,
+    training: Training,
+    block: Experiment,
+    device: str,
 ) -> list[Item]:
     dataset = Features(selection.videos, block.roles, head.ALIGNED)
     common = {
@@ -137,6 +145,7 @@ def _items(
             block.head,
             params,
             training,
+            device,
             name,
             selection.pretrained,
             {key: made_of[file] for key, file in keys.items()},
@@ -151,6 +160,7 @@ def compute(task: object, outputs: Mapping[str, Path]) -> dict[str, float]:
     assert isinstance(task, Task)
     torch.set_num_threads(task.training.threads)
     torch.use_deterministic_algorithms(True)
+    be_reproducible(task.device)
     start = time.monotonic()
     result = train_run(
         heads.load(task.head),
@@ -159,8 +169,9 @@ def compute(task: object, outputs: Mapping[str, Path]) -> dict[str, float]:
         task.dataset,
         task.split.train,
         task.split.test,
-        len(task.classes),
+        task.classes,
         run_seed(task.training.seed, task.run),
+        task.device,
     )
     seconds = time.monotonic() - start
     for key, path in outputs.items():
@@ -220,19 +231,20 @@ def _about(
     """Return what `about.json` holds: what the numbers stand on."""
     # A role's map belongs to the role.
     roles = {role.removesuffix("_map") for role in block.roles}
-    paper = {
-        data: accuracy
-        for data, variants in head.REFERENCE.items()
-        for variant, accuracy in variants.items()
-        if set(variant.split("+")) == roles
-    }
+    settings = asdict(params)
+    paper = [
+        asdict(said)
+        for said in head.REFERENCE
+        if set(said.roles) == roles
+        and all(settings[name] == value for name, value in said.params.items())
+    ]
     first = selection.videos[0]
     return {
         "head": block.head,
         "roles": dict(block.roles),
         "params": asdict(params),
         "training": asdict(training),
-        "selection": "last epoch",
+        "selection": training.selection,
         "classes": selection.classes,
         "missing": selection.missing,
         "paper": paper,

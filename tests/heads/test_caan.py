@@ -11,6 +11,8 @@ from tests.heads.conftest import random_batch
 SIZES = {"embedding": 8, "fusion": 12, "feature": 7, "score_hidden": (6, 5), "score_channels": 4}
 SHAPES: dict[str, tuple[int, ...]] = {"face": (6,), "context": (5,)}
 
+CLASSES = ("anger", "joy", "sadness")
+
 Weights = dict[str, np.ndarray]
 
 
@@ -51,7 +53,7 @@ def equations(
 
 def network(shapes: dict[str, tuple[int, ...]], **options: object) -> tuple[caan.CAAN, Weights]:
     torch.manual_seed(0)
-    built = caan.build(caan.Params(**{**SIZES, **options}), shapes, 3)  # type: ignore[arg-type]
+    built = caan.build(caan.Params(**{**SIZES, **options}), shapes, CLASSES)  # type: ignore[arg-type]
     assert isinstance(built, caan.CAAN)
     built = built.double()
     return built, {name: value.numpy() for name, value in built.state_dict().items()}
@@ -169,17 +171,17 @@ def test_with_a_map_the_score_is_convolutions_and_one_cell() -> None:
 
 
 def test_the_loss_is_the_weighted_sum_of_its_three_parts() -> None:
-    built, _ = network(SHAPES)
     labels = torch.tensor([0, 1, 0, 2])
-    output = built(*doubles(SHAPES))
-    parts = {
-        name: caan.loss(output, labels, caan.Params(**{**off, name: 1.0})).item()  # type: ignore[arg-type]
-        for off in [{"frame_weight": 0.0, "triplet_weight": 0.0, "video_weight": 0.0}]
-        for name in off
-    }
-    params = caan.Params(frame_weight=2.0, triplet_weight=3.0, video_weight=0.5)
+    output = network(SHAPES)[0](*doubles(SHAPES))
+
+    def loss(**weights: float) -> float:
+        return network(SHAPES, **weights)[0].loss(output, labels, "all").item()
+
+    off = {"frame_weight": 0.0, "triplet_weight": 0.0, "video_weight": 0.0}
+    parts = {name: loss(**{**off, name: 1.0}) for name in off}
     wanted = 2 * parts["frame_weight"] + 3 * parts["triplet_weight"] + parts["video_weight"] / 2
-    assert caan.loss(output, labels, params).item() == pytest.approx(wanted)
+    found = loss(frame_weight=2.0, triplet_weight=3.0, video_weight=0.5)
+    assert found == pytest.approx(wanted)
     assert parts["video_weight"] == pytest.approx(
         -torch.log_softmax(output["logits"], 1)[range(4), labels].mean().item()
     )
@@ -199,13 +201,13 @@ def test_roles_that_do_not_go_together_are_named(
     shapes: dict[str, tuple[int, ...]], message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):
-        caan.build(caan.Params(), shapes, 3)
+        caan.build(caan.Params(), shapes, CLASSES)
 
 
 def test_the_default_sizes_are_the_papers() -> None:
     with torch.device("meta"):
         built = heads.load("caan").build(
-            caan.Params(), {"face": (4096,), "context": (4096,)}, classes=7
+            caan.Params(), {"face": (4096,), "context": (4096,)}, CLASSES
         )
     shapes = {name: tuple(value.shape) for name, value in built.state_dict().items()}
     assert shapes["embed.face.weight"] == shapes["embed.context.weight"] == (1024, 4096)

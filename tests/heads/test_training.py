@@ -1,6 +1,7 @@
 import math
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from heads.training import (
     Run,
     Standardised,
     Training,
+    _held_out,
     build_network,
     input_statistics,
     run_arrays,
@@ -20,7 +22,7 @@ from heads.training import (
     train_run,
     training_of,
 )
-from tests.heads.conftest import Folder, frames, make_folder
+from tests.heads.conftest import EMOTIONS, Folder, frames, make_folder
 
 ROLES = {"face": "vggface/fc6", "context": "vgg16/fc6"}
 SMALL = {"embedding": 8, "fusion": 16, "feature": 8, "score_hidden": [8, 4]}
@@ -39,7 +41,7 @@ def trained(
     selection, data = selected(folder)
     split = selection.splits[run]
     params = heads.validate(head, SMALL)
-    return train_run(head, params, training, data, split.train, split.test, 3, seed)
+    return train_run(head, params, training, data, split.train, split.test, EMOTIONS, seed)
 
 
 def test_a_planted_signal_is_learnt(tmp_path: Path) -> None:
@@ -114,14 +116,14 @@ def test_attention_has_a_weight_and_a_time_for_each_row_of_each_video(folder: Fo
     ]
     assert run.attention["frame_scores"][at][:4].sum() == pytest.approx(1)
     assert not run.attention["frame_scores"][at][4:].any()
-    assert run.pts_s["frame_scores"][at].tolist() == longer["pts_s"].tolist()
+    assert run.pts_s["face"][at].tolist() == longer["pts_s"].tolist()
 
 
 def test_the_state_gives_the_same_answers_when_loaded(folder: Folder) -> None:
     run = trained(folder)
     head = heads.load("caan")
     selection, data = selected(folder)
-    network = build_network(head, heads.validate(head, SMALL), data.shapes, 3, seed=99)
+    network = build_network(head, heads.validate(head, SMALL), data.shapes, EMOTIONS, seed=99)
     network.load_state_dict(run.state)
     for at, video_id in enumerate(run.video_ids):
         sample = next(s for s in (data[i] for i in range(len(data))) if s.video_id == video_id)
@@ -137,9 +139,100 @@ def test_arrays_of_a_run_hold_it_whole(folder: Folder) -> None:
     assert set(found) == set(axes)
     assert [name.decode() for name in found["video_id"]] == list(run.video_ids)
     assert found["epoch_loss"].tolist() == [epoch.loss for epoch in run.curve]
-    parts = np.split(found["frame_scores"], np.cumsum(found["frame_scores_rows"])[:-1])
+    assert found["role:frame_scores"].tolist() == [b"face"]
+    ends = np.cumsum(found["rows:face"])
+    parts = np.split(found["attention:frame_scores"], ends[:-1])
+    assert len(found["pts_s:face"]) == ends[-1]
     for part, weights in zip(parts, run.attention["frame_scores"], strict=True):
         assert np.array_equal(part, weights)
+
+
+class TwoPhases(heads.Network):
+    """Learns small hidden numbers in one phase and to classify in the next."""
+
+    def __init__(self, features: Any, classes: int) -> None:
+        super().__init__()
+        self.attention = {"roles": heads.Roles(("context", "face"))}
+        self.first = torch.nn.Linear(features["face"][0], 4)
+        self.drop = torch.nn.Dropout(0.5)
+        self.last = torch.nn.Linear(4, classes)
+        self.seen: list[tuple[str, bool]] = []
+
+    def forward(self, features: Any, mask: Any) -> Any:
+        rows = torch.where(mask["face"][..., None], features["face"], 0.0).mean(1)
+        hidden = self.drop(self.first(rows))
+        weights = torch.tensor([[0.25, 0.75]]).expand(len(rows), 2)
+        return {"logits": self.last(hidden), "hidden": hidden, "roles": weights}
+
+    def phases(self) -> Any:
+        return {"first": [self.first], "last": [self.last, self.drop]}
+
+    def loss(self, output: Any, labels: Any, phase: str) -> Any:
+        if self.training or self.first.training or self.last.training:
+            self.seen.append((phase, self.drop.training))
+        if phase == "first":
+            return output["hidden"].square().mean()
+        return super().loss(output, labels, phase)
+
+
+def test_phases_train_one_after_the_other_and_the_rest_stays_as_it_is(folder: Folder) -> None:
+    selection, data = selected(folder)
+    split = selection.splits["split_00"]
+    built: list[TwoPhases] = []
+
+    def build(params: Any, features: Any, classes: Any) -> heads.Network:
+        built.append(TwoPhases(features, len(classes)))
+        return built[-1]
+
+    head: Any = SimpleNamespace(__name__="heads.two_phases", ROLES=None, build=build)
+    fresh = build_network(head, None, data.shapes, EMOTIONS, 5).state_dict()
+    run = train_run(head, None, QUICK, data, split.train, split.test, EMOTIONS, 5)
+    assert [epoch.phase for epoch in run.curve] == ["first"] * QUICK.epochs + [
+        "last"
+    ] * QUICK.epochs
+    assert set(built[-1].seen) == {("first", False), ("last", True)}
+    assert not torch.equal(run.state["network.first.weight"], fresh["network.first.weight"])
+    only_first = replace(QUICK, epochs=1)
+    once = train_run(head, None, only_first, data, split.train, split.test, EMOTIONS, 5)
+    assert once.kept == 2 and run.kept == 2 * QUICK.epochs
+    found, axes = run_arrays(run)
+    assert found["roles:roles"].tolist() == [b"context", b"face"]
+    assert found["attention:roles"].shape == (len(split.test), 2) and set(found) == set(axes)
+
+
+def test_validation_videos_are_not_trained_on_and_choose_the_epoch(folder: Folder) -> None:
+    selection, data = selected(folder)
+    split = selection.splits["split_00"]
+    training = replace(QUICK, validation_share=0.3, epochs=6)
+    train, validation = _held_out(data, split.train, 0.3, 5)
+    assert sorted([*train, *validation]) == sorted(split.train)
+    for label in range(3):
+        members = [at for at in split.train if data.videos[at].label == label]
+        held = [at for at in validation if data.videos[at].label == label]
+        assert len(held) == round(0.3 * len(members)) >= 1
+    run = trained(folder, training)
+    told = [epoch.validation for epoch in run.curve]
+    assert run.kept == 1 + int(np.argmax(told))
+    draw = np.random.default_rng(0)
+    for at in validation:  # other validation videos: the same weights after the same epochs
+        found = frames(draw.normal(0, 50, (6, 10)), np.ones(6, bool))
+        folder.write("vgg16", data.videos[at].video_id, found)
+    changed = trained(folder, training)
+    assert [epoch.loss for epoch in changed.curve] == [epoch.loss for epoch in run.curve]
+    assert "30% of the training videos" in training.selection
+
+
+def test_too_small_a_share_to_validate_on_is_an_error(folder: Folder) -> None:
+    with pytest.raises(ValueError, match="validation_share 0.01 of 12 training videos leaves no"):
+        trained(folder, replace(QUICK, validation_share=0.01))
+
+
+def test_the_rate_falls_to_a_tenth_after_so_many_batches(folder: Folder) -> None:
+    steady = trained(folder, replace(QUICK, epochs=4))
+    falling = trained(folder, replace(QUICK, epochs=4, decay_every=1))
+    assert falling.curve[0].loss != steady.curve[0].loss or falling.curve[1] != steady.curve[1]
+    moved = abs(falling.curve[-1].loss - falling.curve[-2].loss)
+    assert moved < abs(steady.curve[-1].loss - steady.curve[-2].loss)
 
 
 def test_input_statistics_are_those_of_the_valid_training_rows(folder: Folder) -> None:
@@ -193,7 +286,7 @@ def test_a_map_has_one_number_a_channel(folder: Folder) -> None:
 
 
 def test_standardising_subtracts_and_divides_before_the_head() -> None:
-    class Echo(torch.nn.Module):
+    class Echo(heads.Network):
         def forward(self, features: Any, mask: Any) -> Any:
             return features
 
@@ -220,7 +313,7 @@ def test_a_loss_that_is_no_number_is_an_error(folder: Folder) -> None:
 def test_a_role_that_the_head_does_not_know_is_an_error() -> None:
     head = heads.load("caan")
     with pytest.raises(ValueError, match=r"caan has no role sound: its roles are \['context'"):
-        build_network(head, head.Params(), {"face": (3,), "sound": (4,)}, 3, seed=0)
+        build_network(head, head.Params(), {"face": (3,), "sound": (4,)}, EMOTIONS, seed=0)
 
 
 def test_runs_have_seeds_of_their_own() -> None:

@@ -21,25 +21,25 @@ Differs from the paper, or fills what it leaves open (every choice is a field of
 - Frames without a face are left out of the face's mean; the context's mean takes every frame.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
+from heads import Network, Reported
 from heads.aggregation import masked_mean, unpack
 
 ROLES: frozenset[str] | None = None
 ALIGNED: frozenset[str] = frozenset()
-ATTENTION: Mapping[str, tuple[str, ...]] = {}
-
-# Table 3, column "average aggregate accuracy".
-REFERENCE: Mapping[str, Mapping[str, float]] = {
-    "HEIV": {"face": 0.4346, "context": 0.4173, "face+context": 0.4691},
-}
+# CAAN, Table 3, column "average aggregate accuracy".
+REFERENCE: Sequence[Reported] = (
+    Reported("CAAN", "Table 3", "HEIV", "face, average", ("face",), 0.4346),
+    Reported("CAAN", "Table 3", "HEIV", "context, average", ("context",), 0.4173),
+    Reported("CAAN", "Table 3", "HEIV", "fusion, average", ("face", "context"), 0.4691),
+)
 
 # As in heads/caan.py: small beside the rows they replace, and not zero.
 _ABSENT_STD = 0.02
@@ -68,7 +68,7 @@ class Params:
                 raise ValueError(f"{name} must be at least 1, found {getattr(self, name)}")
 
 
-class Average(nn.Module):
+class Pooling(Network):
     """Masked means of every role, fused, then two fully connected layers."""
 
     def __init__(self, params: Params, features: Mapping[str, tuple[int, ...]], classes: int):
@@ -117,22 +117,19 @@ class Average(nn.Module):
         return means if embed is None else torch.relu(embed(means))
 
 
-def build(params: Params, features: Mapping[str, tuple[int, ...]], classes: int) -> nn.Module:
+def build(
+    params: Params, features: Mapping[str, tuple[int, ...]], classes: Sequence[str]
+) -> Network:
     """Return the baseline for these roles, with fresh weights.
 
     Args:
         params: hyper-parameters.
         features: role -> shape of a row, without the time axis.
-        classes: number of emotions.
+        classes: names of the emotions.
 
     Raises:
         ValueError: no role at all.
     """
     if not features:
-        raise ValueError("average needs at least one role, found none: name a feature for one")
-    return Average(params, features, classes)
-
-
-def loss(output: Mapping[str, Tensor], labels: Tensor, params: Params) -> Tensor:
-    """Return the cross-entropy of the batch, a scalar. `labels` (B,) int64."""
-    return functional.cross_entropy(output["logits"], labels)
+        raise ValueError("pooling needs at least one role, found none: name a feature for one")
+    return Pooling(params, features, len(classes))
