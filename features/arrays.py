@@ -1,9 +1,11 @@
 """Array files: named arrays and attributes of one item in HDF5, the same bytes every time.
 
-No times, no order of insertion, no address of a machine goes into the file. Every dataset
-carries a checksum (Fletcher-32), so a flipped bit is an error and not a number.
+No times, no order of insertion, no address of a machine goes into the file. It carries the sha256
+of each array and of its attributes, and what is read is checked against them: a flipped bit, or a
+number that somebody has changed by hand, is an error and not a number.
 """
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,7 +15,7 @@ import hdf5plugin
 import numpy as np
 from numpy.typing import NDArray
 
-from features.cache import replacing
+from features.cache import canonical, replacing
 
 Array = NDArray[np.generic]
 
@@ -21,6 +23,10 @@ CHUNK_BYTES = 1 << 20
 """Chunks hold whole rows of about this size: reading one frame does not unpack the clip."""
 
 COMPRESSION = hdf5plugin.Blosc(cname="zstd", clevel=3, shuffle=hdf5plugin.Blosc.SHUFFLE)
+
+
+SHA256 = "sha256"
+"""Attribute with the sha256 of each array by name, and of the other attributes under ``""``."""
 
 
 class ArrayFileError(ValueError):
@@ -32,12 +38,25 @@ def write(path: Path, arrays: Mapping[str, Array], attributes: Mapping[str, obje
 
     The file appears under its name only when it is whole.
     """
+    whole = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    digests = {name: _array_sha256(array) for name, array in whole.items()}
+    digests[""] = _attributes_sha256(attributes)
     with replacing(path) as partial:
         with h5py.File(partial, "w", libver=("v110", "v110")) as file:
-            for name in sorted(arrays):
-                _write_array(file, name, np.ascontiguousarray(arrays[name]))
-            for name in sorted(attributes):
-                file.attrs[name] = json.dumps(attributes[name], sort_keys=True, allow_nan=False)
+            for name in sorted(whole):
+                _write_array(file, name, whole[name])
+            for name, value in sorted({**attributes, SHA256: digests}.items()):
+                file.attrs[name] = json.dumps(value, sort_keys=True, allow_nan=False)
+
+
+def _array_sha256(array: Array) -> str:
+    digest = hashlib.sha256(f"{array.dtype.str} {array.shape}".encode())
+    digest.update(array.reshape(-1).view(np.uint8).data if array.size else b"")
+    return digest.hexdigest()
+
+
+def _attributes_sha256(attributes: Mapping[str, object]) -> str:
+    return hashlib.sha256(canonical(dict(attributes)).encode()).hexdigest()
 
 
 def _write_array(file: h5py.File, name: str, array: Array) -> None:
@@ -50,7 +69,6 @@ def _write_array(file: h5py.File, name: str, array: Array) -> None:
         name,
         data=array,
         chunks=(rows, *array.shape[1:]),
-        fletcher32=True,
         **COMPRESSION,
     )
 
@@ -61,7 +79,8 @@ def read(
     """Read arrays (all, or those in ``names``) and attributes of the file at ``path``.
 
     Raises:
-        ArrayFileError: no such file, not HDF5, damaged, or an array in ``names`` is not in it.
+        ArrayFileError: no such file, not HDF5, damaged, changed since it was written, or an array
+            in ``names`` is not in it.
     """
     try:
         with h5py.File(path, "r") as file:
@@ -71,12 +90,29 @@ def read(
                     f"{path}: expected the arrays {sorted(names or ())}, found {sorted(file)}"
                 )
             arrays = {name: file[name][()] for name in (sorted(file) if names is None else names)}
-            return arrays, _attributes(file)
+            attributes = _attributes(file)
     except (OSError, KeyError, json.JSONDecodeError) as error:
         raise ArrayFileError(
             f"{path}: expected a whole array file (HDF5), found: {error}. Remove it and run "
             "`dvc repro` again: it is recomputed or fetched"
         ) from error
+    _check(path, arrays, attributes, attributes.pop(SHA256, None))
+    return arrays, attributes
+
+
+def _check(
+    path: Path, arrays: Mapping[str, Array], attributes: Mapping[str, object], said: object
+) -> None:
+    """Raise ArrayFileError unless arrays and attributes are those that were written."""
+    known = said if isinstance(said, dict) else {}
+    changed = [name for name, array in arrays.items() if known.get(name) != _array_sha256(array)]
+    if known.get("") != _attributes_sha256(attributes):
+        changed.append("the attributes")
+    if changed:
+        raise ArrayFileError(
+            f"{path}: expected what was written, found {', '.join(sorted(changed))} changed since "
+            "then. `affectline doctor` finds such files and `--repair` removes them"
+        )
 
 
 def read_attributes(path: Path) -> dict[str, object]:

@@ -53,17 +53,20 @@ def file_sha256(path: Path) -> str:
 # ------------------------------------------------------------------------------------ code
 
 
-def code_fingerprint(*modules: str) -> str:
-    """Return a hash of the code of ``modules`` and of every project module that they import.
+def code_fingerprint(*modules: str) -> dict[str, str]:
+    """Return a hash of the code of each of ``modules`` and of every project module they import.
 
     The syntax tree is hashed without comments, docstrings and layout: a comment costs nothing,
     a changed formula recomputes.
 
     Args:
         modules: dotted names, e.g. ``features.video``.
+
+    Returns:
+        Dotted name -> 16 hexadecimal digits.
     """
     names = imported_modules(*modules, skip=BOOKKEEPING)
-    return item_key({name: _tree_hash(name) for name in sorted(names)})
+    return {name: _tree_hash(name)[:16] for name in sorted(names)}
 
 
 def imported_modules(*modules: str, skip: Set[str] = frozenset()) -> set[str]:

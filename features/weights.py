@@ -23,7 +23,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from features import seeding
-from features.cache import code_fingerprint, file_sha256, replacing
+from features.cache import canonical, code_fingerprint, file_sha256, replacing
 
 
 class WeightsError(ValueError):
@@ -199,7 +199,7 @@ def write_seeded(path: Path, name: str, seed: int) -> None:
         "sha256": "",
         "licence": "",
         "notice": "random weights: features from them carry no meaning",
-        "initialiser": code_fingerprint("features.seeding"),
+        "initialiser": canonical(code_fingerprint("features.seeding")),
     }
     write(path, {}, facts)
 

@@ -8,7 +8,7 @@ reads is an empty folder.
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -17,10 +17,11 @@ import pyarrow as pa
 import typer
 
 from features import arrays, tables
-from features.cache import code_fingerprint, item_key
+from features.cache import item_key
 from features.video import Decoded, decode, padded
 from features.views import View
 from stages.console import StageRun, fail
+from stages.ingredients import of_view
 from stages.items import (
     Item,
     check_failures,
@@ -99,16 +100,9 @@ def wanted_views(params: Params) -> dict[str, View | None]:
 
 
 def _item(row: tables.Row, location: Path, views: Mapping[str, View | None], seed: int) -> Item:
-    code = code_fingerprint("features.video")
     files, by_key, ingredients = {}, {}, {}
     for name, view in views.items():
-        made_of = {
-            "stage": "decode",
-            "video": row["sha256"],
-            "view": asdict(view) if view else name,
-            "seed": seed,
-            "code": code,
-        }
+        made_of = of_view(str(row["sha256"]), name, view, seed)
         key = item_key(made_of)
         files[key] = f"{name}/{item_path(str(row['video_id']))}"
         by_key[key] = (name, view)

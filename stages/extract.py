@@ -22,11 +22,12 @@ import typer
 from torch import nn
 
 from features import arrays, backbones, tables
-from features.cache import code_fingerprint, file_sha256, item_key
+from features.cache import file_sha256, item_key
 from features.extraction import extract, options_of, views_of
 from features.weights import load, metadata
 from stages.console import StageRun, fail
 from stages.device import be_reproducible, device_of
+from stages.ingredients import of_features
 from stages.items import (
     Item,
     Workers,
@@ -107,18 +108,11 @@ def _items(
     options: dict[str, object],
     device: str,
 ) -> list[Item]:
-    common = {
-        "stage": "extract",
-        "module": block.module,
-        "options": options,
-        "precision": block.precision,
-        "weights": file_sha256(weights),
-        "code": code_fingerprint("features.extraction", f"features.backbones.{block.module}"),
-    }
+    digest = file_sha256(weights)
     items = []
     for row in videos:
         if row["status"] == "ok":
-            made_of = {**common, "view": block.view, "input": row["key"]}
+            made_of = of_features(block, options, digest, str(row["key"]))
             task = Task(
                 view / str(row["path"]),
                 block.module,

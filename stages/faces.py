@@ -23,12 +23,13 @@ import typer
 from numpy.typing import NDArray
 
 from features import arrays, tables
-from features.cache import code_fingerprint, file_sha256, item_key
+from features.cache import file_sha256, item_key
 from features.extraction import options_of
 from features.faces import CROP, Detections, Detector, align, crop, link, main_person
 from features.weights import WeightsError, load, metadata
 from stages.console import StageRun, fail
 from stages.device import be_reproducible, device_of
+from stages.ingredients import of_faces
 from stages.items import (
     Item,
     Workers,
@@ -127,19 +128,12 @@ def _items(
     options: dict[str, object],
     device: str,
 ) -> list[Item]:
-    common = {
-        "stage": "faces",
-        "detector": params.detector.module,
-        "options": options,
-        "weights": file_sha256(weights),
-        "params": params.model_dump(exclude={"detector", "min_score"}),
-        "code": code_fingerprint("features.faces", f"features.{params.detector.module}"),
-    }
+    digest = file_sha256(weights)
     items = []
     for row in videos:
         if row["status"] != "ok":
             continue
-        made_of = {**common, "input": row["key"]}
+        made_of = of_faces(params, options, digest, str(row["key"]))
         task = Task(view / str(row["path"]), weights, params, _text(options), device, made_of)
         files = {item_key(made_of): item_path(str(row["video_id"]))}
         items.append(Item(str(row["video_id"]), files, task))

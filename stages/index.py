@@ -20,10 +20,11 @@ import pyarrow as pa
 import typer
 
 from features import tables
-from features.cache import code_fingerprint, file_sha256, item_key, replacing
+from features.cache import file_sha256, item_key, replacing
 from features.video import EXTENSIONS, Probe, probe
 from stages.checks import SystemLibraryError, check_all
 from stages.console import StageRun, fail
+from stages.ingredients import of_headers
 from stages.items import Item, Workers, check_failures, fresh_outputs, item_path, run_items, workers
 from stages.params import ParamsError, Splits, load_params
 
@@ -108,11 +109,10 @@ def index(run: StageRun, videos: list[Video], folder: Path, pool: Workers) -> li
     """Probe the videos into ``folder`` and return their rows, without splits."""
     with ThreadPoolExecutor() as threads:  # hashing leaves Python's lock
         hashes = dict(threads.map(_hash, videos))
-    code = code_fingerprint("features.video")
     items = {}
     for video, digest in hashes.items():
         if digest is not None:
-            key = item_key({"stage": "index", "video": digest, "code": code})
+            key = item_key(of_headers(digest))
             path = item_path(video.video_id, ".json")
             items[video.video_id] = Item(video.video_id, {key: path}, video.location)
     outcome = run_items(run, list(items.values()), compute, folder, pool)

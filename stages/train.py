@@ -11,7 +11,7 @@ import json
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -23,7 +23,7 @@ from safetensors.torch import save_file
 
 import heads
 from features import arrays, tables
-from features.cache import code_fingerprint, item_key
+from features.cache import ItemStore, code_fingerprint, item_key, store_root
 from heads.data import Features, Selection, Split, select_videos
 from heads.metrics import over_runs, per_class, score_run
 from heads.training import Training, run_arrays, run_seed, train_run, training_of
@@ -33,6 +33,7 @@ from stages.console import StageRun, fail
 from stages.device import be_reproducible, device_of
 from stages.items import Item, Workers, describe, fresh_outputs, run_items
 from stages.params import Experiment, load_params
+from stages.previous import previous_files
 from stages.results import Answers
 
 SUFFIXES = {"answers": ".h5", "checkpoint": ".safetensors"}
@@ -84,6 +85,7 @@ def main(
         if selection.missing:
             total = len(selection.missing) + len(selection.videos)
             run.note(f"left out for lack of a feature: {len(selection.missing)} of {total} videos")
+        selection = _with_files(selection, run)
         items = _items(selection, head, params, training, block, device)
         with fresh_outputs(out, run) as partial:
             folder = partial / experiment
@@ -105,6 +107,36 @@ def main(
             metrics = _metrics(answers, scores, selection)
             results.write_json(partial / f"{experiment}.json", metrics)
         _tell(run, metrics)
+
+
+def _with_files(selection: Selection, run: StageRun) -> Selection:
+    """Return the selection with its feature files where they are: by key, also out of the output.
+
+    A clone that has pulled the indices alone reads from the store, or from what DVC fetches.
+    """
+    store = ItemStore(store_root())
+    found: dict[str, Path] = {}
+    absent: dict[str, set[str]] = {}
+    for video in selection.videos:
+        for backbone, key in video.keys.items():
+            if store.has(key, ".h5"):
+                found[key] = store.path(key, ".h5")
+            if not video.files[backbone].is_file() and key not in found:
+                absent.setdefault(backbone, set()).add(key)
+    for backbone, keys in absent.items():
+        found |= dict(previous_files(f"extract@{backbone}", keys, run.note))
+        if lacking := keys - set(found):
+            raise fail(
+                f"{run.name}: {len(lacking)} feature files of {backbone} are neither in the output "
+                "nor in the store, DVC's cache or its remote: `dvc pull "
+                f"extract@{backbone}`, or compute them with `dvc repro extract@{backbone}`"
+            )
+    videos = tuple(
+        replace(video, files={b: f if f.is_file() else found[video.keys[b]] for b, f in files})
+        for video in selection.videos
+        for files in [video.files.items()]
+    )
+    return replace(selection, videos=videos)
 
 
 def _items(
@@ -229,25 +261,25 @@ def _about(
     selection: Selection, head: heads.Head, params: Any, training: Training, block: Experiment
 ) -> dict[str, object]:
     """Return what `about.json` holds: what the numbers stand on."""
-    # A role's map belongs to the role.
-    roles = {role.removesuffix("_map") for role in block.roles}
     settings = asdict(params)
-    paper = [
-        asdict(said)
-        for said in head.REFERENCE
-        if set(said.roles) == roles
-        and all(settings[name] == value for name, value in said.params.items())
-    ]
     first = selection.videos[0]
     return {
         "head": block.head,
         "roles": dict(block.roles),
-        "params": asdict(params),
+        "params": settings,
         "training": asdict(training),
         "selection": training.selection,
         "classes": selection.classes,
+        "splits": {
+            name: {part: len(videos) for part, videos in asdict(split).items()}
+            for name, split in selection.splits.items()
+        },
         "missing": selection.missing,
-        "paper": paper,
+        "paper": [
+            asdict(said)
+            for said in head.REFERENCE
+            if results.is_row(said, block.roles, settings)
+        ],
         "features": {
             backbone: _origin(arrays.read_attributes(path))
             for backbone, path in sorted(first.files.items())
@@ -260,7 +292,7 @@ def _origin(attributes: Mapping[str, Any]) -> dict[str, object]:
     made_of = attributes["ingredients"]
     return {
         "view": made_of["view"],
-        "code": made_of["code"],
+        "code": item_key(made_of["code"]),
         "weights": attributes["weights"],
         "software": attributes["software"],
     }

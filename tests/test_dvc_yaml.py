@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 import yaml
 
+import heads
+from features import backbones
 from features.cache import imported_modules, module_path
 
 PROJECT = Path(__file__).parents[1]
@@ -35,12 +37,13 @@ def files(*modules: str) -> set[str]:
 
 
 def named_modules(stage: str) -> list[str]:
+    """Return the modules that params.yaml may name for a stage: all, also those not in use."""
     if stage in ("faces", "detector"):
         return [f"features.{PARAMS['faces']['detector']['module']}"]
     if stage == "train":
-        return [f"heads.{e['head']}" for e in PARAMS["experiments"].values()]
+        return [f"heads.{name}" for name in heads.names()]
     if stage in ("extract", "weights"):
-        return [f"features.backbones.{b['module']}" for b in PARAMS["backbones"].values()]
+        return [f"features.backbones.{name}" for name in backbones.names()]
     return []
 
 

@@ -1,5 +1,6 @@
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 
@@ -50,6 +51,26 @@ def test_a_flipped_bit_is_an_error_and_not_a_number(tmp_path: Path) -> None:
     (tmp_path / "b.h5").write_bytes(raw)
     with pytest.raises(ArrayFileError, match="b.h5"):
         arrays.read(tmp_path / "b.h5")
+
+
+def test_what_was_changed_by_hand_is_an_error(tmp_path: Path) -> None:
+    path = tmp_path / "a.h5"
+    for edit in ("array", "attribute", "digest"):
+        path.unlink(missing_ok=True)
+        arrays.write(path, CONTENT, SAYS)
+        with h5py.File(path, "r+") as file:
+            if edit == "array":
+                file["fc6"][0, 0] = 7
+            elif edit == "attribute":
+                file.attrs["pretrained"] = "true"
+            else:
+                del file.attrs[arrays.SHA256]
+        with pytest.raises(ArrayFileError, match="changed since.*affectline doctor"):
+            arrays.read(path)
+    arrays.write(tmp_path / "b.h5", CONTENT, SAYS)
+    with h5py.File(tmp_path / "b.h5", "r+") as file:
+        file["fc6"][0, 0] = 7
+    assert arrays.read(tmp_path / "b.h5", ["valid"])[0]["valid"].any()  # is whole itself
 
 
 @pytest.mark.parametrize("content", [b"", b"text", b"\x89HDF\r\n\x1a\n"])
