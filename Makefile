@@ -1,4 +1,5 @@
 # make repro: set up and run the pipeline.  make test: set up and run the tests.
+# make scenarios: what a team goes through (kills, remotes, full disks), about a quarter of an hour.
 # The environment lies in .venv and is made once; a change of the lock file brings it up to date.
 
 PYTHON ?= python3
@@ -6,13 +7,16 @@ VENV := .venv
 DONE := $(VENV)/.installed
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: repro test check setup lock
+.PHONY: repro test scenarios check setup lock
 
 repro: $(DONE)
 	dvc repro
 
 test: $(DONE)
 	pytest
+
+scenarios: $(DONE)
+	pytest -m scenario tests/scenarios
 
 check: $(DONE)
 	ruff check .

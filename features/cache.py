@@ -110,7 +110,8 @@ def _parse(name: str) -> ast.Module:
     return ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
 
 
-def _imports(name: str) -> set[str]:
+@cache
+def _imports(name: str) -> frozenset[str]:
     """Return the project modules that module ``name`` names in an import statement."""
     found: set[str] = set()
     for node in ast.walk(_parse(name)):
@@ -121,7 +122,7 @@ def _imports(name: str) -> set[str]:
         else:
             continue
         found.update(n for n in names if n.split(".")[0] in PACKAGES and _is_module(n))
-    return found
+    return frozenset(found)
 
 
 @cache

@@ -4,107 +4,24 @@ The tests of this file share one clone and build on each other, in order.
 """
 
 import json
-import os
 import re
 import shlex
 import shutil
-import subprocess
-import sys
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
 
-import pyarrow.parquet as pq
 import pytest
 import yaml
 
 from features.arrays import read, read_attributes
-from sample.clips import encode_clip, plan_clip
+from tests.clones import PROJECT, Clone, make_clone
 from tests.conftest import write_clip
 
-PROJECT = Path(__file__).parents[1]
 STAGES = ["index", "decode", "faces", *(f"extract@{b}" for b in ("vggface", "vgg16", "vggish"))]
 
 
-class Clone:
-    """A clone of the project with videos of its own."""
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-
-    def run(self, *command: str, ok: bool = True) -> str:
-        done = subprocess.run(
-            command,
-            cwd=self.root,
-            env=os.environ
-            | {
-                "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-                "AFFECTLINE_STORE": str(self.root / ".store"),
-                "COLUMNS": "200",
-            },
-            text=True,
-            capture_output=True,
-            timeout=900,
-            check=False,
-        )
-        said = done.stdout + done.stderr
-        assert (done.returncode == 0) == ok, said
-        return said
-
-    def params(self, **changes: Any) -> None:
-        path = self.root / "params.yaml"
-        raw = yaml.safe_load(path.read_text())
-        for where, value in changes.items():
-            *sections, key = where.split("__")
-            place = raw
-            for section in sections:
-                place = place[section]
-            place[key] = value
-        path.write_text(yaml.safe_dump(raw, sort_keys=False))
-
-    def repro(self, *arguments: str) -> list[str]:
-        """Run `dvc repro`; return the stages that it ran."""
-        shutil.rmtree(self.root / "logs", ignore_errors=True)
-        said = self.run("dvc", "repro", *arguments)
-        return [
-            line.split("'")[1] for line in said.splitlines() if line.startswith("Running stage")
-        ]
-
-    def log(self, name: str) -> dict[str, Any]:
-        found: dict[str, Any] = json.loads((self.root / "logs" / f"{name}.json").read_text())
-        return found
-
-    def table(self, name: str) -> list[dict[str, Any]]:
-        rows: list[dict[str, Any]] = pq.read_table(self.root / f"{name}.parquet").to_pylist()
-        return rows
-
-
 @pytest.fixture(scope="module")
-def clone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clone]:
+def clone(tmp_path_factory: pytest.TempPathFactory) -> Clone:
     """The project as git has it (with what is not yet committed), small in every number."""
-    root = tmp_path_factory.mktemp("clone")
-    listed = subprocess.run(
-        ["git", "ls-files", "-co", "--exclude-standard", "-z"],
-        cwd=PROJECT,
-        capture_output=True,
-        check=True,
-    ).stdout.decode()
-    for name in filter(None, listed.split("\0")):
-        if (PROJECT / name).is_file() and name != "dvc.lock":
-            (root / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(PROJECT / name, root / name)
-    clone = Clone(root)
-    clone.run("git", "init", "-q")
-    clone.run("git", "add", "-A")
-    clone.run("git", "-c", "user.name=t", "-c", "user.email=t@t", "commit", "-qm", "x")
-    yield clone
-
-
-def add_clip(clone: Clone, label: str, number: int, name: str) -> Path:
-    path = clone.root / "data" / "raw" / label / f"{name}.mp4"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    encode_clip(plan_clip(7, label, number, 1.5), path)
-    return path
+    return make_clone(tmp_path_factory.mktemp("clone"))
 
 
 def test_a_folder_of_videos_becomes_a_trained_head(clone: Clone) -> None:
@@ -114,7 +31,7 @@ def test_a_folder_of_videos_becomes_a_trained_head(clone: Clone) -> None:
         ("fear", 1, "a"),
         ("fear", 4, "b"),
     ]:
-        add_clip(clone, label, number, name)
+        clone.add_clip(label, number, name)
     (clone.root / "data/raw/fear/broken.mp4").write_bytes(b"\0" * 20)
     clone.params(
         sample__clips_per_class=1,
@@ -208,7 +125,7 @@ def test_a_heads_setting_reruns_that_head_and_the_report(clone: Clone) -> None:
 
 
 def test_one_video_more_costs_one_video_in_each_stage(clone: Clone) -> None:
-    add_clip(clone, "joy", 7, "new")
+    clone.add_clip("joy", 7, "new")
     clone.repro()
     for stage in [*STAGES, "extract@blazepose"]:
         log = clone.log(stage)
@@ -268,7 +185,7 @@ def build(options=Options()) -> nn.Module:
 def test_a_new_backbone_is_one_file_and_one_block(clone: Clone) -> None:
     (clone.root / "features/backbones/toy.py").write_text(TOY)
     block = {"module": "toy", "view": "snippets", "source": "seeded"}
-    experiment = {"head": "average", "roles": {"motion": "toy/change"}}
+    experiment = {"head": "pooling", "roles": {"motion": "toy/change"}}
     clone.params(backbones__toy=block, experiments__motion=experiment)
     said = clone.run("dvc", "repro", "--force", "--single-item", "index", ok=False)
     assert "add the line `- data/features/toy.parquet`" in said

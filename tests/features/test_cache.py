@@ -51,6 +51,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def fingerprint(name: str = "features.a") -> str:
     cache._parse.cache_clear()
+    cache._imports.cache_clear()
     cache._tree_hash.cache_clear()
     return code_fingerprint(name)
 

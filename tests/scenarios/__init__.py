@@ -1,0 +1,1 @@
+"""What a team goes through, scripted: `make scenarios` runs these, `make test` does not."""
