@@ -120,6 +120,25 @@ def weights(
 
 
 @app.command()
+def explain(
+    video: Annotated[str, typer.Argument(help="video_id, <label>/<name>")],
+    backbone: Annotated[str, typer.Argument(help="name in params.yaml, backbones")],
+    as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
+) -> None:
+    """Say what went into a video's features, whether they are current, and if not, what changed."""
+    from stages import explain as explaining  # slow to import, with torch
+
+    try:
+        said = explaining.explain(load_params(), video, backbone)
+    except ValueError as error:
+        raise fail(str(error)) from None
+    if as_json:
+        typer.echo(json.dumps(explaining.as_record(said), indent=2, ensure_ascii=False))
+    else:
+        console.print(explaining.as_tree(said), soft_wrap=True)
+
+
+@app.command()
 def show(
     file: Annotated[Path, typer.Argument(help="an HDF5 file of data/views or data/features")],
 ) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from importlib.metadata import version
 from multiprocessing import get_context
 from pathlib import Path
@@ -211,6 +212,12 @@ def item_path(video_id: str, suffix: str = ".h5") -> str:
     return f"{video_id}{suffix}"
 
 
+@cache
+def software() -> dict[str, str]:
+    """Return the versions of what may change a number: distribution -> version."""
+    return {name: version(name) for name in SOFTWARE}
+
+
 def describe(
     key: str, ingredients: Mapping[str, object], axes: Mapping[str, str], **more: object
 ) -> dict[str, object]:
@@ -222,12 +229,11 @@ def describe(
         axes: for each array the names of its axes, e.g. ``T H W C``.
         more: what else the stage has to say.
     """
-    software = {name: version(name) for name in SOFTWARE}
     return {
         "key": key,
         "ingredients": dict(ingredients),
         "axes": dict(axes),
-        "software": software,
+        "software": software(),
         **more,
     }
 
