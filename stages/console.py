@@ -72,15 +72,21 @@ class StageRun:
     ) -> None:
         """Print the closing line and write the log."""
         seconds = time.monotonic() - self._start
+        path = LOGS / f"{self.name}.json"
+        computed = self.counts["computed"]
+        pace = round(seconds / computed, 3) if computed else _last_pace(path)
         record = {
             **{k: int(v) if float(v).is_integer() else round(v, 3) for k, v in self.counts.items()},
             "forward_seconds": round(self.counts["forward_seconds"], 3),
             "seconds": round(seconds, 3),
+            "seconds_an_item": pace,
             "peak_rss_mib": peak_rss_mib(),
             "ok": kind is None or (isinstance(error, SystemExit) and not error.code),
         }
-        with replacing(LOGS / f"{self.name}.json") as path:
-            path.write_text(json.dumps(record, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+        with replacing(path) as partial:
+            partial.write_text(
+                json.dumps(record, indent=2, sort_keys=True) + "\n", encoding="utf-8"
+            )
         console.print(self._closing_line(record), soft_wrap=True)
 
     def count(self, **counts: float) -> None:
@@ -155,6 +161,15 @@ class StageRun:
                 rate = done / (now - start)
                 left = f", {(total - done) / rate:.0f} s left" if total else ""
                 self.note(f"{done}/{total or '?'} {unit}, {rate:.2f} {unit}/s{left}")
+
+
+def _last_pace(path: Path) -> float | None:
+    """Return the seconds an item took when the stage last computed one, None if it never did."""
+    try:
+        pace = json.loads(path.read_text(encoding="utf-8")).get("seconds_an_item")
+    except (OSError, json.JSONDecodeError):
+        return None
+    return None if pace is None else float(pace)
 
 
 def peak_rss_mib() -> int:

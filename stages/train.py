@@ -32,7 +32,7 @@ from stages.checks import check_experiments
 from stages.console import StageRun, fail
 from stages.device import be_reproducible, device_of
 from stages.items import Item, Workers, describe, fresh_outputs, run_items
-from stages.params import Experiment, load_params
+from stages.params import Experiment, Params, load_params
 from stages.previous import previous_files
 from stages.results import Answers
 
@@ -68,17 +68,10 @@ def main(
     try:
         settings = load_params()
         check_experiments(settings)
-        if experiment not in settings.experiments:
-            known = ", ".join(settings.experiments)
-            raise ValueError(f"params.yaml: no experiment '{experiment}', there are {known}")
-        block = settings.experiments[experiment]
-        head = heads.load(block.head)
-        params = heads.validate(head, block.overrides)
-        training = training_of(settings.train | block.train)
-        device = device_of(settings.engine)
-        selection = select_videos(index, features, block.roles)
+        plan = plan_runs(settings, experiment, index, features)
     except ValueError as error:
         raise fail(str(error)) from None
+    selection = plan.selection
     with StageRun("train", experiment) as run:
         if not selection.pretrained:
             run.note("features come from seeded (random) weights: the accuracy means nothing")
@@ -86,7 +79,7 @@ def main(
             total = len(selection.missing) + len(selection.videos)
             run.note(f"left out for lack of a feature: {len(selection.missing)} of {total} videos")
         selection = _with_files(selection, run)
-        items = _items(selection, head, params, training, block, device)
+        items = plan.items(selection)
         with fresh_outputs(out, run) as partial:
             folder = partial / experiment
             outcome = run_items(run, items, compute, folder / "runs", Workers(0), "runs")
@@ -102,8 +95,7 @@ def main(
             results.write_tables(folder, answers, classes)
             results.write_per_class(folder, per_class(scores, classes))
             _write_index(folder, items)
-            about = _about(selection, head, params, training, block)
-            results.write_json(folder / "about.json", about)
+            results.write_json(folder / "about.json", plan.about(selection))
             metrics = _metrics(answers, scores, selection)
             results.write_json(partial / f"{experiment}.json", metrics)
         _tell(run, metrics)
@@ -139,26 +131,51 @@ def _with_files(selection: Selection, run: StageRun) -> Selection:
     return replace(selection, videos=videos)
 
 
-def _items(
-    selection: Selection,
-    head: heads.Head,
-    params: Any,
-    training: Training,
-    block: Experiment,
-    device: str,
-) -> list[Item]:
-    dataset = Features(selection.videos, block.roles, head.ALIGNED)
-    common = {
-        "stage": "train",
-        "head": block.head,
-        "params": asdict(params),
-        "training": asdict(training),
-        "roles": block.roles,
-        "classes": selection.classes,
-        "code": code_fingerprint("heads.training", f"heads.{block.head}"),
-    }
-    items = []
-    for name, split in selection.splits.items():
+@dataclass(frozen=True)
+class Plan:
+    """What an experiment trains: its videos, its head and how.
+
+    Attributes:
+        block: its entry in params.yaml.
+        head: its head module.
+        params: the head's hyper-parameters.
+        training: how it is trained.
+        device: where.
+        selection: its videos and runs.
+    """
+
+    block: Experiment
+    head: heads.Head
+    params: Any
+    training: Training
+    device: str
+    selection: Selection
+
+    def items(self, selection: Selection) -> list[Item]:
+        """Return one item a run; `selection` is this plan's, its files where they can be read."""
+        dataset = Features(selection.videos, self.block.roles, self.head.ALIGNED)
+        common = {
+            "stage": "train",
+            "head": self.block.head,
+            "params": asdict(self.params),
+            "training": asdict(self.training),
+            "roles": self.block.roles,
+            "classes": selection.classes,
+            "code": code_fingerprint("heads.training", f"heads.{self.block.head}"),
+        }
+        return [
+            self._item(name, split, selection, dataset, common)
+            for name, split in selection.splits.items()
+        ]
+
+    def _item(
+        self,
+        name: str,
+        split: Split,
+        selection: Selection,
+        dataset: Features,
+        common: Mapping[str, object],
+    ) -> Item:
         videos = {
             part: [
                 [video.video_id, selection.classes[video.label], video.keys]
@@ -174,17 +191,63 @@ def _items(
             dataset,
             split,
             selection.classes,
-            block.head,
-            params,
-            training,
-            device,
+            self.block.head,
+            self.params,
+            self.training,
+            self.device,
             name,
             selection.pretrained,
             {key: made_of[file] for key, file in keys.items()},
         )
-        files = {key: f"{name}{SUFFIXES[file]}" for key, file in keys.items()}
-        items.append(Item(name, files, task))
-    return items
+        return Item(name, {key: f"{name}{SUFFIXES[file]}" for key, file in keys.items()}, task)
+
+    def about(self, selection: Selection) -> dict[str, object]:
+        """Return what `about.json` holds: what the numbers stand on; `selection` as in `items`."""
+        settings, roles = asdict(self.params), self.block.roles
+        first = selection.videos[0]
+        return {
+            "head": self.block.head,
+            "roles": dict(roles),
+            "params": settings,
+            "training": asdict(self.training),
+            "selection": self.training.selection,
+            "classes": selection.classes,
+            "splits": {
+                name: {part: len(videos) for part, videos in asdict(split).items()}
+                for name, split in selection.splits.items()
+            },
+            "missing": selection.missing,
+            "paper": [
+                asdict(said)
+                for said in self.head.REFERENCE
+                if results.is_row(said, roles, settings)
+            ],
+            "features": {
+                backbone: _origin(arrays.read_attributes(path))
+                for backbone, path in sorted(first.files.items())
+            },
+        }
+
+
+def plan_runs(settings: Params, experiment: str, index: Path, features: Path) -> Plan:
+    """Return what an experiment of params.yaml trains.
+
+    Raises:
+        ValueError: no such experiment, or settings, index or features that do not fit it.
+    """
+    if experiment not in settings.experiments:
+        known = ", ".join(settings.experiments)
+        raise ValueError(f"params.yaml: no experiment '{experiment}', there are {known}")
+    block = settings.experiments[experiment]
+    head = heads.load(block.head)
+    return Plan(
+        block,
+        head,
+        heads.validate(head, block.overrides),
+        training_of(settings.train | block.train),
+        device_of(settings.engine),
+        select_videos(index, features, block.roles),
+    )
 
 
 def compute(task: object, outputs: Mapping[str, Path]) -> dict[str, float]:
@@ -254,36 +317,6 @@ def _metrics(
         "videos": len(selection.videos),
         "videos_missing": len(selection.missing),
         "pretrained": selection.pretrained,
-    }
-
-
-def _about(
-    selection: Selection, head: heads.Head, params: Any, training: Training, block: Experiment
-) -> dict[str, object]:
-    """Return what `about.json` holds: what the numbers stand on."""
-    settings = asdict(params)
-    first = selection.videos[0]
-    return {
-        "head": block.head,
-        "roles": dict(block.roles),
-        "params": settings,
-        "training": asdict(training),
-        "selection": training.selection,
-        "classes": selection.classes,
-        "splits": {
-            name: {part: len(videos) for part, videos in asdict(split).items()}
-            for name, split in selection.splits.items()
-        },
-        "missing": selection.missing,
-        "paper": [
-            asdict(said)
-            for said in head.REFERENCE
-            if results.is_row(said, block.roles, settings)
-        ],
-        "features": {
-            backbone: _origin(arrays.read_attributes(path))
-            for backbone, path in sorted(first.files.items())
-        },
     }
 
 
