@@ -21,6 +21,7 @@ from stages.params import ParamsError, load_params
 app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__)
 
 TRAIN_DEPS = "data/features/"
+RESULTS = Path("results")
 
 
 @app.command()
@@ -136,6 +137,49 @@ def explain(
         typer.echo(json.dumps(explaining.as_record(said), indent=2, ensure_ascii=False))
     else:
         console.print(explaining.as_tree(said), soft_wrap=True)
+
+
+@app.command("compare")
+def compare_two(
+    first: Annotated[str, typer.Argument(help="an experiment that has been run")],
+    second: Annotated[str, typer.Argument(help="the one to compare it with")],
+    as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
+) -> None:
+    """Compare the accuracies of two experiments, run by run on the same test videos."""
+    from stages.compare import compare, tell  # slow to import, with torch
+    from stages.results import read_result
+
+    try:
+        found = compare(*(read_result(RESULTS, name) for name in (first, second)))
+    except ValueError as error:
+        raise fail(str(error)) from None
+    if as_json:
+        typer.echo(json.dumps(asdict(found), indent=2, ensure_ascii=False))
+        return
+    rows = [
+        (run, f"{a:.1%}", f"{b:.1%}", f"{100 * (a - b):+.1f}") for run, (a, b) in found.runs.items()
+    ]
+    print_table("accuracy", ["run", first, second, "difference, points"], rows)
+    for line in tell(found):
+        console.print(line, soft_wrap=True, markup=False)
+
+
+@app.command()
+def status(
+    as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
+) -> None:
+    """Count what is current, and say what `dvc repro` would compute, with time and disk."""
+    from stages import status as counting  # slow to import, with torch
+
+    try:
+        stages = counting.status(load_params())
+    except ValueError as error:
+        raise fail(str(error)) from None
+    if as_json:
+        typer.echo(json.dumps([asdict(stage) for stage in stages], indent=2))
+    else:
+        console.print(counting.as_table(stages))
+        console.print(counting.summary(stages), soft_wrap=True)
 
 
 @app.command()

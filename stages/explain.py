@@ -169,7 +169,7 @@ def as_tree(said: Explanation) -> Tree:
     tree = Tree(
         f"[b]{_escape(str(video['video_id']))} × {said.backbone}[/b]: {_escape(said.verdict)}"
     )
-    place = tree
+    place, told = tree, ""
     for part in reversed(said.links):
         link, found = part.link, part.found
         colour = COLOURS.get(found.state, "red")
@@ -185,7 +185,9 @@ def as_tree(said: Explanation) -> Tree:
             place.add(f"[yellow]changed[/yellow] {name}: was {_short(was)}, is {_short(now)}")
         if found.reason:
             place.add(f"[red]{_escape(found.reason)}[/red]")
-        if versions := _versions(found.attributes.get("software")):
+        versions = _versions(found.attributes.get("software"))
+        if versions and versions != told:
+            told = versions
             place.add(versions)
     size = f"{video['width']}×{video['height']}, {video['fps']} fps, {video['duration_s']} s"
     place.add(
