@@ -27,6 +27,7 @@ import numpy as np
 import pyarrow as pa
 
 from features import arrays, tables
+from heads import Reported
 
 ATTENTION = {
     "video_id": pa.string(),
@@ -52,13 +53,30 @@ Answers = dict[str, dict[str, arrays.Array]]
 
 @dataclass(frozen=True)
 class Result:
-    """What one experiment left, as the report needs it."""
+    """What one experiment left; its attention may be large and is read by `stages.attention`.
+
+    Attributes:
+        name: of the experiment.
+        folder: where the files lie.
+        metrics: `<experiment>.json`.
+        about: `about.json`.
+        predictions: rows with run, video_id, label and predicted.
+        curves: rows of `curves.csv`, as text.
+        per_class: rows of `per_class.csv`, as text.
+    """
 
     name: str
+    folder: Path
     metrics: dict[str, Any]
     about: dict[str, Any]
     predictions: list[tables.Row]
-    attention: list[tables.Row]
+    curves: list[dict[str, str]]
+    per_class: list[dict[str, str]]
+
+    @property
+    def runs(self) -> list[str]:
+        """Names of the runs, in order."""
+        return list(self.about["splits"])
 
 
 def read_result(results: Path, name: str) -> Result:
@@ -71,23 +89,31 @@ def read_result(results: Path, name: str) -> Result:
     try:
         metrics = json.loads((results / f"{name}.json").read_text(encoding="utf-8"))
         about = json.loads((folder / "about.json").read_text(encoding="utf-8"))
+        curves, per_class = (_read_csv(folder / f"{kind}.csv") for kind in ("curves", "per_class"))
     except (OSError, json.JSONDecodeError) as error:
         raise ValueError(
-            f"{folder}: expected the results of train@{name}, found: {error}"
+            f"{folder}: expected the results of train@{name}, found: {error}: run `dvc repro`"
         ) from error
-    return Result(
-        name=name,
-        metrics=metrics,
-        about=about,
-        predictions=tables.read(folder / "predictions.parquet", ["run", "label", "predicted"]),
-        attention=tables.read(folder / "attention.parquet", list(ATTENTION)),
-    )
+    columns = ("run", "video_id", "label", "predicted")
+    predictions = tables.read(folder / "predictions.parquet", columns)
+    return Result(name, folder, metrics, about, predictions, curves, per_class)
+
+
+def is_row(said: Reported, roles: Iterable[str], params: Mapping[str, object]) -> bool:
+    """Tell whether an experiment of that head, with these roles and params, is the paper's row.
+
+    `params` may come from the head or from `about.json`.
+    """
+    # A role's map belongs to the role.
+    if set(said.roles) != {role.removesuffix("_map") for role in roles}:
+        return False
+    named = {name: params.get(name) for name in said.params}
+    return _rounded(named) == _rounded(dict(said.params))
 
 
 def write_json(path: Path, content: Mapping[str, object]) -> None:
     """Write ``content`` with its numbers rounded to ``DECIMALS``."""
-    rounded = json.loads(json.dumps(content), parse_float=lambda text: round(float(text), DECIMALS))
-    text = json.dumps(rounded, indent=2, ensure_ascii=False)
+    text = json.dumps(_rounded(content), indent=2, ensure_ascii=False)
     path.write_text(text + "\n", encoding="utf-8")
 
 
@@ -178,3 +204,13 @@ def _write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[objec
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(columns)
         writer.writerows(rows)
+
+
+def _read_csv(path: Path) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def _rounded(content: Mapping[str, object]) -> object:
+    """Return what reading gives of content that was written as JSON."""
+    return json.loads(json.dumps(content), parse_float=lambda text: round(float(text), DECIMALS))

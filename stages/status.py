@@ -208,7 +208,7 @@ def _count_runs(params: Params, name: str, current_outputs: set[str]) -> Stage:
     runs = output / "runs"
     files = [path for path in runs.rglob("*") if path.is_file()] if runs.is_dir() else []
     size = sum(path.stat().st_size for path in files)
-    table = output / "runs" / "runs.parquet"
+    table = output / "runs.parquet"
     there: Sequence[str] = (
         pq.read_table(table, columns=["key"])["key"].to_pylist() if table.is_file() else []
     )

@@ -14,6 +14,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 import heads
+from features import arrays
 from features.cache import PROJECT
 from heads.data import Features, collate, select_videos
 from heads.training import Training, build_network, training_of
@@ -24,7 +25,17 @@ ROLES = {"face": "vggface/fc6", "context": "vgg16/fc6"}
 SMALL = {"embedding": 8, "fusion": 16, "feature": 8, "score_hidden": [8, 4]}
 EXPERIMENTS: dict[str, dict[str, Any]] = {
     "caan": {"head": "caan", "roles": ROLES, "with": SMALL},
-    "face": {"head": "average", "roles": {"face": "vggface/fc6"}, "with": {"hidden": 8}},
+    "face": {"head": "pooling", "roles": {"face": "vggface/fc6"}, "with": {"hidden": 8}},
+    "hamf": {
+        "head": "hamf",
+        "roles": {"face": "vggface/fc6", "image": "vgg16/fc6"},
+        "with": {"frame_hidden": 7, "global_hidden": [6, 5], "hidden": 12},
+    },
+    "regions": {
+        "head": "rdam",
+        "roles": {"face": "vggface/res5"},
+        "with": {"channels": 8, "feature": 7, "score_hidden": 5},
+    },
 }
 
 
@@ -121,7 +132,9 @@ def test_the_metrics_say_what_they_stand_on(data: Folder) -> None:
     assert (found["videos"], found["videos_missing"], found["pretrained"]) == (18, 0, True)
     assert (said["head"], said["roles"], said["missing"]) == ("caan", ROLES, {})
     assert said["selection"] == "last epoch"
-    assert said["paper"]["HEIV"] == 0.5185
+    assert said["splits"]["split_01"] == {"train": 12, "test": 6}
+    rows = {(row["table"], row["data"]): row["accuracy"] for row in said["paper"]}
+    assert rows["Table 3", "HEIV"] == 0.5185
     assert sorted(said["features"]) == ["vgg16", "vggface"]
     classes = csv.DictReader(Path("results/caan/per_class.csv").read_text().splitlines())
     assert [row["class"] for row in classes] == list(EMOTIONS)
@@ -129,8 +142,21 @@ def test_the_metrics_say_what_they_stand_on(data: Folder) -> None:
 
 def test_a_single_role_is_compared_with_the_papers_single_role(data: Folder) -> None:
     run(data, "face")
-    assert about("face")["paper"] == {"HEIV": 0.4346}
+    rows = {(row["paper"], row["table"], row["data"]): row for row in about("face")["paper"]}
+    assert rows["CAAN", "Table 3", "HEIV"]["accuracy"] == 0.4346
+    assert rows["CAAN", "Table 3", "HEIV"]["name"] == "face, average"
+    assert all(row["roles"] == ["face"] for row in rows.values())
     assert table("attention", "face") == []
+
+
+def test_a_paper_s_row_that_varies_a_setting_is_found_by_it(
+    data: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(EXPERIMENTS["caan"], "with", SMALL | {"score_layers": 2})
+    write_params()
+    run(data)
+    found = {row["name"] for row in about()["paper"] if row["table"] == "Table 2"}
+    assert found == {"fusion, 2FC"}
 
 
 def test_attention_has_a_row_for_each_frame_of_each_test_video(data: Folder) -> None:
@@ -141,14 +167,95 @@ def test_attention_has_a_row_for_each_frame_of_each_test_video(data: Folder) -> 
     assert [r["row"] for r in one] == list(range(6))
     assert [r["pts_s"] for r in one] == [0, 0.5, 1, 1.5, 2, 2.5]
     assert sum(r["value"] for r in one) == pytest.approx(1, abs=1e-5)
+    assert {(r["name"], r["role"]) for r in rows} == {("frame_scores", "face")}
+    assert all(r["map"] is None and r["shape"] is None for r in rows)
+
+
+def test_attention_over_roles_has_a_row_for_each_role_of_each_test_video(data: Folder) -> None:
+    run(data, "hamf")
+    rows = table("attention", "hamf")
+    assert {r["name"] for r in rows} == {"face_scores", "image_scores", "modality_scores"}
+    roles = [r for r in rows if r["name"] == "modality_scores"]
+    assert len(roles) == 2 * 6 * 2
+    assert all(r["row"] is None and r["pts_s"] is None and r["map"] is None for r in roles)
+    one = {r["role"]: r["value"] for r in roles if r["video_id"] == "joy/v 01%"}
+    assert sorted(one) == ["face", "image"]
+    assert sum(one.values()) == pytest.approx(1, abs=1e-5)
+    # The first video has no face.
+    (absent,) = (r for r in roles if (r["video_id"], r["role"]) == ("anger/v 00%", "face"))
+    assert absent["value"] == 0
+
+
+def test_attention_over_regions_has_a_map_for_each_frame(data: Folder) -> None:
+    draw = np.random.default_rng(0)
+    for row in data.rows["vggface"]:
+        path = data.features / "vggface" / str(row["path"])
+        found, _ = arrays.read(path)
+        maps = draw.normal(size=(6, 4, 2, 3)).astype(np.float16)
+        data.write("vggface", str(row["video_id"]), {**found, "res5": maps})
+    run(data, "regions")
+    rows = [r for r in table("attention", "regions") if r["name"] == "face_location"]
+    assert len(rows) == 2 * 6 * 6
+    for r in rows:
+        assert (r["role"], r["value"], r["shape"], len(r["map"])) == ("face", None, [2, 3], 6)
+    one = [r for r in rows if r["video_id"] == "joy/v 01%"]
+    assert [r["row"] for r in one] == list(range(6))
+    with_face = [r["video_id"] != "anger/v 00%" for r in rows]
+    sums = [sum(r["map"]) for r in rows]
+    assert {round(total, 4) for total, face in zip(sums, with_face, strict=True) if face} <= {0, 1}
+    assert not any(total for total, face in zip(sums, with_face, strict=True) if not face)
+
+
+def curves(experiment: str = "caan") -> list[dict[str, str]]:
+    path = Path(f"results/{experiment}/curves.csv")
+    return list(csv.DictReader(path.read_text().splitlines()))
 
 
 def test_curves_have_a_row_for_each_epoch(data: Folder) -> None:
     run(data)
-    rows = list(csv.DictReader(Path("results/caan/curves.csv").read_text().splitlines()))
-    assert [(row["run"], row["epoch"]) for row in rows] == [
-        (name, str(epoch)) for name in ("split_00", "split_01") for epoch in (1, 2, 3)
+    assert [(row["run"], row["epoch"], row["phase"]) for row in curves()] == [
+        (name, str(epoch), "all") for name in ("split_00", "split_01") for epoch in (1, 2, 3)
     ]
+    assert all(row["validation"] == "" and float(row["loss"]) > 0 for row in curves())
+
+
+def test_a_head_with_phases_takes_the_epochs_in_each(data: Folder) -> None:
+    run(data, "hamf")
+    assert [(row["run"], row["epoch"], row["phase"]) for row in curves("hamf")][:7] == [
+        *(("split_00", str(epoch), "local") for epoch in (1, 2, 3)),
+        *(("split_00", str(epoch), "global") for epoch in (4, 5, 6)),
+        ("split_01", "1", "local"),
+    ]
+
+
+def test_a_part_of_the_training_videos_tells_which_epoch_answers(data: Folder) -> None:
+    write_params(validation_share=0.25)
+    run(data)
+    assert about()["selection"] == (
+        "epoch with the best accuracy on 25% of the training videos, which are not trained on"
+    )
+    for name in ("split_00", "split_01"):
+        told = [float(row["validation"]) for row in curves() if row["run"] == name]
+        assert len(told) == 3 and all(0 <= value <= 1 for value in told)
+        found, _ = arrays.read(Path(f"results/caan/runs/{name}.h5"))
+        assert found["kept"].tolist() == [1 + told.index(max(told))]
+    assert len(table("predictions")) == 2 * 6
+
+
+def test_an_experiment_may_differ_in_how_it_is_trained(
+    data: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(EXPERIMENTS["caan"], "train", {"epochs": 2, "validation_share": 0.25})
+    write_params()
+    run(data)
+    run(data, "face")
+    assert [len(curves(name)) for name in ("caan", "face")] == [2 * 2, 2 * 3]
+    assert (about()["training"]["epochs"], about("face")["training"]["epochs"]) == (2, 3)
+    assert about("face")["selection"] == "last epoch"
+    monkeypatch.setitem(EXPERIMENTS["caan"], "train", {"epoch": 2})
+    write_params()
+    with pytest.raises(SystemExit):
+        run(data)
 
 
 def test_a_checkpoint_alone_gives_the_same_answers(data: Folder) -> None:
@@ -159,7 +266,7 @@ def test_a_checkpoint_alone_gives_the_same_answers(data: Folder) -> None:
     head = heads.load(known["head"])
     params = heads.validate(head, known["params"])
     shapes = {role: tuple(shape) for role, shape in known["shapes"].items()}
-    network = build_network(head, params, shapes, len(known["classes"]), seed=0)
+    network = build_network(head, params, shapes, known["classes"], seed=0)
     network.load_state_dict(load_file(path))
     selection = select_videos(data.index, data.features, known["roles"])
     videos = Features(selection.videos, known["roles"])
@@ -196,7 +303,7 @@ def test_a_new_feature_of_a_video_trains_the_runs_that_it_is_in(data: Folder) ->
     row["key"] = "e" * 64
     data.save()
     path = data.features / "vgg16" / str(row["path"])
-    found, _ = train.arrays.read(path)
+    found, _ = arrays.read(path)
     data.write("vgg16", str(row["video_id"]), found)
     assert run(data)["computed"] == 1
 
@@ -251,8 +358,8 @@ def test_an_unknown_experiment_lists_those_that_there_are(
     data: Folder, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit):
-        run(data, "hamf")
-    assert "no experiment 'hamf', there are caan, face" in capsys.readouterr().err
+        run(data, "mmf")
+    assert "no experiment 'mmf', there are caan, face, hamf, regions" in capsys.readouterr().err
 
 
 def test_a_wrong_hyper_parameter_ends_the_stage_before_any_work(
