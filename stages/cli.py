@@ -6,7 +6,7 @@ The stages themselves are run by DVC (``dvc repro``), not from here.
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.table import Table
@@ -18,9 +18,15 @@ from stages.checks import SystemLibraryError, check_all
 from stages.console import console, fail, print_table
 from stages.params import ParamsError, load_params
 
+if TYPE_CHECKING:
+    from stages.preset import Plan
+
 app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__)
 
 TRAIN_DEPS = "data/features/"
+
+SHOWN_REMARKS = 20
+"""Remarks on videos that `preset` prints; the file beside the CSV has all."""
 RESULTS = Path("results")
 
 
@@ -180,6 +186,75 @@ def status(
     else:
         console.print(counting.as_table(stages))
         console.print(counting.summary(stages), soft_wrap=True)
+
+
+@app.command()
+def preset(
+    name: Annotated[
+        str, typer.Argument(help="ve8, ekman6, mhed, heiv, sfew, caer; own for your videos")
+    ] = "own",
+    *,
+    root: Annotated[Path, typer.Option(help="folder of the data set; with own, or a CSV")],
+    splits: Annotated[
+        Path | None,
+        typer.Option(help="split file: xlsx, json, csv, trainlist01.txt or the folder of it"),
+    ] = None,
+    paper: Annotated[
+        str | None, typer.Option(help="only its experiments: hamf, rdam, caan, mmf or vaanet")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="CSV to write [default: data/<name>.csv]")
+    ] = None,
+    seeded: Annotated[
+        bool, typer.Option("--seeded", help="random networks, to try it; no real weights")
+    ] = False,
+    epochs: Annotated[
+        int | None, typer.Option(min=1, help="of every experiment, instead of the papers'")
+    ] = None,
+    keep: Annotated[
+        bool, typer.Option("--keep", help="keep the experiments of params.yaml beside the new")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="show, write nothing")] = False,
+) -> None:
+    """Set up the papers' protocol of a data set: its CSV, and their experiments in params.yaml."""
+    from stages import preset as presets  # slow to import, with torch
+
+    source: Literal["seeded", "pretrained"] = "seeded" if seeded else "pretrained"
+    choices = presets.Choices(splits, paper, out, source, epochs, keep)
+    try:
+        plan = presets.make_plan(name, root, choices, dry_run=dry_run)
+        _show_plan(plan, dry_run)
+        if not dry_run:
+            plan.write()
+    except (ValueError, OSError) as error:
+        raise fail(str(error)) from None  # names of files have brackets
+    if not dry_run:
+        sync()
+        console.print("next: `affectline check`, `affectline weights`, then `dvc repro`")
+
+
+def _show_plan(plan: "Plan", dry_run: bool) -> None:
+    if plan.table is not None:
+        title = f"{plan.preset.title}: {plan.table}"
+        columns = ["class", "published", "here", "train / test in run 1"]
+        print_table(title, columns, plan.counts())
+    experiments = (
+        (planned.name, planned.head, ", ".join(planned.said[0].roles), planned.reported())
+        for planned in plan.experiments
+    )
+    print_table("experiments", ["name", "head", "roles", "reported, %"], experiments)
+    for line in plan.left_out:
+        console.print(f"left out: {line}", soft_wrap=True, markup=False)
+    for line in plan.notes:
+        console.print(f"note: {line}", soft_wrap=True, markup=False)
+    for remark in plan.remarks[:SHOWN_REMARKS]:
+        console.print(": ".join(filter(None, remark)), soft_wrap=True, markup=False)
+    if plan.remarks:
+        more = f"{len(plan.remarks)} remarks on videos"
+        place = "" if dry_run else f", all of them in {plan.remarks_file}"
+        console.print(f"{more}{place}", soft_wrap=True, markup=False)
+    if dry_run:
+        typer.echo("".join(plan.changes()), nl=False)
 
 
 @app.command()

@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import TypeVar
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -192,5 +193,5 @@ def print_table(title: str, columns: list[str], rows: Iterable[Iterable[object]]
 
 def fail(message: str) -> SystemExit:
     """Return the exception that ends a stage with ``message`` and exit status 1."""
-    console.print(f"[red]error:[/red] {message}", soft_wrap=True)
+    console.print(f"[red]error:[/red] {escape(message)}", soft_wrap=True)
     return SystemExit(1)

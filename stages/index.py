@@ -1,7 +1,8 @@
 """index: one row a video: what it is, whether it can be read, and how the runs split it.
 
-Reads a folder ``<root>/<label>/<name>.<ext>``, or a CSV ``path,label[,split]``; writes the index
-and, beside it, each video's headers as JSON.
+Reads a folder ``<root>/<label>/<name>.<ext>``, or a CSV ``path,label`` with a column ``split``, or
+``split_00``, ``split_01``, ... for several runs, or none; writes the index and, beside it, each
+video's headers as JSON.
 
     python -m stages.index data/sample --out data/index
 """
@@ -10,7 +11,7 @@ import csv
 import hashlib
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -51,6 +52,9 @@ COLUMNS = {
 }
 """Columns of the index; after them one column ``split_<run>`` a run: train, test or null."""
 
+NAME_BYTES = 220
+"""Longest label or name of a video: file systems take 255 bytes, and endings are added."""
+
 
 class DataSetError(ValueError):
     """The folder or CSV cannot be read as a data set."""
@@ -65,7 +69,7 @@ class Video:
         label: its class.
         file: its path as the index shows it, relative to the root where that is a folder.
         location: its path.
-        split: ``train`` or ``test`` where the CSV says so.
+        splits: ``train``, ``test`` or None, of each run that the CSV has; empty for a folder.
         problem: why it cannot be used, where its name alone says so.
     """
 
@@ -73,7 +77,7 @@ class Video:
     label: str
     file: str
     location: Path
-    split: str | None = None
+    splits: tuple[str | None, ...] = ()
     problem: str | None = None
 
 
@@ -201,32 +205,47 @@ def _list_csv(path: Path) -> list[Video]:
         with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.DictReader(file, strict=True)
             columns = reader.fieldnames or []
-            if not {"path", "label"} <= set(columns) <= {"path", "label", "split"}:
+            runs = [name for name in columns if name not in ("path", "label")]
+            numbered = [f"split_{number:02d}" for number in range(len(runs))]
+            if len(columns) != 2 + len(runs) or runs not in (["split"], numbered):
                 raise DataSetError(
-                    f"{path}: expected the columns path,label[,split], found {','.join(columns)}"
+                    f"{path}: expected the columns path,label and split, or split_00 and so on, or "
+                    f"neither, found {','.join(columns)}"
                 )
-            return [_csv_video(path, reader.line_num, row) for row in reader]
+            return [_csv_video(path, reader.line_num, row, runs) for row in reader]
     except (UnicodeDecodeError, csv.Error) as error:
         raise DataSetError(f"{path}: expected a CSV in UTF-8, found: {error}") from error
 
 
-def _csv_video(table: Path, line: int, row: Mapping[str, str | None]) -> Video:
-    file, label, split = row.get("path"), row.get("label"), row.get("split")
+def _csv_video(table: Path, line: int, row: Mapping[str, str | None], runs: Sequence[str]) -> Video:
+    file, label = row.get("path"), row.get("label")
     where = f"{table}, line {line}"
     if None in row or not file or "\0" in file:
-        raise DataSetError(f"{where}: expected path,label[,split], found {list(row.values())}")
+        expected = ",".join(["path", "label", *runs])
+        raise DataSetError(f"{where}: expected {expected}, found {list(row.values())}")
     if not label or label.strip() != label or label.startswith(".") or set(label) & set("/\\\0"):
         raise DataSetError(
             f"{where}: expected a label that can name a folder (no slash, no dot in front, no "
             f"space around it), found {label!r}"
         )
-    if split not in (None, "", "train", "test"):
-        raise DataSetError(f"{where}: expected the split train, test or nothing, found {split!r}")
+    splits = [row.get(run) or None for run in runs]
+    for split in splits:
+        if split not in (None, "train", "test"):
+            raise DataSetError(
+                f"{where}: expected the split train, test or nothing, found {split!r}"
+            )
     location = table.parent / file
     video = _video(location, label, file)
-    if not location.is_file():
+    if not video.problem and not _is_file(location):
         video = replace(video, problem="no such file")
-    return replace(video, split=split or None)
+    return replace(video, splits=tuple(splits))
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a name or a path that the system does not take
+        return False
 
 
 def _video(location: Path, label: str, file: str) -> Video:
@@ -239,19 +258,26 @@ def _video(location: Path, label: str, file: str) -> Video:
             for name in (video.video_id, label, file)
         )
         return Video(video_id, label, file, location, problem="its name is not UTF-8; rename it")
+    if location.stem in ("", ".", ".."):
+        return replace(video, problem="its name cannot name its items; rename it")
+    if max(len(part.encode()) for part in (label, location.name)) > NAME_BYTES:
+        problem = f"its name or label has more than {NAME_BYTES} bytes; rename it"
+        return replace(video, problem=problem)
     return video
 
 
 def _unique(videos: Iterable[Video]) -> list[Video]:
     """Give each video an id of its own: files that share one keep their ending, or a number."""
     taken: set[str] = set()
+    numbers: dict[str, int] = {}  # the last that was given to a name
     kept = []
     for video in videos:
-        choices = [video.video_id, f"{video.label}/{Path(video.file).name}"]
-        number = 2
-        while (video_id := choices.pop(0)) in taken:
-            choices.append(f"{video.video_id}~{number}")
-            number += 1
+        video_id = video.video_id
+        if video_id in taken:
+            video_id = f"{video.label}/{Path(video.file).name}"
+        while video_id in taken:
+            numbers[video.video_id] = numbers.get(video.video_id, 1) + 1
+            video_id = f"{video.video_id}~{numbers[video.video_id]}"
         taken.add(video_id)
         kept.append(replace(video, video_id=video_id))
     return kept
@@ -263,15 +289,18 @@ def _unique(videos: Iterable[Video]) -> list[Video]:
 def add_splits(rows: list[tables.Row], videos: list[Video], splits: Splits) -> list[str]:
     """Add the split columns to ``rows`` and return their names.
 
-    A split that the CSV gives is taken as it is (one run). Otherwise each run draws the share
+    Splits that the CSV gives are taken as they are. Otherwise each run draws the share
     ``test_share`` of every label by a seeded hash of the video ids, so that one more video moves
     no other across by more than the rounding.
     """
-    given = {video.video_id: video.split for video in videos if video.split}
-    if given:
+    given = {video.video_id: video.splits for video in videos}
+    if any(split for found in given.values() for split in found):
+        names = [f"split_{number:02d}" for number in range(len(videos[0].splits))]
         for row in rows:
-            row["split_00"] = given.get(str(row["video_id"])) if row["status"] == "ok" else None
-        return ["split_00"]
+            found = given[str(row["video_id"])]
+            for name, split in zip(names, found, strict=True):
+                row[name] = split if row["status"] == "ok" else None
+        return names
     usable = defaultdict(list)
     for row in rows:
         if row["status"] == "ok":

@@ -64,9 +64,16 @@ class Splits(Section):
 
 
 class Index(Section):
-    """Where the videos are: a folder ``<label>/<name>.<ext>``, or a CSV ``path,label[,split]``."""
+    """Where the videos are, and what they are called.
+
+    Attributes:
+        root: a folder ``<label>/<name>.<ext>``, or a CSV ``path,label[,split]``.
+        dataset: name of the data set, as the report shows it.
+        splits: what is drawn where the CSV gives no split.
+    """
 
     root: Annotated[str, Field(min_length=1)]
+    dataset: str | None = None
     splits: Splits
 
 

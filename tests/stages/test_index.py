@@ -51,17 +51,40 @@ def test_a_csv_names_videos_anywhere_and_their_split(tmp_path: Path) -> None:
     table.parent.mkdir()
     table.write_text(f"path,label,split\n../far/a.mp4,joy,train\n{clip},fear,test\nnone.mp4,joy,\n")
     videos, _ = list_videos(table)
-    assert [(v.video_id, v.split, v.problem) for v in videos] == [
-        ("fear/a", "test", None),
-        ("joy/a", "train", None),
-        ("joy/none", None, "no such file"),
+    assert [(v.video_id, v.splits, v.problem) for v in videos] == [
+        ("fear/a", ("test",), None),
+        ("joy/a", ("train",), None),
+        ("joy/none", (None,), "no such file"),
     ]
     assert videos[1].location.samefile(clip)
+
+
+def test_a_csv_gives_the_splits_of_several_runs(in_folder: Path) -> None:
+    lines = ["path,label,split_00,split_01"]
+    splits = {"a": "train,test", "b": "test,train", "c": ",train", "broken": "test,train"}
+    for name, cells in splits.items():
+        lines.append(f"{name}.mp4,joy,{cells}")
+        if name != "broken":
+            write_clip(Path(f"{name}.mp4"), frames=2)
+    Path("v.csv").write_text("\n".join(lines))
+    videos, _ = list_videos(Path("v.csv"))
+    rows = index.index(StageRun("index"), videos, Path("out"), Workers(0))
+    assert add_splits(rows, videos, SPLITS) == ["split_00", "split_01"]
+    found = {row["video_id"]: (row["split_00"], row["split_01"]) for row in rows}
+    assert found == {
+        "joy/a": ("train", "test"),
+        "joy/b": ("test", "train"),
+        "joy/c": (None, "train"),
+        "joy/broken": (None, None),
+    }
 
 
 @pytest.mark.parametrize(
     ("text", "words"),
     [
+        ("path,label,split_01\na.mp4,joy,train\n", "or split_00 and so on"),
+        ("path,label,split,split_00\na.mp4,joy,train,train\n", "or split_00 and so on"),
+        ("path,label,split_00,split_01\na.mp4,joy,train,dev\n", "line 2: expected the split"),
         ("file,label\na.mp4,joy\n", "expected the columns path,label"),
         ("path,label\na.mp4,../joy\n", "line 2: expected a label that can name a folder"),
         ("path,label\na.mp4,..\n", "line 2: expected a label"),

@@ -1,13 +1,16 @@
 import errno
+import multiprocessing
 import os
+import signal
+import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from features import arrays
+from features import arrays, claims
 from features.cache import ItemStore, item_key, store_root
 from features.video import VideoError
 from stages.console import StageRun
@@ -39,6 +42,9 @@ def compute(task: object, outputs: Mapping[str, Path]) -> dict[str, float]:
         raise OSError(errno.ENOSPC, "No space left on device")
     if task == -5:
         raise KeyError("bug")
+    if task == -6:
+        Path("child").write_text(str(os.getpid()))
+        time.sleep(60)
     for key, path in outputs.items():
         arrays.write(path, {"n": np.array([task])}, {"key": key})
     return {"frames_decoded": 2}
@@ -120,6 +126,90 @@ def test_only_the_missing_files_of_an_item_are_asked_for(in_folder: Path) -> Non
     assert numbers(Path("y")) == {"s/joy/a.h5": 1, "u/joy/a.h5": 2}
 
 
+def in_a_process_of_its_own(out: str, pool: Workers) -> None:
+    """Bring twelve items into ``out`` and leave the counts beside it."""
+    run = StageRun("toy")
+    items = [item(f"v{number}", number) for number in range(12)]
+    run_items(run, items, slowly, Path(out), pool)
+    Path(f"{out}.counts").write_text(f"{run.counts['computed']} {run.counts['reused']}")
+
+
+def slowly(task: object, outputs: Mapping[str, Path]) -> dict[str, float]:
+    time.sleep(0.05)  # long enough that both processes are at work at once
+    return compute(task, outputs)
+
+
+@pytest.mark.parametrize("pool", [Workers(0), Workers(2)])
+def test_processes_that_share_a_store_share_the_work(in_folder: Path, pool: Workers) -> None:
+    context = multiprocessing.get_context("spawn")
+    both = [
+        context.Process(target=in_a_process_of_its_own, args=(out, pool)) for out in ("one", "two")
+    ]
+    for process in both:
+        process.start()
+    for process in both:
+        process.join()
+    assert [process.exitcode for process in both] == [0, 0]
+    counts = [Path(f"{out}.counts").read_text().split() for out in ("one", "two")]
+    assert sum(int(computed) for computed, _reused in counts) == 12
+    assert sum(int(reused) for _computed, reused in counts) == 12
+    assert numbers(Path("one")) == numbers(Path("two")) and len(numbers(Path("one"))) == 12
+    assert not list((in_folder / ".store/claims").iterdir())
+    assert not list((in_folder / ".store/unfinished").iterdir())
+
+
+@pytest.mark.parametrize("pool", [Workers(0, 0.5), Workers(2, 0.5)])
+def test_an_item_that_another_process_is_stuck_with_is_computed_in_the_end(
+    in_folder: Path, pool: Workers, capsys: pytest.CaptureFixture[str]
+) -> None:
+    claim = claims.take(store_root() / "claims" / item_key({"n": 1}))
+    assert claim is not None
+    items = [item("a", 1), item("b", 2)]
+    pool = Workers(pool.processes, 5.0) if pool.processes else pool
+    assert set(run_items(StageRun("toy"), items, compute, Path("out"), pool).values()) == {None}
+    claim.release()
+    assert numbers(Path("out")) == {"joy/a.h5": 1, "joy/b.h5": 2}
+    assert "stuck" in capsys.readouterr().err
+
+
+def hang(folder: str) -> None:
+    os.chdir(folder)
+    run_items(StageRun("toy"), [item("a", -6)], compute, Path("out"), Workers(1))
+
+
+def test_children_end_with_a_killed_stage_and_the_next_run_sweeps_what_is_left(
+    in_folder: Path,
+) -> None:
+    stage = multiprocessing.get_context("spawn").Process(target=hang, args=(str(in_folder),))
+    stage.start()
+    until(lambda: Path("child").is_file() and Path("child").read_text() != "")
+    child = int(Path("child").read_text())
+    assert stage.pid is not None
+    os.kill(stage.pid, signal.SIGKILL)
+    stage.join()
+    until(lambda: not is_running(child))
+    assert list((in_folder / ".store/unfinished").iterdir())
+    run_items(StageRun("toy"), [item("b", 2)], compute, Path("out"), Workers(0))
+    assert not list((in_folder / ".store/unfinished").iterdir())
+
+
+def until(is_so: Callable[[], bool], limit_s: float = 60.0) -> None:
+    """Wait until something is so."""
+    end = time.monotonic() + limit_s
+    while not is_so():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+def is_running(pid: int) -> bool:
+    """Tell whether a process runs; one that has ended and waits to be collected does not."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return False
+    return state != "Z"
+
+
 @pytest.mark.parametrize("video_id", ["a", "../a", "a/..", "a/b/c", "/a", "a/", "a/b\0"])
 def test_no_id_leads_out_of_the_folder(video_id: str) -> None:
     with pytest.raises(ValueError, match="expected <label>/<name>"):
@@ -142,6 +232,18 @@ def test_outputs_take_their_places_only_when_all_went_well(in_folder: Path) -> N
         "data/new/fresh",
         "data/old",
     ]
+
+
+def test_one_process_at_a_time_writes_the_outputs(
+    in_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    claim = claims.take(Path("data/.toy.busy.tmp"))
+    assert claim is not None
+    threading.Timer(0.3, claim.release).start()
+    with fresh_outputs(Path("data"), StageRun("toy")) as partial:
+        (partial / "new").touch()
+    assert "waiting for another process" in capsys.readouterr().err
+    assert [path.name for path in Path("data").iterdir()] == ["new"]
 
 
 def test_an_earlier_failure_keeps_its_reason() -> None:

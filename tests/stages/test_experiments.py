@@ -1,0 +1,249 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from features import backbones
+from features.extraction import features_of, options_of
+from heads import Reported
+from stages import experiments
+from stages.experiments import (
+    Bindings,
+    Planned,
+    Preset,
+    PresetError,
+    choose,
+    load_bindings,
+    load_preset,
+    names,
+    plan_experiments,
+    reported,
+)
+from stages.params import Params
+
+PROJECT = Path(__file__).parents[2]
+PARAMS = Params.model_validate(yaml.safe_load((PROJECT / "params.yaml").read_text()))
+
+BLOCK = {"module": "vgg16", "view": "segments", "source": "pretrained"}
+
+
+def preset(**changes: Any) -> Preset:
+    raw: dict[str, Any] = {
+        "title": "MHED",
+        "classes": {"joy": 2, "fear": None},
+        "split": {"train": 1, "test": 1},
+    }
+    return Preset.model_validate({**raw, **changes})
+
+
+def bindings(*rules: dict[str, Any]) -> Bindings:
+    first = {"roles": {"face": "v/fc6", "context": "w/fc6"}, "maps": {"face": "v/pool5"}}
+    raw = {"backbones": {"v": BLOCK}, "stand_ins": {}, "rules": [first, *rules]}
+    return Bindings.model_validate(raw)
+
+
+def said(name: str = "ours", *roles: str, **changes: Any) -> Reported:
+    row = {"paper": "CAAN", "table": "Table 2", "data": "MHED", "accuracy": 0.5, **changes}
+    return Reported(name=name, roles=roles or ("face",), **row)
+
+
+def plan(
+    *rows: tuple[str, Reported],
+    rules: tuple[dict[str, Any], ...] = (),
+    of: Preset | None = None,
+    epochs: int | None = None,
+) -> tuple[list[Planned], list[str]]:
+    return plan_experiments(of or preset(), rows, bindings(*rules), PARAMS, 30, epochs)
+
+
+# ----------------------------------------------------------------------------------- files
+
+
+def test_the_files_of_the_project_are_right() -> None:
+    assert {"ve8", "ekman6", "mhed", "heiv", "sfew", "caer", "own"} == set(names())
+    totals = {
+        name: sum(count or 0 for count in load_preset(name).classes.values()) for name in names()
+    }
+    assert totals["ve8"] == 1101 and totals["ekman6"] == 1637 and totals["mhed"] == 1066
+    for name in ("ekman6", "mhed"):
+        split = load_preset(name).split
+        assert split is not None and split.train + split.test == totals[name]
+
+
+def test_every_table_of_a_head_is_of_a_data_set_that_has_a_preset() -> None:
+    titles = {load_preset(name).title for name in names()}
+    assert {row.data for _, row in reported()} <= titles
+
+
+def test_the_bindings_name_features_that_there_are() -> None:
+    found = load_bindings()
+    assert set(found.stand_ins) <= set(found.rules[0].roles)
+    for rule in found.rules:
+        for source in (*rule.roles.values(), *rule.maps.values()):
+            name, _, feature = source.partition("/")
+            module = backbones.load(found.backbones[name].module)
+            assert feature in features_of(module, options_of(module, found.backbones[name].options))
+
+
+def test_the_blocks_are_those_that_params_yaml_has_or_has_as_comments() -> None:
+    text = (PROJECT / "params.yaml").read_text()
+    for name, block in load_bindings().backbones.items():
+        lines = [
+            line.strip("# ") for line in text.splitlines() if line.strip("# ").startswith(name)
+        ]
+        written = [yaml.safe_load(line)[name] for line in lines if line.startswith(f"{name}: ")]
+        for other in written:
+            given = block.model_dump(exclude_unset=True)
+            assert {**given, "source": None} == {**other, "source": None}
+
+
+def test_an_unknown_preset_or_paper_lists_the_known_ones() -> None:
+    with pytest.raises(PresetError, match="unknown preset 've9': expected one of caer, ekman6"):
+        load_preset("ve9")
+    with pytest.raises(PresetError, match="unknown preset 'bindings'"):
+        load_preset("bindings")
+    with pytest.raises(PresetError, match="unknown paper 'resnet': expected one of CAAN"):
+        reported("resnet")
+    assert {row.paper for _, row in reported("caan")} == {"CAAN"}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"splits": {"runs": 2, "test_share": 0.3, "seed": 0}},
+        {"split": None},
+        {"positive": ["joy"]},
+        {"positive": ["joy"], "negative": ["fear", "anger"]},
+        {"colour": "red"},
+        {"split": None, "subsets": {"train": "validation"}},
+    ],
+)
+def test_a_preset_that_is_wrong_names_its_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any]
+) -> None:
+    raw = {"title": "A", "classes": {"joy": 1, "fear": 2}, "split": {"train": 1, "test": 2}}
+    (tmp_path / "a.yaml").write_text(yaml.safe_dump({**raw, **changes}))
+    monkeypatch.setattr(experiments, "PRESETS", tmp_path)
+    with pytest.raises(PresetError, match=r"a\.yaml: "):
+        load_preset("a")
+
+
+# -------------------------------------------------------------------------------- choosing
+
+
+def test_the_rows_about_the_data_set_are_chosen() -> None:
+    here, there = said("here"), said("there", data="HEIV")
+    assert choose(preset(), [("caan", here), ("caan", there)]) == [("caan", here)]
+
+
+def test_without_a_row_about_it_the_fullest_of_each_head_and_paper_is_chosen() -> None:
+    single, both = said("face", accuracy=0.9), said("both", "face", "context", accuracy=0.4)
+    better, other = said("better", "face", "context"), said("other", paper="HAMF")
+    rows = [("caan", single), ("caan", both), ("caan", better), ("pooling", other)]
+    assert choose(preset(title=None), rows) == [("caan", better), ("pooling", other)]
+    assert choose(preset(title=None, papers=["HAMF"]), rows) == [("pooling", other)]
+    assert choose(preset(title=None, heads=["caan"]), rows) == [("caan", better)]
+
+
+# -------------------------------------------------------------------------------- planning
+
+
+def test_a_row_becomes_an_experiment() -> None:
+    row = said("VS+VCW, 2FC", "face", "context", params={"score_layers": 2})
+    (planned,), left_out = plan(("caan", row))
+    assert left_out == []
+    assert planned.name == "caan_t2_vs_vcw_2fc"
+    assert planned.block() == {
+        "head": "caan",
+        "roles": {"face": "v/fc6", "context": "w/fc6"},
+        "with": {"score_layers": 2},
+    }
+    assert planned.reported() == "CAAN, MHED, Table 2: 50.00"
+
+
+def test_a_row_whose_features_are_not_here_is_left_out_and_told() -> None:
+    found, left_out = plan(("pooling", said("e", "face", "event")), ("pooling", said("f")))
+    assert [planned.name for planned in found] == ["caan_t2_f"]
+    assert left_out == ["CAAN, Table 2, e (pooling): no feature for event"]
+
+
+def test_rows_that_are_the_same_network_are_one_experiment() -> None:
+    rows = [said("a"), said("b", table="Table 3", params={"score_layers": None})]
+    (planned,), _ = plan(*(("caan", row) for row in rows))
+    assert planned.name == "caan_t2_a" and planned.said == tuple(rows)
+
+
+def test_rows_of_one_name_are_two_experiments() -> None:
+    rows = [("caan", said("a")), ("pooling", said("a")), ("pooling", said("a", "context"))]
+    found, _ = plan(*rows)
+    assert [planned.name for planned in found] == ["caan_t2_a", "caan_t2_a_pooling"] + [
+        "caan_t2_a_pooling_2"
+    ]
+
+
+def test_an_experiment_on_other_data_has_the_name_of_its_head() -> None:
+    rows = [("caan", said("a", data="HEIV")), ("pooling", said("b", data="HEIV"))]
+    assert [planned.name for planned in plan(*rows)[0]] == ["caan", "pooling_caan"]
+
+
+def test_the_later_rule_wins_key_by_key() -> None:
+    rules = (
+        {"head": "caan", "roles": {"face": "x/fc6"}, "train": {"epochs": 3, "batch_videos": 10}},
+        {"paper": "CAAN", "train": {"epochs": 4}},
+        {"paper": "HAMF", "train": {"epochs": 5}},
+        {"head": "caan", "params": {"score_layers": 2}, "train": {"epochs": 6}},
+    )
+    found, _ = plan(
+        ("caan", said("a", "face", "context")),
+        ("caan", said("b", params={"score_layers": 2, "fusion": 8})),
+        ("pooling", said("c")),
+        rules=rules,
+    )
+    assert [planned.train for planned in found] == [
+        {"epochs": 4, "batch_videos": 10},
+        {"epochs": 6, "batch_videos": 10},
+        {"epochs": 4},
+    ]
+    assert found[0].roles == {"face": "x/fc6", "context": "w/fc6"}
+    assert found[2].roles == {"face": "v/fc6"}
+
+
+@pytest.mark.parametrize(
+    ("use", "single", "both"),
+    [("never", False, False), ("single", True, False), ("always", True, True)],
+)
+def test_a_role_has_its_map_beside_it_where_the_rule_says_so(
+    use: str, single: bool, both: bool
+) -> None:
+    rows = [("pooling", said("a")), ("pooling", said("b", "face", "context"))]
+    found, _ = plan(*rows, rules=({"use_maps": use},))
+    assert [planned.roles.get("face_map") for planned in found] == [
+        "v/pool5" if has else None for has in (single, both)
+    ]
+    assert all("context_map" not in planned.roles for planned in found)
+
+
+def test_iterations_become_epochs_of_this_data_set() -> None:
+    rule = {"iterations": 10, "train": {"batch_videos": 20}}
+    (planned,), _ = plan(("caan", said()), rules=(rule,))
+    assert planned.train == {"batch_videos": 20, "epochs": 5}  # two batches of 30 videos
+    (planned,), _ = plan(("caan", said()), rules=(rule,), epochs=3)
+    assert planned.train["epochs"] == 3
+
+
+def test_a_loss_of_polarity_is_told_the_polarity_of_classes_that_it_does_not_know() -> None:
+    rule = {"roles": {"visual": "v/pool5"}}
+    row = ("vaanet", said("a", "visual", params={"penalty": 0.5}))
+    polar = {"positive": ["Happy"], "negative": ["Sad"]}
+    of = preset(classes={"Happy": 1, "Sad": 1}, **polar)
+    (planned,), _ = plan(row, rules=(rule,), of=of)
+    assert planned.overrides == {**polar, "penalty": 0.5}
+    known = preset(positive=["joy"], negative=["fear"])
+    (planned,), _ = plan(row, rules=(rule,), of=known)
+    assert planned.overrides == {"penalty": 0.5}
+
+
+def test_a_row_whose_params_the_head_does_not_take_is_an_error() -> None:
+    with pytest.raises(ValueError, match="head 'caan': .*layers"):
+        plan(("caan", said(params={"layers": 2})))
