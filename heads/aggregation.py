@@ -1,25 +1,60 @@
-"""From rows to one vector a video: masked means, scores, score-weighted sums.
+"""From rows to one vector a video: masked means and maxima, scores, score-weighted sums.
 
-Every function takes `mask` (B, T) bool, true where the row is real. A masked row may hold any
-value, NaN as well: it is replaced before any arithmetic and takes no part. T may be 0.
+Also what becomes of rows on the way: vectors of maps, packed rows, their batch normalisation.
+
+`mask` is (B, T) bool, true where the row is real. A masked row may hold any value, NaN as well: it
+is replaced before any arithmetic and takes no part. T may be 0.
 """
 
+from math import prod
 from typing import Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
+Pool = Literal["mean", "max"]
 Activation = Literal["sigmoid", "softplus", "softmax", "literal"]
 
 # Below this, log(softplus(s)) is s to float32 precision and softplus(s) is close to underflow.
 _SOFTPLUS_LINEAR = -20.0
 
+# Standard deviation of what stands for an absent row, before training: small beside the rows that
+# it replaces, and not zero, which a ReLU layer also gives for a real row.
+_ABSENT_STD = 0.02
+
+_MAP_AXES = 3
+
+
+def absent(*shape: int) -> nn.Parameter:
+    """Return a fresh learned tensor that stands where a row, or every row of a role, is absent."""
+    return nn.Parameter(_ABSENT_STD * torch.randn(shape))
+
+
+def vector_size(shape: tuple[int, ...]) -> int:
+    """Return the size of what `vectors` makes of a row of this shape."""
+    return shape[0] if len(shape) == _MAP_AXES else prod(shape)
+
+
+def vectors(rows: Tensor) -> Tensor:
+    """Return rows of any shape as vectors: (B, T, ...) -> (B, T, D).
+
+    A map (C, H, W) is averaged over its positions, as the last layer of a ResNet does; a row of
+    another number of axes is flattened.
+    """
+    if rows.dim() == 2 + _MAP_AXES:
+        return rows.mean(dim=(3, 4))
+    return rows.flatten(2) if rows.dim() > 2 else rows.unsqueeze(2)
+
+
+def _beside(mask: Tensor, rows: Tensor) -> Tensor:
+    """Return `mask` with as many axes as `rows`, of size 1 behind its own."""
+    return mask.reshape(mask.shape + (1,) * (rows.dim() - mask.dim()))
+
 
 def hide(rows: Tensor, mask: Tensor) -> Tensor:
     """Return `rows` (B, T, ...) with zeros where `mask` (B, T) is false, whatever stood there."""
-    shape = mask.shape + (1,) * (rows.dim() - mask.dim())
-    return torch.where(mask.reshape(shape), rows, rows.new_zeros(()))
+    return torch.where(_beside(mask, rows), rows, rows.new_zeros(()))
 
 
 def masked_mean(rows: Tensor, mask: Tensor) -> Tensor:
@@ -32,17 +67,38 @@ def masked_mean(rows: Tensor, mask: Tensor) -> Tensor:
     return total / count.reshape(count.shape + (1,) * (total.dim() - 1))
 
 
+def masked_max(rows: Tensor, mask: Tensor) -> Tensor:
+    """Return the greatest of the real rows in each dimension: (B, T, ...) -> (B, ...).
+
+    A video without a real row gets zeros: the caller puts its own vector for "absent" there.
+    """
+    if mask.shape[1] == 0:
+        return rows.sum(dim=1)  # zeros
+    lowest = torch.where(_beside(mask, rows), rows, torch.finfo(rows.dtype).min)
+    return hide(lowest.amax(dim=1), mask.any(dim=1))
+
+
+def pool_rows(rows: Tensor, mask: Tensor, instead: Tensor, pool: Pool) -> Tensor:
+    """Return the mean or maximum over time of the real rows: (B, T, D) -> (B, D).
+
+    A video without a real row gets `instead` (D,).
+    """
+    pooled = masked_mean(rows, mask) if pool == "mean" else masked_max(rows, mask)
+    return torch.where(mask.any(dim=1, keepdim=True), pooled, instead)
+
+
 def attention_weights(scores: Tensor, mask: Tensor, activation: Activation) -> Tensor:
     """Return a(s_i) / sum_j a(s_j) over the real rows of a video, the factors of CAAN's eq. 4.
 
     Args:
-        scores: (B, T) float, unbounded.
+        scores: (B, T) float, unbounded; or (B, T, ...), each of the last axes on its own.
         mask: (B, T) bool.
         activation: a, one of `sigmoid`, `softplus`, `softmax` (the exponential) and `literal`
             (the score itself: weights may be negative, and explode where the sum nears 0).
 
     Returns:
-        (B, T) float; 0 on masked rows; sums to 1, or to 0 in a video without a real row.
+        Float, as `scores`; 0 on masked rows; sums to 1 over time, or to 0 in a video without a
+        real row.
     """
     scores = hide(scores, mask)
     if activation == "literal":
@@ -57,12 +113,25 @@ def attention_weights(scores: Tensor, mask: Tensor, activation: Activation) -> T
     else:
         logs = scores
     lowest = torch.finfo(logs.dtype).min
-    return hide(torch.softmax(logs.masked_fill(~mask, lowest), dim=1), mask)
+    return hide(torch.softmax(logs.masked_fill(~_beside(mask, logs), lowest), dim=1), mask)
 
 
 def weighted_sum(rows: Tensor, weights: Tensor) -> Tensor:
     """Return sum_i w_i x_i: rows (B, T, D) and weights (B, T) -> (B, D)."""
     return torch.bmm(weights.unsqueeze(1), rows).squeeze(1)
+
+
+def normalise(layer: nn.BatchNorm1d, rows: Tensor) -> Tensor:
+    """Return `layer` of packed rows (N, D) or (N, D, L); with its running statistics where N < 2.
+
+    A single row has no deviation, and no row no mean: training goes on with what is known.
+    """
+    if not layer.training or len(rows) > 1:
+        normalised: Tensor = layer(rows)
+        return normalised
+    return functional.batch_norm(
+        rows, layer.running_mean, layer.running_var, layer.weight, layer.bias, eps=layer.eps
+    )
 
 
 def unpack(packed: Tensor, mask: Tensor) -> Tensor:

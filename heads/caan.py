@@ -48,14 +48,22 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from heads import Network, Reported, Rows, losses
-from heads.aggregation import Activation, attention_weights, hide, unpack, weighted_sum
+from heads.aggregation import (
+    Activation,
+    absent,
+    attention_weights,
+    hide,
+    unpack,
+    weighted_sum,
+)
+from heads.checks import check_at_least, check_row, check_weights
+from heads.scores import MAP, map_score, row_score
 
 MODALITIES = ("face", "context")
-MAPS = {"face": "face_map", "context": "context_map"}
+MAPS = {name: name + MAP for name in MODALITIES}
 
 ROLES: frozenset[str] | None = frozenset({*MODALITIES, *MAPS.values()})
 ALIGNED: frozenset[str] = frozenset({*MODALITIES, *MAPS.values()})
-_BOTH = ("face", "context")
 
 # Tables 2 (number of layers), 3 and 6: top-1 accuracy. The last two print one number.
 REFERENCE: Sequence[Reported] = (
@@ -64,21 +72,18 @@ REFERENCE: Sequence[Reported] = (
         for name, roles, accuracies in (
             ("face", ("face",), (0.4889, 0.4444, 0.4790)),
             ("context", ("context",), (0.4272, 0.4346, 0.4395)),
-            ("fusion", _BOTH, (0.5037, 0.5111, 0.5185)),
+            ("fusion", MODALITIES, (0.5037, 0.5111, 0.5185)),
         )
         for layers, accuracy in enumerate(accuracies, start=1)
         for params in ({"score_layers": layers},)
     ),
     Reported("CAAN", "Table 3", "HEIV", "face, attention", ("face",), 0.4889),
     Reported("CAAN", "Table 3", "HEIV", "context, attention", ("context",), 0.4395),
-    Reported("CAAN", "Table 3", "HEIV", "fusion, attention", _BOTH, 0.5185),
-    Reported("CAAN", "Table 6", "Ekman-6", "CAAN", _BOTH, 0.5623),
-    Reported("CAAN", "Table 6", "VideoEmotion-8", "CAAN", _BOTH, 0.525),
+    Reported("CAAN", "Table 3", "HEIV", "fusion, attention", MODALITIES, 0.5185),
+    Reported("CAAN", "Table 6", "Ekman-6", "CAAN", MODALITIES, 0.5623),
+    Reported("CAAN", "Table 6", "VideoEmotion-8", "CAAN", MODALITIES, 0.525),
 )
 
-# Standard deviation of the vectors that stand for an absent modality, before training: small
-# beside the rows they replace, and not zero, which a ReLU layer also gives for a real row.
-_ABSENT_STD = 0.02
 _MAX_SCORE_LAYERS = 3
 
 
@@ -133,16 +138,10 @@ class Params:
 
     def __post_init__(self) -> None:
         """Raise ValueError where a number is out of its range."""
-        for name in ("embedding", "fusion", "feature", "score_channels"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, found {getattr(self, name)}")
-        if min(self.score_hidden) < 1:
-            raise ValueError(f"score_hidden must be at least 1, found {self.score_hidden}")
+        check_at_least(self, 1, "embedding", "fusion", "feature", "score_hidden", "score_channels")
         if self.score_layers is not None and not 1 <= self.score_layers <= _MAX_SCORE_LAYERS:
             raise ValueError(f"score_layers must be 1, 2, 3 or null, found {self.score_layers}")
-        weights = (self.frame_weight, self.triplet_weight, self.video_weight)
-        if min(weights) < 0 or max(weights) == 0:
-            raise ValueError(f"loss weights must be at least 0 and one above it, found {weights}")
+        check_weights(self, "frame_weight", "triplet_weight", "video_weight")
 
 
 class CAAN(Network):
@@ -168,7 +167,7 @@ class CAAN(Network):
         self.absent = nn.ParameterDict()
         for name in self.modalities:
             self.embed[name] = nn.Linear(features[name][0], params.embedding)
-            self.absent[name] = nn.Parameter(_ABSENT_STD * torch.randn(params.embedding))
+            self.absent[name] = absent(params.embedding)
         joined = len(self.modalities) * params.embedding
         # A single modality has nothing to fuse: its embedding is r_i.
         fused = params.fusion_layer and not single
@@ -180,11 +179,11 @@ class CAAN(Network):
             layers = 1 if self.modalities == ["face"] else _MAX_SCORE_LAYERS
         if self.map_role is not None:
             shape = features[self.map_role]
-            self.absent[self.map_role] = nn.Parameter(_ABSENT_STD * torch.randn(shape[0], 1, 1))
-            self.score = _map_score(shape, layers, params.score_channels)
+            self.absent[self.map_role] = absent(shape[0], 1, 1)
+            self.score = map_score(shape, layers * (params.score_channels,))
         else:
             size = params.feature if params.score_input == "g" else r_size
-            self.score = _vector_score(size, layers, params.score_hidden)
+            self.score = row_score(size, params.score_hidden[: layers - 1])
         self.classifier = nn.Linear(params.feature, classes)
 
     def forward(
@@ -271,25 +270,6 @@ def _take(rows: Tensor, mask: Tensor, used: Tensor) -> tuple[Tensor, Tensor]:
     return hide(rows[used].unsqueeze(0), present.unsqueeze(0)).squeeze(0), present
 
 
-def _vector_score(size: int, layers: int, hidden: tuple[int, int]) -> nn.Sequential:
-    """Return 1FC, 2FC or 3FC of section 4.2: (N, size) -> (N, 1)."""
-    parts: list[nn.Module] = []
-    for width in hidden[: layers - 1]:
-        parts += [nn.Linear(size, width), nn.ReLU()]
-        size = width
-    return nn.Sequential(*parts, nn.Linear(size, 1))
-
-
-def _map_score(shape: tuple[int, ...], layers: int, channels: int) -> nn.Sequential:
-    """Return 1CF, 2CF or 3CF of section 5.1: (N, C, H, W) -> (N, 1)."""
-    size, height, width = shape
-    parts: list[nn.Module] = []
-    for _ in range(layers):
-        parts += [nn.Conv2d(size, channels, kernel_size=3, padding=1), nn.ReLU()]
-        size = channels
-    return nn.Sequential(*parts, nn.Flatten(), nn.Linear(size * height * width, 1))
-
-
 def build(
     params: Params, features: Mapping[str, tuple[int, ...]], classes: Sequence[str]
 ) -> Network:
@@ -310,10 +290,7 @@ def build(
             "name a feature for one of them in the experiment's roles"
         )
     for role in modalities:
-        if len(features[role]) != 1:
-            raise ValueError(
-                f"role '{role}' of caan takes rows of one axis, found the shape {features[role]}"
-            )
+        check_row("caan", role, features[role], axes=1)
     for modality, role in MAPS.items():
         if role not in features:
             continue
@@ -322,8 +299,5 @@ def build(
                 f"role '{role}' of caan belongs to a network with '{modality}' alone, "
                 f"found {modalities} beside it: remove it"
             )
-        if len(features[role]) != 3:
-            raise ValueError(
-                f"role '{role}' of caan takes rows (C, H, W), found the shape {features[role]}"
-            )
+        check_row("caan", role, features[role], axes=3)
     return CAAN(params, features, len(classes))

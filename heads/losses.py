@@ -1,4 +1,4 @@
-"""Losses that heads share: cross-entropy over frames, and the triplet loss with batch mining."""
+"""Losses that heads share: cross-entropy, over frames or with polarity, and triplets of a batch."""
 
 from typing import Literal
 
@@ -24,6 +24,29 @@ def frame_cross_entropy(logits: Tensor, labels: Tensor, mask: Tensor) -> Tensor:
     if frame_labels.numel() == 0:
         return logits.sum() * 0.0
     return functional.cross_entropy(logits[mask], frame_labels)
+
+
+def polarity_cross_entropy(
+    logits: Tensor, labels: Tensor, *, positive: Tensor, penalty: float
+) -> Tensor:
+    """Return the cross-entropy that counts more where the answer has the wrong polarity.
+
+    Zhao et al. 2020 (VAANet), eqs. 13 and 14: the cross-entropy of a video is multiplied by
+    1 + penalty where the polarity of the most probable class is not that of the label. The factor
+    has no gradient.
+
+    Args:
+        logits: (B, classes) float.
+        labels: (B,) int64.
+        positive: (classes,) bool, polarity of each class.
+        penalty: lambda, at least 0; 0 is cross-entropy.
+
+    Returns:
+        A scalar, the mean over videos (not divided by the sum of the factors).
+    """
+    values = functional.cross_entropy(logits, labels, reduction="none")
+    wrong = positive[logits.argmax(dim=1)] != positive[labels]
+    return (values * (1 + penalty * wrong)).mean()
 
 
 def triplet(

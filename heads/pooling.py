@@ -1,92 +1,128 @@
-"""Average aggregation, the baselines FAA, CAA and FFAA of CAAN's section 5.2, for any roles.
+"""Mean and max pooling: what the papers compare their attention with, for any roles.
 
-Paper: X. Liu and M. Wang, "Context-Aware Attention Network for Human Emotion Recognition in
-Video", Advances in Multimedia, vol. 2020, article 8843413.
+Papers: X. Liu and M. Wang, "Context-Aware Attention Network for Human Emotion Recognition in
+Video", Advances in Multimedia, vol. 2020, article 8843413 (CAAN), section 5.2: FAA and CAA (one
+role), FFAA (face and context). X. Liu, S. Li and M. Wang, "Hierarchical Attention-Based Multimodal
+Fusion Network for Video Emotion Recognition", Computational Intelligence and Neuroscience, vol.
+2021, article 5585041 (HAMF), section 5.2: IAF (one role), MF (face, scene and image). X. Liu, H.
+Xu and M. Wang, "Region Dual Attention-Based Video Emotion Recognition", 2022 (RDAM), Tables 1 to
+4: "average aggregation" of ResNet-50.
 
-One role (FAA with the face, CAA with the context): the mean of the features over time, then two
-fully connected layers and a softmax. Several roles (FFAA with face and context): every row passes
-an FC layer with 1024 neurons, the modalities are fused by concatenation, averaged over time, and
-passed through two fully connected layers. Rows of roles need not be the same frames: the mean of
-concatenated rows is the concatenation of the means, so each role is averaged over its own rows.
+Roles: any, each with rows of its own. Pooling concatenated rows is concatenating pooled rows, so
+that rows of different roles need not be the same frames.
 
-A row of more than one axis (a map) is flattened. A video without a valid row in a role gets a
-learned vector in place of that role's mean.
+    one role:  rows -> mean over time -> FC, FC -> classes
+    several:   rows of each -> FC 1024 -> mean over time -+
+               ...                                        +-> concatenation -> FC, FC -> classes
 
-Differs from the paper, or fills what it leaves open (every choice is a field of `Params`):
+That is FAA, CAA and IAF, and FFAA; with `embedding: null` the means themselves are concatenated
+(MF). A map (C, H, W) is averaged over its positions, as ResNet-50 ends; a row of another number of
+axes is flattened. A video without a row in a role has a learned vector in place of the mean.
+
+Differs from the papers, or fills what they leave open (every choice is a field of `Params`):
 
 - The backbones are not fine-tuned on the data set; features are standardised, see `heads.training`.
-- Where FFAA averages is not said. By its name it averages the fused features (`pool: embeddings`);
-  `pool: features` averages the input first, as FAA and CAA do.
-- The first of the two FC layers has no given size: 1024, with ReLU (`hidden`).
-- Frames without a face are left out of the face's mean; the context's mean takes every frame.
+- Where FFAA averages is not said. By its name it averages the fused features (`pooled:
+  embeddings`); `pooled: features` averages the input first, as FAA and CAA do.
+- The first of the two FC layers has no given size: 1024, with ReLU (`hidden`). HAMF's "tiny fully
+  connected network" and RDAM's unnamed classifier are read as the same two layers.
+- Max pooling (`pool: max`) is named by the papers' introductions as what others do; they report
+  nothing of it.
+- Frames without a face are left out of the face's mean; other roles take every frame.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import prod
 from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
 from heads import Network, Reported
-from heads.aggregation import masked_mean, unpack
+from heads.aggregation import Pool, absent, pool_rows, unpack, vector_size, vectors
+from heads.checks import check_at_least
 
 ROLES: frozenset[str] | None = None
 ALIGNED: frozenset[str] = frozenset()
-# CAAN, Table 3, column "average aggregate accuracy".
+
+_MF = {"embedding": None}
+_MHED_ROLES = ("face", "scene", "image")
+_CONTEXT_ROLES = ("event", "object", "scene")
+
+# CAAN's Table 3, column "average aggregate"; HAMF's Tables 5 to 7, "no attention", where the two
+# data sets of Table 5 may be swapped (its other numbers are multiples of 1/367 under Ekman, and of
+# 1/818 under VideoEmotion-8); RDAM's Tables 1 and 3, and for 2 and 4 what the text says of them.
 REFERENCE: Sequence[Reported] = (
     Reported("CAAN", "Table 3", "HEIV", "face, average", ("face",), 0.4346),
     Reported("CAAN", "Table 3", "HEIV", "context, average", ("context",), 0.4173),
     Reported("CAAN", "Table 3", "HEIV", "fusion, average", ("face", "context"), 0.4691),
+    Reported("HAMF", "Table 7", "MHED", "face, no attention", ("face",), 0.5187),
+    Reported("HAMF", "Table 7", "MHED", "scene, no attention", ("scene",), 0.4416),
+    Reported("HAMF", "Table 7", "MHED", "image, no attention", ("image",), 0.4392),
+    Reported("HAMF", "Table 7", "MHED", "fusion, no attention", _MHED_ROLES, 0.6005, _MF),
+    *(
+        Reported("HAMF", "Table 5", data, f"{role}, no attention", (role,), accuracy)
+        for data, accuracies in (
+            ("Ekman-6", (0.4245, 0.3643, 0.4095)),
+            ("VideoEmotion-8", (0.4810, 0.4645, 0.4633)),
+        )
+        for role, accuracy in zip(_CONTEXT_ROLES, accuracies, strict=True)
+    ),
+    Reported("HAMF", "Table 6", "Ekman-6", "no attention fusion", _CONTEXT_ROLES, 0.479, _MF),
+    Reported(
+        "HAMF", "Table 6", "VideoEmotion-8", "no attention fusion", _CONTEXT_ROLES, 0.493, _MF
+    ),
+    Reported("RDAM", "Table 1", "MHED", "frame, average", ("frame",), 0.4416),
+    Reported("RDAM", "Table 2", "MHED", "face, average", ("face",), 0.5234),
+    Reported("RDAM", "Table 3", "HEIV", "frame, average", ("frame",), 0.4222),
+    Reported("RDAM", "Table 4", "HEIV", "face, average", ("face",), 0.4494),
 )
-
-# As in heads/caan.py: small beside the rows they replace, and not zero.
-_ABSENT_STD = 0.02
 
 
 @dataclass(frozen=True)
 class Params:
-    """Hyper-parameters of the average baselines.
+    """Hyper-parameters of the pooling baselines.
 
     Attributes:
-        embedding: neurons of the FC layer of each role, where there are several (paper: 1024).
-        hidden: neurons of the first of the two last FC layers (not given in the paper).
-        pool: with several roles, average the `embeddings` or the input `features`.
+        pool: what is taken over time, the `mean` (paper) or the `max` of each dimension.
+        embedding: neurons of the FC layer of each role, where there are several (CAAN: 1024);
+            null for none (HAMF).
+        pooled: with several roles and an embedding, pool the `embeddings` or the input `features`.
+        hidden: neurons of the first of the two last FC layers (not given in the papers).
     """
 
     __pydantic_config__: ClassVar[dict[str, object]] = {"extra": "forbid", "allow_inf_nan": False}
 
-    embedding: int = 1024
+    pool: Pool = "mean"
+    embedding: int | None = 1024
+    pooled: Literal["embeddings", "features"] = "embeddings"
     hidden: int = 1024
-    pool: Literal["embeddings", "features"] = "embeddings"
 
     def __post_init__(self) -> None:
         """Raise ValueError where a number is out of its range."""
-        for name in ("embedding", "hidden"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, found {getattr(self, name)}")
+        check_at_least(self, 1, "embedding", "hidden")
 
 
 class Pooling(Network):
-    """Masked means of every role, fused, then two fully connected layers."""
+    """Rows of every role pooled over time, fused, then two fully connected layers."""
 
     def __init__(self, params: Params, features: Mapping[str, tuple[int, ...]], classes: int):
         """Draw fresh weights. `features` is role -> shape of a row, without the time axis."""
         super().__init__()
         self.roles = sorted(features)
-        self.pool = params.pool
-        several = len(self.roles) > 1
+        self.pool: Pool = params.pool
+        self.pooled = params.pooled
         self.embed = nn.ModuleDict()
         self.absent = nn.ParameterDict()
         joined = 0
         for role in self.roles:
-            size = prod(features[role])
-            if several:
+            size = pooled = vector_size(features[role])
+            if len(self.roles) > 1 and params.embedding is not None:
                 self.embed[role] = nn.Linear(size, params.embedding)
-            averaged = params.embedding if several and params.pool == "embeddings" else size
-            self.absent[role] = nn.Parameter(_ABSENT_STD * torch.randn(averaged))
-            joined += params.embedding if several else size
+                size = params.embedding
+                pooled = size if params.pooled == "embeddings" else pooled
+            self.absent[role] = absent(pooled)
+            joined += size
         self.hidden = nn.Linear(joined, params.hidden)
         self.classifier = nn.Linear(params.hidden, classes)
 
@@ -102,19 +138,19 @@ class Pooling(Network):
         Returns:
             `logits` (B, classes).
         """
-        fused = torch.cat([self._average(r, features[r], mask[r]) for r in self.roles], dim=1)
+        fused = torch.cat([self._pool(r, features[r], mask[r]) for r in self.roles], dim=1)
         return {"logits": self.classifier(torch.relu(self.hidden(fused)))}
 
-    def _average(self, role: str, rows: Tensor, mask: Tensor) -> Tensor:
-        """Return float (B, size): the mean of one role over its valid rows, embedded."""
-        rows = rows.flatten(2) if rows.dim() > 2 else rows.unsqueeze(2)
-        present = mask.any(dim=1, keepdim=True)
-        embed = self.embed[role] if role in self.embed else None
-        if embed is not None and self.pool == "embeddings":
+    def _pool(self, role: str, rows: Tensor, mask: Tensor) -> Tensor:
+        """Return float (B, size): one role pooled over its real rows, embedded before or after."""
+        rows = vectors(rows)
+        if role not in self.embed:
+            return pool_rows(rows, mask, self.absent[role], self.pool)
+        embed = self.embed[role]
+        if self.pooled == "embeddings":
             embedded = unpack(torch.relu(embed(rows[mask])), mask)
-            return torch.where(present, masked_mean(embedded, mask), self.absent[role])
-        means = torch.where(present, masked_mean(rows, mask), self.absent[role])
-        return means if embed is None else torch.relu(embed(means))
+            return pool_rows(embedded, mask, self.absent[role], self.pool)
+        return torch.relu(embed(pool_rows(rows, mask, self.absent[role], self.pool)))
 
 
 def build(

@@ -7,7 +7,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from heads.aggregation import attention_weights, hide, masked_mean, unpack, weighted_sum
+from heads.aggregation import (
+    absent,
+    attention_weights,
+    hide,
+    masked_max,
+    masked_mean,
+    normalise,
+    pool_rows,
+    unpack,
+    vector_size,
+    vectors,
+    weighted_sum,
+)
 
 ACTIVATIONS = {
     "sigmoid": lambda s: 1 / (1 + math.exp(-s)),
@@ -55,6 +67,16 @@ def test_the_gradient_of_weights_is_a_number_where_scores_are_extreme(activation
     assert scores.grad[1, 2] == 0
 
 
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_several_attentions_are_weighed_each_on_its_own(activation: str) -> None:
+    scores = torch.randn(2, 5, 3, generator=torch.Generator().manual_seed(0))
+    mask = torch.tensor([[True, True, False, True, True], [True, False, False, False, False]])
+    found = attention_weights(scores, mask, activation)  # type: ignore[arg-type]
+    for at in range(3):
+        alone = attention_weights(scores[:, :, at], mask, activation)  # type: ignore[arg-type]
+        torch.testing.assert_close(found[:, :, at], alone)
+
+
 def test_no_row_at_all_gives_no_weight() -> None:
     mask = torch.zeros(2, 0, dtype=torch.bool)
     assert attention_weights(torch.zeros(2, 0), mask, "sigmoid").shape == (2, 0)
@@ -65,6 +87,43 @@ def test_a_masked_mean_takes_the_real_rows_alone() -> None:
     rows = torch.tensor([[[1.0, 2.0], [3.0, 4.0], [math.nan, math.inf]], [[math.nan] * 2] * 3])
     mask = torch.tensor([[True, True, False], [False, False, False]])
     assert masked_mean(rows, mask).tolist() == [[2.0, 3.0], [0.0, 0.0]]
+
+
+def test_a_masked_maximum_takes_the_real_rows_alone() -> None:
+    rows = torch.tensor([[[-1.0, 2.0], [-3.0, 4.0], [math.nan, math.inf]], [[math.nan] * 2] * 3])
+    mask = torch.tensor([[True, True, False], [False, False, False]])
+    rows.requires_grad_()
+    found = masked_max(rows, mask)
+    assert found.tolist() == [[-1.0, 4.0], [0.0, 0.0]]
+    (gradient,) = torch.autograd.grad(found.sum(), rows)
+    assert gradient.nonzero().tolist() == [[0, 0, 0], [0, 1, 1]]
+    assert masked_max(torch.zeros(2, 0, 3), torch.zeros(2, 0).bool()).tolist() == [[0.0] * 3] * 2
+
+
+@pytest.mark.parametrize(("pool", "wanted"), [("mean", 2.0), ("max", 3.0)])
+def test_a_video_without_a_real_row_is_pooled_to_what_stands_for_it(
+    pool: str, wanted: float
+) -> None:
+    rows = torch.tensor([[[1.0, 1.0], [3.0, 3.0]], [[math.nan] * 2] * 2])
+    mask = torch.tensor([[True, True], [False, False]])
+    found = pool_rows(rows, mask, torch.tensor([7.0, 8.0]), pool)  # type: ignore[arg-type]
+    assert found.tolist() == [[wanted, wanted], [7.0, 8.0]]
+
+
+def test_rows_of_any_shape_become_vectors() -> None:
+    rows = torch.arange(24.0).reshape(1, 1, 2, 3, 4)
+    assert vectors(rows).tolist() == [[[5.5, 17.5]]]
+    for shape in ((), (5,), (3, 4), (2, 3, 4), (2, 3, 4, 5)):
+        for count in (0, 2):
+            found = vectors(torch.zeros(1, count, *shape))
+            assert found.shape == (1, count, vector_size(shape))
+
+
+def test_what_stands_for_an_absent_row_is_learned_small_and_not_zero() -> None:
+    torch.manual_seed(0)
+    found = absent(1000, 1)
+    assert found.requires_grad and found.shape == (1000, 1)
+    assert found.std().item() == pytest.approx(0.02, rel=0.1)
 
 
 def test_hidden_rows_are_zero_in_any_number_of_axes() -> None:
@@ -82,3 +141,32 @@ def test_unpacking_undoes_packing() -> None:
     rows = torch.arange(1.0, 13.0).reshape(2, 3, 2)
     mask = torch.tensor([[True, False, True], [False, False, True]])
     assert torch.equal(unpack(rows[mask], mask), hide(rows, mask))
+
+
+def norm_layer() -> torch.nn.BatchNorm1d:
+    """Return a layer in training that has seen rows."""
+    layer = torch.nn.BatchNorm1d(3)
+    layer(5 + 2 * torch.randn(8, 3))
+    torch.nn.init.normal_(layer.weight)
+    torch.nn.init.normal_(layer.bias)
+    return layer
+
+
+@pytest.mark.parametrize("shape", [(0, 3), (1, 3), (0, 3, 4), (1, 3, 4)])
+def test_rows_without_statistics_are_normalised_with_the_running_ones(
+    shape: tuple[int, ...],
+) -> None:
+    layer, x = norm_layer(), torch.randn(shape)
+    before = {name: value.clone() for name, value in layer.state_dict().items()}
+    found = normalise(layer, x)
+    assert all(torch.equal(value, before[name]) for name, value in layer.state_dict().items())
+    assert torch.equal(found, layer.eval()(x))
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_rows_with_statistics_are_normalised_as_torch_does(training: bool) -> None:
+    ours, theirs = norm_layer(), torch.nn.BatchNorm1d(3)
+    theirs.load_state_dict(ours.state_dict())
+    x = torch.randn(2, 3)
+    assert torch.equal(normalise(ours.train(training), x), theirs.train(training)(x))
+    assert torch.equal(ours.running_mean, theirs.running_mean)  # type: ignore[arg-type]

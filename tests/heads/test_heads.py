@@ -82,7 +82,10 @@ def test_a_shared_module_is_no_head() -> None:
         ({"score_hidden": [512]}, "score_hidden"),
         ({"margin": math.nan}, "margin"),
         ({"video_weight": -1.0}, "at least 0"),
-        ({"frame_weight": 0, "triplet_weight": 0, "video_weight": 0}, "one above it"),
+        (
+            {"frame_weight": 0, "triplet_weight": 0, "video_weight": 0},
+            "one of frame_weight.* above 0",
+        ),
     ],
 )
 def test_wrong_hyper_parameters_are_named(overrides: dict[str, object], message: str) -> None:
@@ -205,14 +208,21 @@ def test_any_number_of_frames_will_do(built: Built) -> None:
 
 
 def test_roles_may_have_their_own_numbers_of_rows(built: Built) -> None:
-    aligned = built.head.ALIGNED
+    # A map has the rows of its owner, aligned roles have those of each other.
+    owners = {role: role.removesuffix("_map") for role in built.shapes}
+    apart = sorted({owner for owner in owners.values() if owner not in built.head.ALIGNED})
+    rows = {owner: 3 + at for at, owner in enumerate(apart)}
     features, mask = {}, {}
-    for at, (role, shape) in enumerate(sorted(built.shapes.items())):
-        owner = role.removesuffix("_map")
-        rows = 2 if owner in aligned or owner in built.shapes else 2 + at % 3
-        features[role] = torch.randn(3, rows, *shape)
-        mask[role] = torch.ones(3, rows, dtype=torch.bool)
-    assert built.network.eval()(features, mask)["logits"].isfinite().all()
+    for role, shape in built.shapes.items():
+        count = rows.get(owners[role], 2)
+        features[role] = torch.randn(3, count, *shape)
+        mask[role] = torch.ones(3, count, dtype=torch.bool)
+    for network in modes(built.network):
+        output = network(features, mask)
+        assert output["logits"].isfinite().all()
+        for name, of in network.attention.items():
+            if isinstance(of, heads.Rows):
+                assert output[name].shape[:2] == features[of.role].shape[:2], name
 
 
 def test_a_video_without_any_row_in_a_role_is_classified(built: Built) -> None:
@@ -316,3 +326,21 @@ def test_what_the_papers_report_of_a_head_fits_the_head(built: Built) -> None:
         heads.validate(built.head, said.params)
         if built.head.ROLES is not None:
             assert set(said.roles) <= built.head.ROLES
+
+
+def test_a_row_of_a_papers_table_stands_in_one_head_once() -> None:
+    names, cells = {}, {}
+    for head in heads.names():
+        for said in heads.load(head).REFERENCE:
+            table = (said.paper, said.table, said.data)
+            assert names.setdefault((*table, said.name), said) is said, (head, said)
+            # Another name of the same row would be in another head.
+            cell = (*table, frozenset(said.roles), said.accuracy)
+            assert cells.setdefault(cell, head) == head, (head, said)
+
+
+@pytest.mark.parametrize("name", heads.names())
+def test_a_head_says_its_paper_its_roles_and_where_it_differs(name: str) -> None:
+    said = heads.load(name).__doc__ or ""
+    places = [said.find(f"\n{start}") for start in ("Paper", "Roles", "Differs from the paper")]
+    assert -1 not in places and places == sorted(places)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from heads.losses import frame_cross_entropy, triplet
+from heads.losses import frame_cross_entropy, polarity_cross_entropy, triplet
 
 LABELS = [0, 1, 0, 2, 1, 0]
 
@@ -86,3 +86,31 @@ def test_frame_cross_entropy_is_minus_the_log_probability_of_real_frames() -> No
 def test_frame_cross_entropy_without_a_real_frame_is_zero() -> None:
     mask = torch.zeros(2, 3, dtype=torch.bool)
     assert frame_cross_entropy(torch.ones(2, 3, 4), torch.tensor([0, 1]), mask).item() == 0
+
+
+def polarity_loss(logits: torch.Tensor, labels: list[int], penalty: float) -> torch.Tensor:
+    positive = torch.tensor([False, True, False, True])
+    return polarity_cross_entropy(logits, torch.tensor(labels), positive=positive, penalty=penalty)
+
+
+def test_an_answer_of_the_wrong_polarity_costs_more() -> None:
+    # log p is 0 - log(3 + e) for a wrong answer and 1 - log(3 + e) for the right one.
+    logits = torch.eye(4)[[0, 1, 2, 3]]
+    right, wrong = np.log(3 + np.e) - 1, np.log(3 + np.e)
+    # Right; 1 for 0, opposite; 2 for 0, the same; 3 for 2, opposite.
+    found = polarity_loss(logits, [0, 0, 0, 2], 0.5).item()
+    assert found == pytest.approx((right + 1.5 * wrong + wrong + 1.5 * wrong) / 4)
+
+
+def test_without_a_penalty_polarity_does_not_matter() -> None:
+    logits = torch.randn(5, 4, generator=torch.Generator().manual_seed(0))
+    labels = [0, 1, 2, 3, 0]
+    wanted = torch.nn.functional.cross_entropy(logits, torch.tensor(labels))
+    assert polarity_loss(logits, labels, 0.0).item() == pytest.approx(wanted.item())
+
+
+def test_the_penalty_multiplies_the_gradient_and_has_none_of_its_own() -> None:
+    logits = torch.tensor([[0.0, 2.0, 0.0, 0.0]], requires_grad=True)
+    (plain,) = torch.autograd.grad(polarity_loss(logits, [0], 0.0), logits)
+    (penalised,) = torch.autograd.grad(polarity_loss(logits, [0], 0.5), logits)
+    torch.testing.assert_close(penalised, 1.5 * plain)

@@ -1,11 +1,13 @@
 from tests.heads.cases import Case
 
-FACE, CONTEXT = {"face": (6,)}, {"context": (5,)}
+FACE, CONTEXT, SOUND = {"face": (6,)}, {"context": (5,)}, {"sound": (4,)}
 SMALL = {"embedding": 8, "hidden": 8}
 
 CASES = {
     "face": Case(FACE, SMALL),
-    "map": Case({"context_map": (3, 4, 4)}, SMALL),
-    "three": Case(FACE | CONTEXT | {"sound": (4,)}, SMALL),
-    "features": Case(FACE | CONTEXT, SMALL | {"pool": "features"}),
+    "map": Case({"context_map": (8, 2, 2)}, SMALL, learning_rate=0.03),
+    "three": Case(FACE | CONTEXT | SOUND, SMALL),
+    "features": Case(FACE | CONTEXT, SMALL | {"pooled": "features"}),
+    "not embedded": Case(FACE | CONTEXT | SOUND, SMALL | {"embedding": None}),
+    "max": Case(FACE | CONTEXT, SMALL | {"pool": "max"}),
 }
