@@ -165,7 +165,7 @@ def test_experiments_are_replaced_and_told_or_kept(project: Path) -> None:
     assert code == 0 and "taken out" not in said
     assert {"sound_average", "caan_t6_caan"} <= set(load_params().experiments)
     code, said = run("ve8", "--root", "raw", "--paper", "caan")
-    assert code == 0 and "taken out of experiments: caan, face_average" in said
+    assert code == 0 and "taken out of experiments: caan, hamf" in said
     assert "sound_average" not in load_params().experiments
     assert "no experiment reads vggish, blazepose" in said
 
