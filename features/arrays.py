@@ -3,6 +3,9 @@
 No times, no order of insertion, no address of a machine goes into the file. It carries the sha256
 of each array and of its attributes, and what is read is checked against them: a flipped bit, or a
 number that somebody has changed by hand, is an error and not a number.
+
+HDF5 can do more than that: point to other files, run filters that unpack without end, declare
+arrays that no memory holds. What :func:`write` never does is refused before anything is read.
 """
 
 import hashlib
@@ -24,6 +27,11 @@ CHUNK_BYTES = 1 << 20
 
 COMPRESSION = hdf5plugin.Blosc(cname="zstd", clevel=3, shuffle=hdf5plugin.Blosc.SHUFFLE)
 
+LARGEST_BYTES = 8 << 30
+"""Most that the arrays read from one file may declare together."""
+
+LARGEST_RATIO = 1 << 14
+"""Most bytes of an array for one that is stored; Blosc packs black frames about 4,000 to one."""
 
 SHA256 = "sha256"
 """Attribute with the sha256 of each array by name, and of the other attributes under ``""``."""
@@ -89,30 +97,66 @@ def read(
                 raise ArrayFileError(
                     f"{path}: expected the arrays {sorted(names or ())}, found {sorted(file)}"
                 )
-            arrays = {name: file[name][()] for name in (sorted(file) if names is None else names)}
+            datasets = _datasets(file, sorted(file) if names is None else names)
+            arrays = {name: dataset[()] for name, dataset in datasets.items()}
             attributes = _attributes(file)
-    except (OSError, KeyError, json.JSONDecodeError) as error:
+        changed = _changed(arrays, attributes, attributes.pop(SHA256, None))
+    except ArrayFileError:
+        raise
+    except (OSError, KeyError, ValueError, TypeError, RuntimeError) as error:  # all are HDF5's
         raise ArrayFileError(
             f"{path}: expected a whole array file (HDF5), found: {error}. Remove it and run "
             "`dvc repro` again: it is recomputed or fetched"
         ) from error
-    _check(path, arrays, attributes, attributes.pop(SHA256, None))
-    return arrays, attributes
-
-
-def _check(
-    path: Path, arrays: Mapping[str, Array], attributes: Mapping[str, object], said: object
-) -> None:
-    """Raise ArrayFileError unless arrays and attributes are those that were written."""
-    known = said if isinstance(said, dict) else {}
-    changed = [name for name, array in arrays.items() if known.get(name) != _array_sha256(array)]
-    if known.get("") != _attributes_sha256(attributes):
-        changed.append("the attributes")
     if changed:
         raise ArrayFileError(
             f"{path}: expected what was written, found {', '.join(sorted(changed))} changed since "
             "then. `affectline doctor` finds such files and `--repair` removes them"
         )
+    return arrays, attributes
+
+
+def _datasets(file: h5py.File, names: Sequence[str]) -> dict[str, h5py.Dataset]:
+    """Return datasets that are such as :func:`write` makes them; nothing of them is read.
+
+    Raises:
+        ValueError: a link, a group, data in another file, a type or filter that is not ours, or
+            more bytes than a file may declare.
+    """
+    found = {}
+    for name in names:
+        if not isinstance(file.get(name, getlink=True), h5py.HardLink):
+            raise ValueError(f"{name} is a link to elsewhere")
+        dataset = file[name]
+        if not isinstance(dataset, h5py.Dataset) or dataset.shape is None:
+            raise ValueError(f"{name} is no array")
+        if dataset.is_virtual or dataset.external:
+            raise ValueError(f"{name} has its numbers in another file")
+        if dataset.dtype.kind not in "biufS":
+            raise ValueError(f"{name} holds {dataset.dtype} and not numbers")
+        made = dataset.id.get_create_plist()
+        filters = {made.get_filter(at)[0] for at in range(made.get_nfilters())}
+        if filters - {COMPRESSION.filter_id}:
+            raise ValueError(f"{name} is packed by the filters {sorted(filters)}")
+        stored = dataset.id.get_storage_size()
+        if dataset.nbytes > LARGEST_RATIO * stored + CHUNK_BYTES:
+            raise ValueError(f"{name} declares {dataset.nbytes:,} bytes and stores {stored:,}")
+        found[name] = dataset
+    declared = sum(dataset.nbytes for dataset in found.values())
+    if declared > LARGEST_BYTES:
+        raise ValueError(f"arrays of {declared:,} bytes, allowed are {LARGEST_BYTES:,}")
+    return found
+
+
+def _changed(
+    arrays: Mapping[str, Array], attributes: Mapping[str, object], said: object
+) -> list[str]:
+    """Return what is not as it was written: names of arrays, and ``the attributes``."""
+    known = said if isinstance(said, dict) else {}
+    changed = [name for name, array in arrays.items() if known.get(name) != _array_sha256(array)]
+    if known.get("") != _attributes_sha256(attributes):
+        changed.append("the attributes")
+    return changed
 
 
 def read_attributes(path: Path) -> dict[str, object]:

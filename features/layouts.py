@@ -44,6 +44,12 @@ RETINAFACE_FILES = {
 }
 """How the names of published RetinaFace weights begin, and whose they are."""
 
+NUMBERS = frozenset(
+    {torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.bool, torch.uint8}
+    | {torch.int8, torch.int16, torch.int32, torch.int64}
+)
+"""Types of the tensors of published weights; others cannot be made float32 exactly, or at all."""
+
 
 def tensors_of(path: Path, under: str | None = None) -> dict[str, Tensor]:
     """Read a PyTorch checkpoint that holds a mapping of names to tensors, as data only.
@@ -72,7 +78,7 @@ def tensors_of(path: Path, under: str | None = None) -> dict[str, Tensor]:
         raise WeightsError(
             f"{path}: expected a mapping of names to tensors, found {_kinds(content)}"
         )
-    return {key: _float32(value) for key, value in content.items()}
+    return _float32(path, content)
 
 
 def _as_data(path: Path) -> object:
@@ -141,8 +147,25 @@ def _objects_in(path: Path, error: Exception) -> list[str]:
     return sorted(set(names))
 
 
-def _float32(tensor: Tensor) -> Tensor:
-    return tensor.float() if tensor.is_floating_point() else tensor
+def _float32(path: Path, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return tensors with floating-point ones in float32, their sizes checked before.
+
+    A tensor of four bytes can say that it is of any size: its shape may repeat what it stores.
+    """
+    for key, tensor in tensors.items():
+        if tensor.layout != torch.strided or tensor.dtype not in NUMBERS:
+            raise WeightsError(
+                f"{path}: expected tensors of ordinary numbers, found {key} in {tensor.dtype}, "
+                f"{tensor.layout}"
+            )
+    total = sum(tensor.numel() * max(tensor.element_size(), 4) for tensor in tensors.values())
+    if total > archives.LARGEST_BYTES:
+        allowed = f"allowed are {archives.LARGEST_BYTES:,}"
+        raise WeightsError(f"{path}: its tensors would take {total:,} bytes, {allowed}")
+    return {
+        key: tensor.float() if tensor.is_floating_point() else tensor
+        for key, tensor in tensors.items()
+    }
 
 
 # ---------------------------------------------------------------------------------- layouts
@@ -199,7 +222,9 @@ def vgg_face_keras(files: Sequence[Path]) -> dict[str, Tensor]:
     path = files[0]
     try:
         with h5py.File(path, "r") as file:
-            kernels = _keras_layers(file.get("model_weights", file))
+            kernels = _keras_layers(
+                _inside(file, "model_weights") if "model_weights" in file else file
+            )
             shapes = [kernel.shape for kernel, _ in kernels]
             if len(shapes) != len(VGG_FACE_DAG_CONVS) + 3 or any(len(s) != 4 for s in shapes):
                 raise WeightsError(
@@ -207,7 +232,7 @@ def vgg_face_keras(files: Sequence[Path]) -> dict[str, Tensor]:
                     f"found layers of the shapes {shapes}"
                 )
             arrays = [(kernel[()], bias[()]) for kernel, bias in kernels[:-2]]
-    except (OSError, KeyError, TypeError, ValueError) as error:
+    except (OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
         if isinstance(error, WeightsError):
             raise
         raise WeightsError(
@@ -232,18 +257,36 @@ def _keras_layers(group: h5py.Group) -> list[tuple[h5py.Dataset, h5py.Dataset]]:
     """
     layers, total = [], 0
     for name in group.attrs["layer_names"]:
-        layer = group[_text(name)]
-        datasets = [layer[_text(weight)] for weight in layer.attrs["weight_names"]]
+        layer = _inside(group, _text(name))
+        datasets = [_inside(layer, _text(weight)) for weight in layer.attrs["weight_names"]]
         if not datasets:
             continue  # a pool, a dropout
         kernel, bias = datasets
-        if kernel.dtype.kind != "f" or bias.dtype.kind != "f":
-            raise ValueError(f"{_text(name)} is of the type {kernel.dtype}")
-        total += kernel.size * kernel.dtype.itemsize
+        for dataset in datasets:
+            if not isinstance(dataset, h5py.Dataset) or dataset.dtype.kind != "f":
+                raise ValueError(f"{_text(name)} holds no numbers")
+            packed = dataset.id.get_create_plist().get_nfilters()
+            if packed or dataset.is_virtual or dataset.external:
+                raise ValueError(f"{_text(name)} is packed or lies in another file")
+            if dataset.nbytes > dataset.id.get_storage_size():
+                raise ValueError(f"{_text(name)} declares more bytes than it stores")
+            total += dataset.nbytes
         layers.append((kernel, bias))
     if total > archives.LARGEST_BYTES:
         raise ValueError(f"arrays of {total:,} bytes")
     return layers
+
+
+def _inside(group: h5py.Group, name: str) -> h5py.Group | h5py.Dataset:
+    """Return what lies under ``name`` in a group; links that could lead elsewhere are refused."""
+    place = group
+    for part in name.split("/"):
+        if not isinstance(place, h5py.Group) or part not in place:
+            raise KeyError(name)
+        if not isinstance(place.get(part, getlink=True), h5py.HardLink):
+            raise ValueError(f"{name} is a link to elsewhere")
+        place = place[part]
+    return place
 
 
 def _text(name: str | bytes) -> str:
@@ -263,7 +306,7 @@ def vggish_pca(files: Sequence[Path]) -> dict[str, Tensor]:
         archives.sizes(path)
         with np.load(path, allow_pickle=False) as arrays:
             found = {key: np.asarray(arrays[key]) for key in arrays.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, EOFError, MemoryError, zipfile.BadZipFile) as error:
         raise WeightsError(
             f"{path}: expected a NumPy archive of {', '.join(wanted)}, found: {error}"
         ) from error
@@ -398,7 +441,7 @@ def canonical(files: Sequence[Path]) -> dict[str, Tensor]:
         tensors = load_file(files[0])
     except (OSError, SafetensorError) as error:
         raise WeightsError(f"{files[0]}: expected a safetensors file, found: {error}") from error
-    return {key: _float32(tensor) for key, tensor in tensors.items()}
+    return _float32(files[0], tensors)
 
 
 def keys_in(path: Path) -> frozenset[str]:

@@ -1,7 +1,7 @@
 """Tables: Parquet files of plain rows, the same bytes every time."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -9,6 +9,9 @@ import pyarrow.parquet as pq
 from features.cache import replacing
 
 Row = dict[str, object]
+
+LARGEST_ROWS = 5_000_000
+"""Most rows of a table that is read: a small file can declare as many as it likes."""
 
 
 class TableError(ValueError):
@@ -29,13 +32,27 @@ def read(path: Path, columns: Sequence[str] = ()) -> list[Row]:
     """Read all rows; ``columns`` are those that must be there.
 
     Raises:
-        TableError: no such file, not Parquet, or a column is missing.
+        TableError: no such file, not Parquet, too many rows, a column is missing, or the column
+            ``path`` leads out of the table's folder.
     """
     try:
+        if (rows := pq.read_metadata(path).num_rows) > LARGEST_ROWS:
+            raise TableError(f"{path}: expected at most {LARGEST_ROWS:,} rows, found {rows:,}")
         table = pq.read_table(path)
     except (OSError, pa.ArrowException) as error:
         raise TableError(f"{path}: expected a Parquet file, found: {error}") from error
     missing = sorted(set(columns) - set(table.column_names))
     if missing:
         raise TableError(f"{path}: expected the columns {missing}, found {table.column_names}")
-    return list(table.to_pylist())
+    rows_read: list[Row] = table.to_pylist()
+    strange = [row["path"] for row in rows_read if "path" in row and _leads_out(row["path"])]
+    if strange:
+        raise TableError(f"{path}: expected paths below its folder, found {strange[0]!r}")
+    return rows_read
+
+
+def _leads_out(path: object) -> bool:
+    """Tell whether a path of a table is none below the table's folder; none at all is right."""
+    if path is None:
+        return False
+    return not isinstance(path, str) or path.startswith("/") or ".." in PurePath(path).parts

@@ -2,10 +2,14 @@
 
 FFmpeg (through PyAV) does the decoding. Only ordinary containers on local files are opened:
 playlists and network protocols that FFmpeg also understands are refused, since a file's content
-is not to be trusted.
+is not to be trusted. For the same reason what a file may ask for is bounded: the size of a frame,
+the bytes of a view and of the sound, and the memory of the process while FFmpeg reads it.
 """
 
-from collections.abc import Mapping
+import errno
+import resource
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -39,6 +43,19 @@ MAX_DAMAGED = 0.1
 
 MAX_PIXELS = 8192 * 8192
 """Frames larger than this are refused before a frame buffer is asked for."""
+
+MAX_PIXEL_ASPECT = 16.0
+"""Width over height of a pixel, or height over width; anamorphic films have up to 2."""
+
+MAX_VIEW_BYTES = 2 << 30
+"""Frames of a view that are held at a time; the default views take 0.2 GiB at most."""
+
+MAX_SAMPLES = 1 << 29
+"""Samples of a sound track (3.1 hours at 48 kHz, 2 GiB): a small file can hold days of silence."""
+
+MEMORY_BYTES = 6 << 30
+"""What the process may take besides what it has while a file is read, where the system can
+limit it (Linux): a header of a kilobyte can ask for an index of gigabytes."""
 
 
 class VideoError(ValueError):
@@ -124,9 +141,9 @@ def probe(path: Path) -> Probe:
     Raises:
         VideoError: unreadable, empty, not a video, or no picture stream.
     """
-    with _opened(path) as container:
-        video = _video_stream(container, path)
-        audio = container.streams.audio[0] if container.streams.audio else None
+    with _bounded(), _opened(path) as container:
+        video = _video_stream(container)
+        audio = _audio_stream(container)
         duration_s = container.duration / av.time_base if container.duration else None
         return Probe(
             container=container.format.name,
@@ -154,18 +171,21 @@ def decode(path: Path, views: Mapping[str, View], *, sound: bool, seed: str) -> 
     Raises:
         VideoError: nothing decodable, or more than ``MAX_DAMAGED`` of it damaged or missing.
     """
-    with _opened(path) as container:
-        video = _video_stream(container, path)
-        audio = container.streams.audio[0] if sound and container.streams.audio else None
-        video.thread_type = "NONE"  # the stage runs one process a core
+    with _bounded(), ExitStack() as files:
+        container = files.enter_context(_opened(path))
         picker = None
         if views:
+            video = _video_stream(container)
             pts_s, end_s = _packet_times(container, video)
-            aspect = float(video.sample_aspect_ratio or 1)
             numbers = {name: choose(view, pts_s, end_s, seed) for name, view in views.items()}
-            picker = _Picker(pts_s, numbers, views, aspect)
-            _rewind(container, path)
-        return _run(container, video, audio, picker, path)
+            picker = _Picker(pts_s, numbers, views, _pixel_aspect(video))
+            if not _rewind(container):
+                container = files.enter_context(_opened(path))
+        video = _video_stream(container)
+        video.thread_type = "NONE"  # the stage runs one process a core
+        video.codec_context.options = {"max_pixels": str(MAX_PIXELS)}
+        audio = _audio_stream(container) if sound else None
+        return _run(container, video, audio, picker)
 
 
 def _run(
@@ -173,11 +193,10 @@ def _run(
     video: av.VideoStream,
     audio: av.AudioStream | None,
     picker: "_Picker | None",
-    path: Path,
 ) -> Decoded:
     to_float = av.AudioResampler(format="fltp") if audio else None
     samples: list[NDArray[np.float32]] = []
-    packets = damaged = number = 0
+    packets = damaged = number = heard = 0
     last_s = 0.0
     for packet in container.demux([s for s in (video if picker else None, audio) if s]):
         packets += 1
@@ -189,6 +208,9 @@ def _run(
         for frame in decoded:
             if isinstance(frame, av.AudioFrame) and to_float:
                 samples.extend(_mono(part) for part in to_float.resample(frame))
+                heard += frame.samples
+                if heard > MAX_SAMPLES:
+                    raise VideoError(f"its sound has more than {MAX_SAMPLES:,} samples")
             elif isinstance(frame, av.VideoFrame) and picker:
                 last_s = _frame_time(frame, video, number, last_s)
                 picker.see(frame, number, last_s)
@@ -213,6 +235,41 @@ def _run(
 # --------------------------------------------------------------------------------- opening
 
 
+@contextmanager
+def _bounded() -> Iterator[None]:
+    """Limit the memory while a file is read; what FFmpeg and the limit say is a VideoError.
+
+    Errors of the operating system that FFmpeg hands on are no errors of the machine: a damaged
+    file gives them too.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    taken = _data_bytes()
+    if taken is not None:
+        wanted = [taken + MEMORY_BYTES, *(n for n in (soft, hard) if n != resource.RLIM_INFINITY)]
+        with suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_DATA, (min(wanted), hard))
+    try:
+        yield
+    except MemoryError as error:
+        raise VideoError(f"it needs more than {MEMORY_BYTES >> 30} GiB of memory") from error
+    except av.error.FFmpegError as error:
+        if error.errno == errno.ENOMEM:
+            raise VideoError(f"it needs more than {MEMORY_BYTES >> 30} GiB of memory") from error
+        raise VideoError(f"cannot be read to its end: {_words(error)}") from error
+    finally:
+        with suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
+
+
+def _data_bytes() -> int | None:
+    """Return the memory of this process that RLIMIT_DATA counts, None where nothing tells."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[5])
+    except OSError:
+        return None
+    return pages * resource.getpagesize()
+
+
 def _opened(path: Path) -> av.container.InputContainer:
     if not path.is_file():
         raise VideoError("no such file")
@@ -223,7 +280,11 @@ def _opened(path: Path) -> av.container.InputContainer:
             str(path),
             mode="r",
             metadata_errors="ignore",
-            options={"protocol_whitelist": "file", "format_whitelist": CONTAINERS},
+            options={
+                "protocol_whitelist": "file",
+                "format_whitelist": CONTAINERS,
+                "max_pixels": str(MAX_PIXELS),
+            },
         )
     except (av.error.FFmpegError, ValueError, UnicodeError) as error:
         raise VideoError(f"cannot be opened: {_words(error)}") from error
@@ -233,17 +294,33 @@ def _words(error: BaseException) -> str:
     return getattr(error, "strerror", None) or str(error)
 
 
-def _video_stream(container: av.container.InputContainer, path: Path) -> av.VideoStream:
+def _video_stream(container: av.container.InputContainer) -> av.VideoStream:
     """Return the first picture stream that is no cover picture."""
     for stream in container.streams.video:
         if stream.disposition & av.stream.Disposition.attached_pic:
             continue
+        if stream.codec_context is None:
+            raise VideoError("there is no decoder for its pictures")
         if not stream.width or not stream.height:
             raise VideoError("the picture stream has no size")
         if stream.width * stream.height > MAX_PIXELS:
             raise VideoError(f"frames of {stream.width}x{stream.height} are too large")
         return stream
     raise VideoError("no video stream")
+
+
+def _audio_stream(container: av.container.InputContainer) -> av.AudioStream | None:
+    """Return the first sound track, None where there is none or no decoder for it."""
+    audio = container.streams.audio
+    return audio[0] if audio and audio[0].codec_context else None
+
+
+def _pixel_aspect(video: av.VideoStream) -> float:
+    """Return the width of a pixel over its height."""
+    aspect = float(video.sample_aspect_ratio or 1)
+    if not 1 / MAX_PIXEL_ASPECT <= aspect <= MAX_PIXEL_ASPECT:
+        raise VideoError(f"pixels {aspect:g} times as wide as high are no picture")
+    return aspect
 
 
 # -------------------------------------------------------------------------------- planning
@@ -269,12 +346,14 @@ def _packet_times(
     return pts * base, max(max(ends), pts[-1] + step) * base
 
 
-def _rewind(container: av.container.InputContainer, path: Path) -> None:
+def _rewind(container: av.container.InputContainer) -> bool:
+    """Go back to the start; False where the container cannot (FLV without a table of places)."""
     try:
         start = container.start_time if container.start_time is not None else 0
         container.seek(min(start, 0), backward=True, any_frame=False)
-    except av.error.FFmpegError as error:
-        raise VideoError(f"cannot be read twice: {_words(error)}") from error
+    except av.error.FFmpegError:
+        return False
+    return True
 
 
 # -------------------------------------------------------------------------------- decoding
@@ -325,8 +404,17 @@ class _Picker:
             self.met[name] += [len(self.rows[name])] * new
             side = self.views[name].max_short_side
             if side not in pictures:
+                self._check_room(frame, side)
                 pictures[side] = _picture(frame, side, self.aspect)
             self.rows[name].append((number, time_s, pictures[side]))
+
+    def _check_room(self, frame: av.VideoFrame, side: int) -> None:
+        """Refuse a clip whose frames would fill the memory: a frame can be long and narrow."""
+        width, height = _shown_size(frame, side, self.aspect)
+        views = [view for view in self.views.values() if view.max_short_side == side]
+        rows = max(view.count * view.length for view in views)
+        if 3 * width * height * rows > MAX_VIEW_BYTES:
+            raise VideoError(f"{rows} frames of {width}x{height} would take too much memory")
 
     def check_length(self, last_s: float) -> None:
         """Refuse a clip whose pictures end long before its time stamps do."""
@@ -368,14 +456,19 @@ def _picture(frame: av.VideoFrame, max_short_side: int, aspect: float) -> NDArra
 
     ``aspect`` is a pixel's width over its height.
     """
-    width, height = frame.width * aspect, float(frame.height)
-    scale = min(1.0, max_short_side / min(width, height))
-    size = max(1, round(width * scale)), max(1, round(height * scale))
+    width, height = _shown_size(frame, max_short_side, aspect)
     picture = frame.reformat(
-        width=size[0], height=size[1], format="rgb24", interpolation=Interpolation.AREA
+        width=width, height=height, format="rgb24", interpolation=Interpolation.AREA
     ).to_ndarray()
     turns = round(frame.rotation / 90) % 4  # counter-clockwise, as the display matrix says
     return np.ascontiguousarray(np.rot90(picture, turns))
+
+
+def _shown_size(frame: av.VideoFrame, max_short_side: int, aspect: float) -> tuple[int, int]:
+    """Return width and height of a frame with square pixels, its shorter side at most so long."""
+    width, height = frame.width * aspect, float(frame.height)
+    scale = min(1.0, max_short_side / min(width, height))
+    return max(1, round(width * scale)), max(1, round(height * scale))
 
 
 def _frame_time(frame: av.VideoFrame, video: av.VideoStream, number: int, last_s: float) -> float:

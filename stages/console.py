@@ -26,7 +26,9 @@ from rich.progress import (
 )
 from rich.table import Table
 
+from features.arrays import ArrayFileError
 from features.cache import replacing
+from features.tables import TableError
 
 T = TypeVar("T")
 
@@ -89,6 +91,8 @@ class StageRun:
                 json.dumps(record, indent=2, sort_keys=True) + "\n", encoding="utf-8"
             )
         console.print(self._closing_line(record), soft_wrap=True)
+        if isinstance(error, (ArrayFileError, TableError)):
+            raise fail(f"{self.name}: {error}") from None  # says what is wrong with which file
 
     def count(self, **counts: float) -> None:
         """Add to the counts, e.g. ``count(items=3, computed=1, reused=2)``."""
@@ -185,9 +189,9 @@ def peak_rss_mib() -> int:
 
 def print_table(title: str, columns: list[str], rows: Iterable[Iterable[object]]) -> None:
     """Print a small table for people."""
-    table = Table(*columns, title=title, title_justify="left")
+    table = Table(*columns, title=escape(title), title_justify="left")
     for row in rows:
-        table.add_row(*(str(cell) for cell in row))
+        table.add_row(*(escape(str(cell)) for cell in row))  # names may hold brackets
     console.print(table)
 
 

@@ -23,6 +23,10 @@ Count = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 
 
+LARGEST_VALUES = 100_000
+"""Most values in the file, its aliases written out: nine lines of them can mean a milliard."""
+
+
 class ParamsError(ValueError):
     """params.yaml asks for something that cannot be; the message says where and what may be."""
 
@@ -43,7 +47,7 @@ class Engine(Section):
     """
 
     workers: Annotated[int, Field(ge=0)] = 0
-    time_limit_s: Annotated[float, Field(gt=0)] = 600.0
+    time_limit_s: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 600.0
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
 
 
@@ -58,7 +62,7 @@ class Sample(Section):
 class Splits(Section):
     """Seeded per-class splits: number of runs and the share that tests."""
 
-    runs: Count
+    runs: Annotated[int, Field(ge=1, le=1000)]
     test_share: Annotated[float, Field(gt=0, lt=1)]
     seed: Seed
 
@@ -219,10 +223,13 @@ def load_params(path: Path = PARAMS) -> Params:
     """
     try:
         raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = _count(raw, {})
     except FileNotFoundError:
         raise ParamsError(f"{path}: no such file here; run from the project's root") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # a number, or nesting, too long
         raise ParamsError(f"{path}: expected YAML, found: {error}") from error
+    if values > LARGEST_VALUES:
+        raise ParamsError(f"{path}: expected at most {LARGEST_VALUES:,} values, found {values:,}")
     if not isinstance(raw, dict):
         raise ParamsError(f"{path}: expected sections, found {type(raw).__name__}")
     try:
@@ -230,6 +237,15 @@ def load_params(path: Path = PARAMS) -> Params:
     except ValidationError as error:
         lines = [_line(item, raw) for item in error.errors()]
         raise ParamsError("\n".join(f"{path}: {line}" for line in lines)) from None
+
+
+def _count(value: object, known: dict[int, int]) -> int:
+    """Return how many values ``value`` has with aliases written out; each is visited once."""
+    if id(value) not in known:
+        parts = list(value.values()) if isinstance(value, dict) else value
+        inner = parts if isinstance(parts, list) else []
+        known[id(value)] = 1 + sum(_count(part, known) for part in inner)
+    return known[id(value)]
 
 
 def _line(item: Any, raw: object) -> str:
