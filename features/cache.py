@@ -13,11 +13,13 @@ import hashlib
 import json
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator, Mapping, Set
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+
+from features import claims
 
 PROJECT = Path(__file__).resolve().parents[1]
 PACKAGES = ("features", "heads", "stages", "sample")
@@ -147,10 +149,47 @@ def _is_text(statement: ast.stmt) -> bool:
 
 # ----------------------------------------------------------------------------------- store
 
+EXPERIMENTS = (".dvc", "tmp", "exps")
+"""Where DVC runs experiments, below the project."""
+
 
 def store_root() -> Path:
-    """Return the item store's folder: ``$AFFECTLINE_STORE``, else ``.store`` where we run."""
-    return Path(os.environ.get("AFFECTLINE_STORE") or ".store").absolute()
+    """Return the item store's folder: ``$AFFECTLINE_STORE``, else ``.store`` of the project.
+
+    A relative path counts from the project, which is where we run. Experiments that DVC runs apart
+    (``dvc exp run --temp`` or ``--queue``) work in a copy of the project below its
+    ``.dvc/tmp/exps``: they share the store of the project itself.
+    """
+    return _home(Path.cwd()) / (os.environ.get("AFFECTLINE_STORE") or ".store")
+
+
+def _home(folder: Path) -> Path:
+    """Return the project that ``folder``, a project or a copy for an experiment, belongs to."""
+    parts = folder.parts
+    for at in range(len(parts) - len(EXPERIMENTS), 0, -1):
+        if parts[at : at + len(EXPERIMENTS)] == EXPERIMENTS:
+            return Path(*parts[:at])
+    return folder
+
+
+@dataclass(frozen=True)
+class Stored:
+    """An item as it lies in the store.
+
+    Attributes:
+        key: its key, as the file's name has it.
+        path: the file.
+        bytes: its size.
+        links: names that the file has; more than one where an output or DVC's cache shares it.
+        used_s: when it came, or was last linked into an output or removed from one, Unix time.
+            A copy (across file systems) leaves no trace of its use.
+    """
+
+    key: str
+    path: Path
+    bytes: int
+    links: int
+    used_s: float
 
 
 class ItemStore:
@@ -168,16 +207,30 @@ class ItemStore:
         """Tell whether the item is in the store."""
         return self.path(key, suffix).is_file()
 
+    def items(self) -> Iterator[Stored]:
+        """Yield all items, in the order of their keys."""
+        for folder in sorted(self.root.glob("items/??")):
+            for path in sorted(folder.iterdir()):
+                try:
+                    found = path.stat()
+                except FileNotFoundError:
+                    continue  # removed by another process meanwhile
+                used_s = max(found.st_mtime, found.st_ctime)  # a link made or removed is a change
+                yield Stored(path.stem, path, found.st_size, found.st_nlink, used_s)
+
+    def remove(self, item: Stored) -> None:
+        """Remove an item; outputs that share the file keep it."""
+        item.path.unlink(missing_ok=True)
+
     @contextmanager
     def staging(self) -> Iterator[Path]:
         """Yield a fresh folder inside the store for unfinished files; it is removed after."""
-        parent = self.root / "unfinished"
-        parent.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(dir=parent, prefix=f"{os.getpid()}-"))
-        try:
+        with claims.scratch(self.root / "unfinished") as folder:
             yield folder
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
+
+    def leftovers(self) -> list[Path]:
+        """Return the folders of unfinished files whose processes are dead."""
+        return claims.abandoned(self.root / "unfinished")
 
     def add(self, key: str, finished: Path) -> Path:
         """Move a finished file of this file system into the store as item ``key``.

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
 from features import tables
@@ -16,6 +17,7 @@ from features.arrays import ArrayFileError, read, read_attributes
 from features.cache import replacing
 from stages.checks import SystemLibraryError, check_all
 from stages.console import console, fail, print_table
+from stages.index import list_videos
 from stages.params import ParamsError, load_params
 
 if TYPE_CHECKING:
@@ -36,8 +38,13 @@ def check() -> None:
     try:
         params = load_params()
         check_all(params)
-    except (ParamsError, SystemLibraryError) as error:
+        root = Path(params.index.root)
+        videos = list_videos(root)[0] if root.exists() else []
+    except (ValueError, SystemLibraryError) as error:
         raise fail(str(error)) from None
+    for video in videos:  # DVC stops at a name that is not UTF-8, before any stage can tell
+        if video.problem:
+            console.print(f"{escape(video.file)}: {escape(video.problem)}", soft_wrap=True)
     console.print(
         f"check: {len(params.backbones)} backbones, {len(params.experiments)} experiments, "
         f"videos of {params.index.root}: all right"
@@ -255,6 +262,29 @@ def _show_plan(plan: "Plan", dry_run: bool) -> None:
         console.print(f"{more}{place}", soft_wrap=True, markup=False)
     if dry_run:
         typer.echo("".join(plan.changes()), nl=False)
+
+
+@app.command()
+def diff(
+    first: Annotated[str, typer.Argument(help="git revision: a commit, branch or tag")],
+    second: Annotated[
+        str | None, typer.Argument(help="another [default: dvc.lock as it lies here]")
+    ] = None,
+    worst: Annotated[int, typer.Option(min=1, help="rows a backbone")] = 10,
+    as_json: Annotated[bool, typer.Option("--json", help="print JSON, with all rows")] = False,
+) -> None:
+    """Say how far each backbone's features moved between two revisions, worst videos first."""
+    from stages import moved  # slow to import, with torch
+
+    try:
+        found = moved.diff(first, second)
+    except ValueError as error:
+        raise fail(str(error)) from None
+    if as_json:
+        typer.echo(json.dumps([asdict(part) for part in found], indent=2, ensure_ascii=False))
+        return
+    for part in moved.as_tables(found, worst):
+        console.print(part, soft_wrap=isinstance(part, str))
 
 
 @app.command()

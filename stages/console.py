@@ -62,6 +62,7 @@ class StageRun:
             "forward_seconds": 0.0,
         }
         self._start = time.monotonic()
+        self._tracked_s = 0.0
 
     def __enter__(self) -> "StageRun":
         """Start the clock."""
@@ -77,7 +78,8 @@ class StageRun:
         seconds = time.monotonic() - self._start
         path = LOGS / f"{self.name}.json"
         computed = self.counts["computed"]
-        pace = round(seconds / computed, 3) if computed else _last_pace(path)
+        work_s = self._tracked_s or seconds  # the bookkeeping of all items is no work of one
+        pace = round(work_s / computed, 3) if computed else _last_pace(path)
         record = {
             **{k: int(v) if float(v).is_integer() else round(v, 3) for k, v in self.counts.items()},
             "forward_seconds": round(self.counts["forward_seconds"], 3),
@@ -125,10 +127,12 @@ class StageRun:
         """
         if total is None:
             total = len(iterable) if isinstance(iterable, Sized) else None
-        if console.is_terminal:
-            yield from self._bar(iterable, total, unit)
-        else:
-            yield from self._lines(iterable, total, unit)
+        shown = self._bar if console.is_terminal else self._lines
+        start = time.monotonic()
+        try:
+            yield from shown(iterable, total, unit)
+        finally:
+            self._tracked_s += time.monotonic() - start
 
     def _bar(self, iterable: Iterable[T], total: float | None, unit: str) -> Iterator[T]:
         columns = (

@@ -2,25 +2,30 @@
 
 An item is looked for in the store, then in the stage's previous output (dvc.lock names it, DVC's
 cache or a remote holds it), and only then computed. Finished items are in the store at once, so a
-crash costs the items in flight and nothing else.
+crash costs the items in flight and nothing else. Processes that share a store share the work: what
+one of them computes, the others wait for.
 """
 
 import errno
+import json
 import os
 import shutil
+import threading
+import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, as_completed
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import version
-from multiprocessing import get_context
+from multiprocessing import connection, get_context, parent_process
 from pathlib import Path
 
 import pebble
 import pyarrow as pa
 
-from features import tables
+from features import claims, tables
 from features.arrays import ArrayFileError, read, read_attributes
 from features.cache import ItemStore, link_or_copy, store_root
 from stages.console import StageRun, fail, print_table
@@ -90,7 +95,7 @@ def run_items(
         keys = tuple(key for key in item.files if not store.has(key, wanted[key]))
         if keys:
             waiting.setdefault(keys, item)  # the same video twice is computed once
-    reasons = _compute_all(run, store, waiting, compute, pool, unit)
+    reasons, computed = _compute_all(run, store, waiting, compute, pool, unit)
     outcome: dict[str, str | None] = {}
     for item in items:
         reason = next((reasons[key] for key in item.files if key in reasons), None)
@@ -99,7 +104,6 @@ def run_items(
                 link_or_copy(store.path(key, wanted[key]), out / path)
         outcome[item.name] = reason
     failed = sum(reason is not None for reason in outcome.values())
-    computed = len(waiting) - sum(any(key in reasons for key in keys) for keys in waiting)
     run.count(
         items=len(items), computed=computed, reused=len(items) - computed - failed, failed=failed
     )
@@ -109,80 +113,217 @@ def run_items(
 def _restore(run: StageRun, store: ItemStore, absent: Mapping[str, str]) -> None:
     """Take what the stage's previous output still has into the store."""
     for key, path in previous_files(run.name, absent.keys(), note=run.note):
-        if absent[key] == ".h5" and not _is_item(path, key):
+        if not _is_item(path, key, absent[key]):
             run.note(f"{path}: expected the item {key[:12]}, found another or damage; not used")
             continue
         store.add_copy(key, path, absent[key])
 
 
-def _is_item(path: Path, key: str) -> bool:
+def _is_item(path: Path, key: str, suffix: str) -> bool:
+    """Tell whether a file is the item, whole: what is damaged is computed anew."""
     try:
-        return read(path)[1].get("key") == key  # whole: what is damaged is computed anew
-    except ArrayFileError:
+        if suffix == ".h5":
+            return read(path)[1].get("key") == key
+        return suffix != ".json" or isinstance(json.loads(path.read_bytes()), dict)
+    except (ArrayFileError, ValueError):
         return False
+
+
+Keys = tuple[str, ...]
+Result = Mapping[str, float] | BaseException | None
+"""Counts of what was computed, why it could not be, or None: another process has made it."""
 
 
 def _compute_all(
     run: StageRun,
     store: ItemStore,
-    waiting: Mapping[tuple[str, ...], Item],
+    waiting: Mapping[Keys, Item],
     compute: Compute,
     pool: Workers,
     unit: str,
-) -> dict[str, str]:
-    """Compute the waiting items; return the reason for each key that could not be made."""
+) -> tuple[dict[str, str], int]:
+    """Compute the waiting items.
+
+    Returns:
+        The reason for each key that could not be made, and how many items were computed here.
+    """
+    if not waiting:
+        claims.sweep(store.root / "unfinished")
+        return {}, 0
     reasons: dict[str, str] = {}
-    with store.staging() as folder:
+    computed = 0
+    with claims.scratch(store.root / "unfinished") as folder:
+        todo = Todo(store, waiting, folder, pool.time_limit_s, run.note)
         results = _in_pool if pool.processes else _in_process
-        jobs = [
-            (item, {key: folder / f"{key}{Path(item.files[key]).suffix}" for key in keys})
-            for keys, item in waiting.items()
-        ]
-        for (item, paths), result in run.track(
-            results(jobs, compute, pool), total=len(jobs), unit=unit
-        ):
-            if isinstance(result, BaseException):
-                reason = _reason(result, pool)
-                run.note(f"{item.name}: {reason}")
-                reasons.update(dict.fromkeys(paths, reason))
-            else:
-                run.count(**result)
-                for key, path in paths.items():
-                    store.add(key, path)
-    return reasons
-
-
-Job = tuple[Item, dict[str, Path]]
-Result = Mapping[str, float] | BaseException
-
-
-def _in_process(
-    jobs: Sequence[Job], compute: Compute, pool: Workers
-) -> Iterator[tuple[Job, Result]]:
-    for item, paths in jobs:
         try:
-            yield (item, paths), compute(item.task, paths)
-        except Exception as error:  # one video's failure is its row's reason
-            yield (item, paths), error
+            for job, result in run.track(
+                results(todo, compute, pool), total=len(waiting), unit=unit
+            ):
+                if isinstance(result, BaseException):
+                    reason = _reason(result, pool)
+                    run.note(f"{job.item.name}: {reason}")
+                    reasons.update(dict.fromkeys(job.paths, reason))
+                elif result is not None:
+                    run.count(**result)
+                    for key, path in job.paths.items():
+                        store.add(key, path)
+                    computed += 1
+                todo.finish(job)
+        finally:
+            todo.let_go()
+    return reasons, computed
 
 
-def _in_pool(jobs: Sequence[Job], compute: Compute, pool: Workers) -> Iterator[tuple[Job, Result]]:
-    """Compute in child processes: a hanging or crashing decoder costs its video only."""
-    if not jobs:
-        return
-    count = min(pool.processes, len(jobs))
-    with pebble.ProcessPool(max_workers=count, context=get_context("spawn")) as processes:
-        futures: dict[Future[Mapping[str, float]], Job] = {
-            processes.schedule(compute, args=[job[0].task, job[1]], timeout=pool.time_limit_s): job
-            for job in jobs
+@dataclass(frozen=True)
+class Job:
+    """An item to compute here, and where to: none where another process has made it."""
+
+    item: Item
+    keys: Keys
+    paths: dict[str, Path]
+
+
+class Todo:
+    """The items still to compute, claimed one by one: another process has its hands on the rest.
+
+    Claims are taken as work is begun, so that processes which share a store share the work too.
+    """
+
+    def __init__(
+        self,
+        store: ItemStore,
+        waiting: Mapping[Keys, Item],
+        folder: Path,
+        patience_s: float,
+        note: Callable[[str], None],
+    ) -> None:
+        """Begin with all of ``waiting``.
+
+        Args:
+            store: where finished items come from and go to.
+            waiting: the missing keys of each item.
+            folder: where unfinished files go.
+            patience_s: after so long without any news an item is computed in spite of its claim.
+            note: told in one line what a person should know.
+        """
+        self._store = store
+        self._rest = deque(waiting.items())
+        self._folder = folder
+        self._patience_s = patience_s
+        self._note = note
+        self._held: dict[Keys, list[claims.Claim]] = {}
+        self._news = time.monotonic()
+        self._told = False
+
+    def __len__(self) -> int:
+        """Return how many are left to take."""
+        return len(self._rest)
+
+    def take(self) -> Job | None:
+        """Return the next item, claimed; None while other processes are at work on all the rest."""
+        for _ in range(len(self._rest)):
+            keys, item = self._rest[0]
+            held = self._claim(keys) if self._absent(keys, item) else []
+            if held is None:
+                self._rest.rotate(-1)
+                continue
+            self._rest.popleft()
+            return self._job(keys, item, held)
+        if self._held:
+            self._news = time.monotonic()
+        elif self._rest and time.monotonic() - self._news > self._patience_s:
+            keys, item = self._rest.popleft()
+            self._note(f"{item.name}: another process is stuck with it; computing it here")
+            return self._job(keys, item, [])
+        elif self._rest and not self._told:
+            self._told = True
+            self._note(f"waiting for another process that computes {len(self._rest)} of the items")
+        return None
+
+    def _claim(self, keys: Keys) -> list[claims.Claim] | None:
+        return claims.take_all(self._store.root / "claims" / key for key in keys)
+
+    def _absent(self, keys: Keys, item: Item) -> dict[str, Path]:
+        names = {key: Path(key).with_suffix(Path(item.files[key]).suffix) for key in keys}
+        return {
+            key: self._folder / name
+            for key, name in names.items()
+            if not self._store.has(key, name.suffix)
         }
+
+    def _job(self, keys: Keys, item: Item, held: list[claims.Claim]) -> Job:
+        self._held[keys] = held
+        self._news = time.monotonic()
+        # looked at again: before it was claimed, another process may have finished it
+        return Job(item, keys, self._absent(keys, item))
+
+    def finish(self, job: Job) -> None:
+        """Let go of an item that was taken."""
+        for claim in self._held.pop(job.keys):
+            claim.release()
+
+    def let_go(self) -> None:
+        """Let go of everything."""
+        for held in self._held.values():
+            for claim in held:
+                claim.release()
+        self._held.clear()
+
+
+def _in_process(todo: Todo, compute: Compute, pool: Workers) -> Iterator[tuple[Job, Result]]:
+    while todo:
+        job = todo.take()
+        if job is None:
+            time.sleep(claims.POLL_S)
+        elif not job.paths:
+            yield job, None
+        else:
+            try:
+                result: Result = compute(job.item.task, job.paths)
+            except Exception as error:  # one video's failure is its row's reason
+                result = error
+            yield job, result
+
+
+def _in_pool(todo: Todo, compute: Compute, pool: Workers) -> Iterator[tuple[Job, Result]]:
+    """Compute in child processes: a hanging or crashing decoder costs its video only."""
+    count = min(pool.processes, len(todo))
+    futures: dict[Future[Mapping[str, float]], Job] = {}
+    with pebble.ProcessPool(
+        max_workers=count, initializer=_end_with_parent, context=get_context("spawn")
+    ) as processes:
         try:
-            for future in as_completed(futures):
-                error = future.exception()
-                yield futures[future], future.result() if error is None else error
+            while todo or futures:
+                while len(futures) < count and (job := todo.take()) is not None:
+                    if not job.paths:
+                        yield job, None
+                        continue
+                    arguments = [job.item.task, job.paths]
+                    begun = processes.schedule(compute, arguments, timeout=pool.time_limit_s)
+                    futures[begun] = job
+                if not futures:
+                    time.sleep(claims.POLL_S if todo else 0)
+                    continue
+                spare = todo and len(futures) < count
+                done, _ = wait(futures, claims.POLL_S if spare else None, FIRST_COMPLETED)
+                for future in done:
+                    error = future.exception()
+                    yield futures.pop(future), future.result() if error is None else error
         except BaseException:
             processes.stop()  # type: ignore[no-untyped-call]
             raise
+
+
+def _end_with_parent() -> None:
+    """Let this child process end as soon as the stage that started it is dead."""
+    parent = parent_process()
+    assert parent is not None
+
+    def watch() -> None:
+        connection.wait([parent.sentinel])
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _reason(error: BaseException, pool: Workers) -> str:
@@ -243,19 +384,39 @@ def fresh_outputs(parent: Path, run: StageRun) -> Iterator[Path]:
     """Yield an empty folder; when all went well, what lies in it moves to ``parent``.
 
     Each file or folder takes the place of the one with its name; nothing else there is touched.
+    One process at a time does this; another waits for it, one that its dvc has left behind too.
     """
     partial = parent / f".{run.name}.tmp"
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    try:
-        yield partial
-        for made in sorted(partial.iterdir()):
-            target = parent / made.name
-            if target.is_dir() and not target.is_symlink():
-                shutil.rmtree(target)
-            made.replace(target)
-    finally:
+    _end_with_dvc()
+    with claims.held(
+        parent / f".{run.name}.busy.tmp",
+        on_wait=lambda: run.note("waiting for another process that writes the same outputs"),
+    ):
         shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        try:
+            yield partial
+            for made in sorted(partial.iterdir()):
+                target = parent / made.name
+                if target.is_dir() and not target.is_symlink():
+                    shutil.rmtree(target)
+                made.replace(target)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+
+
+def _end_with_dvc() -> None:
+    """Let this process end with the dvc that started it: nobody waits for its outputs then."""
+    if "DVC_STAGE" not in os.environ:
+        return
+    dvc = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == dvc:
+            time.sleep(claims.POLL_S)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def merge_reasons(

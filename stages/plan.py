@@ -58,6 +58,7 @@ class Plan:
 
     params: Params
     weights: dict[str, str | None] = field(default_factory=dict)
+    options: dict[str, Ingredients] = field(default_factory=dict)
 
     def weights_sha256(self, name: str, block: Model) -> str | None:
         """Return the checksum of a network's weights file as `dvc repro` would leave it.
@@ -76,6 +77,7 @@ class Plan:
                 self.weights[name] = file_sha256(path) if path.is_file() else None
         return self.weights[name]
 
+    @cached_property
     def views(self) -> dict[str, Any]:
         """Return the views that the enabled backbones read."""
         return wanted_views(self.params)
@@ -104,7 +106,7 @@ class Plan:
 
     def view(self, video_id: str, sha256: str, name: str) -> Link:
         """Return the video's item of decode for one view."""
-        made_of = of_view(sha256, name, self.views()[name], self.params.decode.seed)
+        made_of = of_view(sha256, name, self.views[name], self.params.decode.seed)
         return Link("decode", VIEWS / name, VIEWS / name / item_path(video_id), made_of)
 
     def faces(self, video_id: str, input_key: str) -> Link | None:
@@ -113,7 +115,9 @@ class Plan:
         weights = self.weights_sha256("detector", faces.detector)
         if weights is None:
             return None
-        made_of = of_faces(faces, asdict(detector_options(faces)), weights, input_key)
+        if "detector" not in self.options:
+            self.options["detector"] = asdict(detector_options(faces))
+        made_of = of_faces(faces, self.options["detector"], weights, input_key)
         return Link("faces", VIEWS / "faces", VIEWS / "faces" / item_path(video_id), made_of)
 
     def features(self, video_id: str, backbone: str, input_key: str) -> Link | None:
@@ -122,8 +126,10 @@ class Plan:
         weights = self.weights_sha256(backbone, block)
         if weights is None:
             return None
-        options = asdict(options_of(backbones.load(block.module), block.options))
-        made_of = of_features(block, options, weights, input_key)
+        if backbone not in self.options:
+            module = backbones.load(block.module)
+            self.options[backbone] = asdict(options_of(module, block.options))
+        made_of = of_features(block, self.options[backbone], weights, input_key)
         folder = FEATURES / backbone
         return Link(f"extract@{backbone}", folder, folder / item_path(video_id), made_of)
 

@@ -5,10 +5,14 @@ dvc.lock has it, the cache holds the files, and a remote may have them when the 
 """
 
 import logging
-from collections.abc import Callable, Iterator, Set
+from collections.abc import Callable, Iterator, Sequence, Set
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
+
+from features import tables
+from stages.locked import LockError, Output, cache_folder, listing, object_path, read_outputs
 
 Note = Callable[[str], None]
 
@@ -30,53 +34,87 @@ def previous_files(stage: str, keys: Set[str], note: Note) -> Iterator[tuple[str
     for index, index_path in files.items():
         if index.suffix != ".parquet" or not index_path.is_file():
             continue  # not fetched: a clone may know of outputs that it does not have
-        schema = pq.read_schema(index_path)
-        if not {"key", "path"} <= set(schema.names):
+        try:
+            if not {"key", "path"} <= set(pq.read_schema(index_path).names):
+                continue
+            rows = tables.read(index_path, ["key", "path"])
+        except (OSError, pa.ArrowException, tables.TableError) as error:
+            note(f"the previous {index} cannot be read ({error}); its items are computed anew")
             continue
-        table = pq.read_table(index_path, columns=["key", "path"])
-        for row in table.to_pylist():
+        for row in rows:
             path = files.get(index.with_suffix("") / str(row["path"])) if row["path"] else None
             if row["key"] in keys and path is not None and path.is_file():
-                yield row["key"], path
+                yield str(row["key"]), path
 
 
 def _cached_files(stage: str, note: Note) -> dict[Path, Path]:
     """Return the files of a stage's last outputs: path in the project, path in the cache."""
-    from dvc.exceptions import DvcException  # dvc is slow to import, and seldom needed
-    from dvc.repo import Repo
-    from dvc.stage.exceptions import StageFileDoesNotExistError, StageNotFound
+    try:
+        outputs = [output for output in read_outputs() if output.stage == stage]
+    except LockError as error:
+        note(f"the previous output is not known ({error}); computing it anew")
+        return {}
+    if not outputs:
+        return {}
+    cache = cache_folder()
+    files, is_whole = _files_of(outputs, cache)
+    if not is_whole:
+        _fetch(stage, note)
+        files, _is_whole = _files_of(outputs, cache)
+    return files
+
+
+def _files_of(outputs: Sequence[Output], cache: Path) -> tuple[dict[Path, Path], bool]:
+    """Return path in the project -> path in the cache, and whether the cache has all of it."""
+    files, is_whole = {}, True
+    for output in outputs:
+        listed = listing(cache, output)
+        is_whole = is_whole and listed is not None
+        for path, md5 in (listed or {}).items():
+            files[path] = object_path(cache, md5)
+    return files, is_whole and all(path.is_file() for path in files.values())
+
+
+def _fetch(stage: str, note: Note) -> None:
+    """Bring a stage's last outputs from DVC's remote into its cache, where there is a remote."""
+    from dvc.repo import Repo  # dvc is slow to import, and seldom needed
 
     logging.getLogger("dvc").setLevel(logging.ERROR)
     with Repo(".") as repo:
-        try:
-            outs = repo.stage.load_one("dvc.yaml", stage).outs
-        except (StageFileDoesNotExistError, StageNotFound):
-            return {}
-        outs = [out for out in outs if out.hash_info]
-        if not all(_is_cached(out) for out in outs) and repo.config["core"].get("remote"):
+        if repo.config["core"].get("remote"):
             try:
                 repo.fetch(targets=[stage])
-            except DvcException as error:
-                note(f"the previous output cannot be fetched ({error}); computing it anew")
-        files: dict[Path, Path] = {}
-        for out in outs:
-            files.update(_files_of(out, repo))
-        return files
+            except Exception as error:  # each kind of remote raises errors of its own library
+                note(f"the previous output cannot be fetched ({_told(error)}); computing it anew")
 
 
-def _is_cached(out: object) -> bool:
-    return not out.changed_cache()  # type: ignore[attr-defined]
+def fetch_objects(md5s: Set[str]) -> str | None:
+    """Bring objects from DVC's remote into its cache, as many as the remote has.
+
+    Returns:
+        What is wrong with the remote in one line; None where it answered.
+    """
+    from dvc.repo import Repo
+    from dvc_data.hashfile.hash_info import HashInfo
+
+    logging.getLogger("dvc").setLevel(logging.CRITICAL)
+    with Repo(".") as repo:
+        if not repo.config["core"].get("remote"):
+            return "no remote is set up: `dvc remote add --default`"
+        try:
+            repo.cloud.pull([HashInfo("md5", md5) for md5 in sorted(md5s)])
+        except Exception as error:  # each kind of remote raises errors of its own library
+            return _told(error)
+    return None
 
 
-def _files_of(out: object, repo: object) -> dict[Path, Path]:
-    local = repo.cache.local  # type: ignore[attr-defined]
-    name = Path(out.def_path)  # type: ignore[attr-defined]
-    info = out.hash_info  # type: ignore[attr-defined]
-    if not info.isdir:
-        return {name: Path(local.oid_to_path(info.value))}
-    tree = out.get_obj()  # type: ignore[attr-defined]
-    if tree is None:
-        return {}
-    return {
-        name.joinpath(*parts): Path(local.oid_to_path(entry.value)) for parts, _meta, entry in tree
-    }
+def _told(error: Exception) -> str:
+    """Return an error in one line, with what caused it."""
+    texts = [" ".join(str(part).split()) or type(part).__name__ for part in _chain(error)]
+    return ": ".join(dict.fromkeys(texts))
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__

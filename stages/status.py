@@ -71,7 +71,7 @@ def status(params: Params) -> list[Stage]:
     stages = [_count("index", INDEX, headers, rows)]
     usable = {name: sha for name, sha in hashes.items() if not _has_failed(rows.get(name))}
     chains: dict[str, Chain] = {}
-    for view in plan.views():
+    for view in plan.views:
         chains[view] = {n: plan.view(n, sha, view) if sha else None for n, sha in usable.items()}
         stages.append(_count("decode", VIEWS / view, chains[view]))
     if any(block.view == "faces" for block in params.backbones.values()):

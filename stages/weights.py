@@ -21,7 +21,7 @@ import torch
 import typer
 from torch import Tensor
 
-from features import backbones, layouts, sources
+from features import backbones, claims, layouts, sources
 from features.cache import (
     ItemStore,
     code_fingerprint,
@@ -136,12 +136,13 @@ def make_pretrained(
     if weights.notice:
         run.note(weights.notice)
     store, key = ItemStore(store_root()), _key(where, block, weights, expected, parts)
-    is_made = store.has(key, SUFFIX)
-    if not is_made:
-        with store.staging() as folder:
-            made = folder / f"{key}{SUFFIX}"
-            _convert(where, block, weights, expected, parts, made)
-            store.add(key, made)
+    with claims.held(store.root / "claims" / key):  # by another clone: it converts them for us
+        is_made = store.has(key, SUFFIX)
+        if not is_made:
+            with store.staging() as folder:
+                made = folder / f"{key}{SUFFIX}"
+                _convert(where, block, weights, expected, parts, made)
+                store.add(key, made)
     for part in parts:
         if part.had:
             sources.pin(part.had, _source_store(), PINS)

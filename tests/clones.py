@@ -93,6 +93,7 @@ class Clone:
             "PYTHONPATH": str(self.root),
             "AFFECTLINE_STORE": str(self.store),
             "COLUMNS": "200",
+            "DVC_NO_ANALYTICS": "1",
         }
 
     def run(self, *command: str, ok: bool | None = True) -> str:

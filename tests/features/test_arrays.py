@@ -86,3 +86,18 @@ def test_a_truncated_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "b.h5").write_bytes(raw[: len(raw) * 2 // 3])
     with pytest.raises(ArrayFileError, match="b.h5"):
         arrays.read(tmp_path / "b.h5")
+
+
+@pytest.mark.parametrize("value", [3, ["a", "b"], np.arange(4), np.bytes_(b"3"), h5py.Empty("S1")])
+def test_an_attribute_that_is_no_text_is_an_error(tmp_path: Path, value: object) -> None:
+    arrays.write(tmp_path / "a.h5", CONTENT, SAYS)
+    with h5py.File(tmp_path / "a.h5", "r+") as file:
+        file.attrs["key"] = value
+    with pytest.raises(ArrayFileError, match="a.h5"):
+        arrays.read_attributes(tmp_path / "a.h5")
+
+
+def test_text_of_fixed_length_is_an_array(tmp_path: Path) -> None:
+    phases = np.array([b"", b"one"])
+    arrays.write(tmp_path / "a.h5", {"phase": phases}, SAYS)
+    assert arrays.read(tmp_path / "a.h5")[0]["phase"].tolist() == phases.tolist()

@@ -150,3 +150,28 @@ def test_two_processes_may_add_the_same_item_at_once(tmp_path: Path) -> None:
         worker.join()
     assert [worker.exitcode for worker in workers] == [0, 0]
     assert ItemStore(tmp_path).path(key, ".h5").read_bytes() == b"same" * 1000
+
+
+def test_the_store_lies_in_the_project_or_where_one_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("AFFECTLINE_STORE", raising=False)
+    assert cache.store_root() == tmp_path / ".store"
+    monkeypatch.setenv("AFFECTLINE_STORE", "../shared")
+    assert cache.store_root() == tmp_path / "../shared"
+    monkeypatch.setenv("AFFECTLINE_STORE", "/disk/store")
+    assert cache.store_root() == Path("/disk/store")
+
+
+@pytest.mark.parametrize("copy", ["tmpx", "standalone/tmpx", "tmpx/inner"])
+def test_an_experiment_that_runs_apart_has_the_store_of_its_project(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, copy: str
+) -> None:
+    workspace = tmp_path / ".dvc" / "tmp" / "exps" / copy
+    workspace.mkdir(parents=True)
+    monkeypatch.chdir(workspace)
+    monkeypatch.delenv("AFFECTLINE_STORE", raising=False)
+    assert cache.store_root() == tmp_path / ".store"
+    monkeypatch.setenv("AFFECTLINE_STORE", "here")
+    assert cache.store_root() == tmp_path / "here"

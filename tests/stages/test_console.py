@@ -29,6 +29,19 @@ def test_a_run_leaves_a_line_and_a_log(in_folder: Path, capsys: pytest.CaptureFi
     assert "extract@vgg16: done, 3 items (1 computed, 2 reused)" in said
 
 
+def test_the_pace_is_that_of_the_work_and_not_of_the_bookkeeping(
+    in_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr(console.time, "monotonic", lambda: now[0])
+    with StageRun("decode") as run:
+        for _ in run.track(range(2)):
+            now[0] += 3.0
+            run.count(computed=1)
+        now[0] += 100.0
+    assert (log("decode")["seconds"], log("decode")["seconds_an_item"]) == (106.0, 3.0)
+
+
 def test_a_failed_run_says_so(in_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit), StageRun("index"):
         raise console.fail("no videos")
@@ -46,3 +59,9 @@ def test_without_a_terminal_progress_is_plain_lines(
     lines = capsys.readouterr().err.splitlines()
     assert lines[0].startswith("decode: 2/4 videos, ") and "s left" in lines[0]
     assert all("\x1b" not in line for line in lines)
+
+
+def test_names_with_brackets_are_shown_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
+    console.print_table("of [/x]", ["video"], [["names[/red]"]])
+    said = capsys.readouterr().err
+    assert "of [/x]" in said and "names[/red]" in said

@@ -1,0 +1,180 @@
+"""Scenario 7: real remotes on loopback, and what is left when one goes away in the middle.
+
+S3 is an emulator (moto), and says so; SSH and WebDAV are real servers, the folder is a folder.
+"""
+
+import hashlib
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.clones import Clone
+from tests.scenarios.servers import Proxy, Server, emulated_s3, ssh, webdav
+from tests.scenarios.team import (
+    add_remote,
+    bring_commits,
+    cache,
+    counts,
+    join,
+    named_by,
+    objects,
+    track_videos,
+)
+
+Start = Callable[[Path], AbstractContextManager[Server]]
+
+FAST = "extract@frames_toy"
+STAGES = ("index", "decode", FAST)
+SHARED = ("data/raw.dvc", *STAGES)
+VIEWS = tuple(f"data/views/{view}" for view in ("segments", "snippets", "sound", "uniform"))
+FOLDERS = ("data/index", *VIEWS, "data/features/frames_toy")
+MADE = ("data/raw", *FOLDERS, *(f"{folder}.parquet" for folder in FOLDERS))
+"""What these stages put out: a few, for one remote after the other goes the same way."""
+
+
+@contextmanager
+def folder(tmp_path: Path) -> Iterator[Server]:
+    """No server: a folder, of a shared disk for instance."""
+    yield Server((), 0, str(tmp_path / "folder"), folder=tmp_path / "folder")
+
+
+@pytest.fixture(autouse=True)
+def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep the settings, keys and agents of whoever runs this out of it."""
+    (tmp_path / "home").mkdir()
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
+
+
+def keys(server: Server) -> set[str]:
+    """Return the names of the objects that the server has."""
+    if server.folder is not None:
+        return objects(server.folder)
+    import boto3
+
+    client = boto3.client(
+        "s3",
+        endpoint_url=server.settings["endpointurl"],
+        aws_access_key_id="ada",
+        aws_secret_access_key="secret",
+        region_name="us-east-1",
+    )
+    pages = client.get_paginator("list_objects_v2").paginate(Bucket="team")
+    names = [entry["Key"].split("/") for page in pages for entry in page.get("Contents", ())]
+    return {parts[-2] + parts[-1] for parts in names if parts[-4:-2] == ["files", "md5"]}
+
+
+def damaged(folder: Path) -> list[str]:
+    """Return the objects of a remote or cache whose bytes are not those of their name."""
+    digests = {
+        name: hashlib.md5((folder / "files/md5" / name[:2] / name[2:]).read_bytes()).hexdigest()
+        for name in objects(folder)
+    }
+    return [name for name, digest in digests.items() if name.removesuffix(".dir") != digest]
+
+
+def remove_damaged(folder: Path) -> None:
+    for name in damaged(folder):
+        (folder / "files/md5" / name[:2] / name[2:]).unlink()
+
+
+@pytest.mark.parametrize("start", [folder, ssh, webdav, emulated_s3])
+def test_push_pull_and_the_round_trip(clone: Clone, tmp_path: Path, start: Start) -> None:
+    with start(tmp_path) as server:
+        track_videos(clone)
+        add_remote(clone, server.url.format(port=server.port), **server.settings)
+        clone.run("dvc", "push")
+        assert keys(server) == named_by(clone)
+
+        second = join(clone, tmp_path / "second", **server.settings)
+        second.run("dvc", "pull", "data/raw.dvc")
+        second.add_clip("joy", 9, "new")
+        track_videos(second)
+        second.repro(FAST)  # without having pulled: what it lacks is fetched
+        assert counts(second, STAGES) == dict.fromkeys(STAGES, (1, 6, 0))
+        second.commit("one video more")
+        before = keys(server)
+        second.run("dvc", "push", *SHARED)
+        assert keys(server) - before == named_by(second, *MADE) - before
+
+        bring_commits(clone, second)
+        clone.run("dvc", "pull", *SHARED)
+        assert clone.repro(FAST) == []
+
+        third = join(clone, tmp_path / "third", **server.settings)
+        third.run("dvc", "pull", *SHARED, "weights@frames_toy")
+        there, here = clone.outputs(), third.outputs()
+        assert {*here} >= {"data/features/frames_toy/joy/new.h5", "data/index.parquet"}
+        assert here == {name: there[name] for name in here}
+        assert third.repro(FAST) == []
+
+
+@pytest.mark.parametrize("start", [ssh, webdav])
+def test_a_server_that_goes_away_costs_only_another_try(
+    clone: Clone, tmp_path: Path, start: Start
+) -> None:
+    with start(tmp_path) as server:
+        assert server.folder is not None
+        proxy = Proxy(server)
+        add_remote(clone, server.url.format(port=proxy.port), **server.settings)
+        wanted = named_by(clone)
+        proxy.strike_when(lambda: len(keys(server)) >= 5)
+        said = clone.run("dvc", "push", ok=False)
+        assert proxy.struck.is_set()
+        assert "ERROR" in said, said
+        assert 0 < len(keys(server)) < len(wanted), "in the middle"
+        server.start()
+        if start is webdav:  # wsgidav writes under the final name: see the test below
+            remove_damaged(server.folder)
+        clone.run("dvc", "push")
+        assert keys(server) == wanted
+        assert damaged(server.folder) == []
+
+        second = join(clone, tmp_path / "second", **server.settings)
+        proxy.strike_when(lambda: len(objects(cache(second))) >= 5)
+        said = second.run("dvc", "pull", ok=False)
+        assert proxy.struck.is_set()
+        assert "ERROR" in said, said
+        assert 0 < len(objects(cache(second))) < len(wanted), "in the middle"
+        assert damaged(cache(second)) == []
+        server.start()
+        second.run("dvc", "pull")
+        assert second.outputs() == clone.outputs()
+        assert second.repro("--allow-missing") == []
+
+        server.kill()
+        third = join(clone, tmp_path / "third", **server.settings)
+        shutil.copytree(clone.root / "data/raw", third.root / "data/raw")
+        said = third.run("dvc", "repro", "index")
+        assert "the previous output cannot be fetched" in said, said
+        assert counts(third, ["index"]) == {"index": (6, 0, 0)}
+        proxy.close()
+
+
+def test_a_half_written_object_is_refused_and_sent_again(clone: Clone, tmp_path: Path) -> None:
+    """What a server leaves that writes uploads under the final name, and dies."""
+    with webdav(tmp_path) as server:
+        assert server.folder is not None
+        add_remote(clone, server.url.format(port=server.port), **server.settings)
+        clone.run("dvc", "remote", "modify", "team", "verify", "true")
+        clone.commit("verify")
+        clone.run("dvc", "push")
+        row = clone.table("data/features/frames_toy")[0]
+        file = clone.root / "data/features/frames_toy" / row["path"]
+        name = hashlib.md5(file.read_bytes()).hexdigest()
+        half = server.folder / "files/md5" / name[:2] / name[2:]
+        half.write_bytes(file.read_bytes()[:100])
+        clone.run("dvc", "push")
+        assert damaged(server.folder) == [name], "DVC takes what is there for whole"
+
+        second = join(clone, tmp_path / "second", **server.settings)
+        said = second.run("dvc", "pull", ok=False)
+        assert "data/features/frames_toy" in said, said
+        assert damaged(cache(second)) == [] and name not in objects(cache(second))
+        half.unlink()
+        clone.run("dvc", "push")
+        second.run("dvc", "pull")
+        assert second.outputs() == clone.outputs()

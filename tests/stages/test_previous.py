@@ -1,0 +1,45 @@
+import shutil
+from pathlib import Path
+
+import pytest
+
+from stages.previous import previous_files
+from tests.stages.test_diff import Repository, features
+
+
+@pytest.fixture
+def keys(in_folder: Path) -> set[str]:
+    """A clone that knows what a stage has put out, and has none of it."""
+    repository = Repository(in_folder)
+    repository.commit("one", vgg16={"joy/a": features([[1, 2], [3, 4]])})
+    repository.dvc("remote", "add", "-d", "team", str(in_folder / "remote"))
+    repository.dvc("push")
+    rows = repository.rows("data/features/vgg16")
+    shutil.rmtree(in_folder / ".dvc/cache")
+    shutil.rmtree(in_folder / "data")
+    return {str(row["key"]) for row in rows}
+
+
+def test_what_the_cache_lacks_is_fetched(keys: set[str]) -> None:
+    notes: list[str] = []
+    found = dict(previous_files("extract@vgg16", keys, notes.append))
+    assert (found.keys(), notes) == (keys, [])
+    assert all(path.is_file() for path in found.values())
+
+
+def test_keys_that_were_not_put_out_are_not_found(keys: set[str]) -> None:
+    assert dict(previous_files("extract@vgg16", {"0" * 64}, print)) == {}
+    assert dict(previous_files("extract@swin", keys, print)) == {}
+
+
+def test_a_remote_out_of_reach_is_a_note_and_no_error(
+    keys: set[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lose_connection(*_arguments: object, **_options: object) -> None:
+        raise RuntimeError("Connection lost") from OSError("no route")  # a library's, not DVC's
+
+    monkeypatch.setattr("dvc.repo.Repo.fetch", lose_connection)
+    notes: list[str] = []
+    assert dict(previous_files("extract@vgg16", keys, notes.append)) == {}
+    (note,) = notes
+    assert "cannot be fetched (Connection lost: no route)" in note
