@@ -300,6 +300,7 @@ class Features(Dataset[Sample]):
         self._cache: dict[int, Sample] = {}
         self._room = cache_bytes
         self._shapes: dict[str, tuple[int, ...]] = {}
+        self._made_of: dict[str, tuple[Path, object]] = {}
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
@@ -331,10 +332,11 @@ class Features(Dataset[Sample]):
         wanted: dict[str, list[str]] = {}
         for backbone, feature in self.sources.values():
             wanted.setdefault(backbone, []).append(feature)
-        files = {
-            backbone: _read_file(video.files[backbone], video.keys[backbone], features)
-            for backbone, features in wanted.items()
-        }
+        files = {}
+        for backbone, features in wanted.items():
+            path = video.files[backbone]
+            files[backbone], made_of = _read_file(path, video.keys[backbone], features)
+            self._check_origin(backbone, path, made_of)
         sample = Sample(video.video_id, video.label, {}, {}, {})
         for role, (backbone, feature) in self.sources.items():
             array = files[backbone][feature]
@@ -350,6 +352,16 @@ class Features(Dataset[Sample]):
         self._check_aligned(video, {name: found["index"] for name, found in files.items()})
         return sample
 
+    def _check_origin(self, backbone: str, path: Path, made_of: object) -> None:
+        """Raise ValueError where two videos' features are not made by the same network and code."""
+        first, wanted = self._made_of.setdefault(backbone, (path, made_of))
+        if made_of != wanted:
+            raise ValueError(
+                f"{path} and {first}: features of '{backbone}' must be made by one network, with "
+                "the same weights, options and code, found two: extract it again (`affectline "
+                "explain <video> <backbone>` tells what each was made of)"
+            )
+
     def _check_aligned(self, video: Video, index: Mapping[str, arrays.Array]) -> None:
         """Raise ValueError unless the aligned roles have the same frames, by frame number."""
         backbones = [[self.sources[role][0] for role in group] for group in self._aligned]
@@ -364,8 +376,13 @@ class Features(Dataset[Sample]):
                 )
 
 
-def _read_file(path: Path, key: str, features: Sequence[str]) -> dict[str, arrays.Array]:
-    """Return the named features and the frame arrays of a feature file, checked."""
+def _read_file(
+    path: Path, key: str, features: Sequence[str]
+) -> tuple[dict[str, arrays.Array], object]:
+    """Return the named features and the frame arrays of a feature file, checked.
+
+    Beside them what they are made of, but for the video.
+    """
     found, attributes = arrays.read(path, (*_FRAME_ARRAYS, *features))
     if attributes.get("key") != key:
         raise ValueError(
@@ -387,7 +404,9 @@ def _read_file(path: Path, key: str, features: Sequence[str]) -> dict[str, array
                 f"{path}: valid rows of '{name}' must be finite, found NaN or infinity in rows "
                 f"{np.flatnonzero(~finite)[:5].tolist()}: run its extraction again"
             )
-    return found
+    said = attributes.get("ingredients")
+    made_of = {k: v for k, v in said.items() if k != "input"} if isinstance(said, dict) else said
+    return found, made_of
 
 
 def collate(samples: Sequence[Sample]) -> Batch:

@@ -1,3 +1,4 @@
+import re
 from collections import Counter
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from features import arrays
 from heads.data import Features, collate, draw_batches, read_features, select_videos, split_role
 from tests.heads.conftest import EMOTIONS, Folder, frames
 
@@ -277,3 +279,19 @@ def test_over_many_balanced_epochs_classes_come_equally_often() -> None:
 def test_a_path_of_the_index_is_below_its_backbones_folder(folder: Folder) -> None:
     row = read_features(folder.features, "vgg16")["joy/v 01%"]
     assert row.path == Path(folder.features / "vgg16" / "joy" / "v 01%.h5")
+
+
+def test_features_that_two_networks_made_are_not_mixed(folder: Folder) -> None:
+    selection = select_videos(folder.index, folder.features, {"context": "vgg16/fc6"})
+    video = selection.videos[3]
+    found, said = arrays.read(video.files["vgg16"])
+    video.files["vgg16"].unlink()
+    arrays.write(
+        video.files["vgg16"], found, said | {"ingredients": {"view": "segments", "code": "n"}}
+    )
+    data = Features(selection.videos, {"context": "vgg16/fc6"})
+    message = (
+        f"{re.escape(str(video.files['vgg16']))} and .*: features of 'vgg16' must be made by one"
+    )
+    with pytest.raises(ValueError, match=message):
+        [data[at] for at in range(len(data))]
