@@ -11,6 +11,7 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
 repro: $(DONE)
 	dvc repro
+	affectline doctor --quick  # DVC may end with 0 where a full disk has kept it from saving
 
 test: $(DONE)
 	pytest

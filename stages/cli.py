@@ -15,6 +15,7 @@ from rich.table import Table
 from features import tables
 from features.arrays import ArrayFileError, read, read_attributes
 from features.cache import replacing
+from stages import locked, store
 from stages.checks import SystemLibraryError, check_all
 from stages.console import console, fail, print_table
 from stages.index import list_videos
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from stages.preset import Plan
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__)
+app.add_typer(store.app, name="store")
 
 TRAIN_DEPS = "data/features/"
 
@@ -285,6 +287,48 @@ def diff(
         return
     for part in moved.as_tables(found, worst):
         console.print(part, soft_wrap=isinstance(part, str))
+
+
+@app.command()
+def doctor(
+    quick: Annotated[
+        bool, typer.Option("--quick", help="only whether DVC has kept what dvc.lock names")
+    ] = False,
+    mend: Annotated[
+        bool, typer.Option("--repair", help="remove what is damaged, so that it is made again")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
+) -> None:
+    """Look whether all is well: machine, weights, store, outputs, DVC's cache."""
+    from stages import doctor as examining
+
+    if command := locked.busy():
+        raise fail(f"doctor: {command} is at work here; run it again after that")
+    found = list(examining.kept())
+    about: dict[str, str] = {}
+    if not quick:
+        try:
+            found += [*examining.whole(), *examining.machine(load_params())]
+        except ValueError as error:
+            raise fail(str(error)) from None
+        about = examining.environment()
+    removed = examining.repair(found) if mend else []
+    if as_json:
+        rows = [{"what": said.what, "where": said.where, "to_do": said.to_do} for said in found]
+        said = {"environment": about, "findings": rows, "removed": [str(p) for p in removed]}
+        typer.echo(json.dumps(said, indent=2, ensure_ascii=False))
+    else:
+        if about:
+            parts = ", ".join(f"{name} {value}" for name, value in about.items())
+            console.print(parts, soft_wrap=True, markup=False)
+        for each in found:
+            console.print(f"{each.where}: {each.what}. {each.to_do}", soft_wrap=True, markup=False)
+        if removed:
+            console.print(f"doctor: removed {len(removed)} files; now `dvc repro`")
+    if found and not mend:
+        raise fail(f"doctor: {len(found)} things are not as they should be")
+    if not found and not as_json:
+        console.print("doctor: all is well")
 
 
 @app.command()

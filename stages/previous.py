@@ -4,6 +4,7 @@ DVC removes a stage's outputs before it runs the stage, so what was there is fou
 dvc.lock has it, the cache holds the files, and a remote may have them when the cache does not.
 """
 
+import hashlib
 import logging
 from collections.abc import Callable, Iterator, Sequence, Set
 from pathlib import Path
@@ -12,7 +13,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from features import tables
-from stages.locked import LockError, Output, cache_folder, listing, object_path, read_outputs
+from stages.locked import (
+    FOLDER,
+    LockError,
+    Output,
+    cache_folder,
+    listing,
+    object_path,
+    read_outputs,
+)
 
 Note = Callable[[str], None]
 
@@ -43,7 +52,7 @@ def previous_files(stage: str, keys: Set[str], note: Note) -> Iterator[tuple[str
             continue
         for row in rows:
             path = files.get(index.with_suffix("") / str(row["path"])) if row["path"] else None
-            if row["key"] in keys and path is not None and path.is_file():
+            if row["key"] in keys and path is not None and _is_whole(path):
                 yield str(row["key"]), path
 
 
@@ -72,7 +81,21 @@ def _files_of(outputs: Sequence[Output], cache: Path) -> tuple[dict[Path, Path],
         is_whole = is_whole and listed is not None
         for path, md5 in (listed or {}).items():
             files[path] = object_path(cache, md5)
-    return files, is_whole and all(path.is_file() for path in files.values())
+    return files, is_whole and all(_is_whole(path) for path in files.values())
+
+
+def _is_whole(path: Path) -> bool:
+    """Tell whether an object is in the cache as it should be.
+
+    DVC makes read-only what it has checked; a download that broke off may leave a part that is not.
+    """
+    if not path.is_file():
+        return False
+    if not path.stat().st_mode & 0o222:
+        return True
+    with path.open("rb") as file:
+        found = hashlib.file_digest(file, "md5").hexdigest()
+    return path.parent.name + path.name.removesuffix(FOLDER) == found
 
 
 def _fetch(stage: str, note: Note) -> None:

@@ -1,0 +1,234 @@
+"""Is all well here: the machine, the weights, the store, the outputs and DVC's cache of them.
+
+The quick form asks only whether DVC has kept what dvc.lock names: DVC may say "failed to transfer"
+on a full disk and end with 0. The whole form reads every file: an item carries the sha256 of all
+that is in it, any other file is compared with the md5 that dvc.lock has of it.
+"""
+
+import hashlib
+import json
+import shutil
+import stat
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from features.cache import ItemStore, store_root
+from stages import locked
+from stages.items import software
+from stages.params import Params
+from stages.store import fault_of, human
+
+READ_BYTES = 1 << 20
+
+LEAST_FREE = 2 * 2**30
+"""Bytes on a disk below which it is told: a stage may well need them."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something that is not as it should be.
+
+    Attributes:
+        what: in a line.
+        where: the file or place.
+        to_do: what a person should do.
+        files: damaged files that `--repair` removes.
+    """
+
+    what: str
+    where: str
+    to_do: str
+    files: tuple[Path, ...] = ()
+
+
+REPAIR = "`affectline doctor --repair` removes it, then `dvc repro` makes it again"
+
+
+# ------------------------------------------------------------------------ what DVC has kept
+
+
+def kept() -> Iterator[Finding]:
+    """Yield the outputs of dvc.lock that are here and that DVC's cache lacks, and spoilt files."""
+    yield from _spoilt()
+    try:
+        outputs = locked.read_outputs()
+    except locked.LockError as error:
+        yield Finding(str(error), str(locked.LOCK), "git checkout dvc.lock, or remove it")
+        return
+    cache = locked.cache_folder()
+    for output in outputs:
+        if not output.path.exists():
+            continue  # not pulled, or never made here
+        listed = locked.listing(cache, output)
+        if listed is None:
+            what = f"DVC's cache lacks the listing of {output.path}"
+            yield Finding(what, str(locked.object_path(cache, output.md5)), _again(output.stage))
+            continue
+        lacking = [p for p, md5 in listed.items() if not locked.object_path(cache, md5).is_file()]
+        if lacking:
+            what = f"DVC's cache lacks {len(lacking)} of {len(listed)} files of {output.stage}"
+            yield Finding(what, str(lacking[0]), _again(output.stage))
+
+
+def _again(stage: str) -> str:
+    return f"make room on the disk, then `dvc commit --force {stage}` or `dvc repro {stage}`"
+
+
+def _spoilt() -> Iterator[Finding]:
+    """Yield files of DVC's own that a kill cut off while it wrote them; it refuses to go on."""
+    lock = locked.DVC / "tmp" / "rwlock"
+    if lock.is_file() and locked.busy() is None:
+        try:
+            json.loads(lock.read_text(encoding="utf-8"))
+        except ValueError:
+            what = "DVC was killed while it wrote this file, and refuses to work with it"
+            yield Finding(what, str(lock), "remove it, or `affectline doctor --repair`", (lock,))
+    if locked.LOCK.is_file() and not locked.LOCK.read_text(encoding="utf-8").strip():
+        what = "DVC was killed while it wrote this file, and refuses to work with it"
+        to_do = "`git checkout dvc.lock`, or remove it, or `affectline doctor --repair`"
+        yield Finding(what, str(locked.LOCK), to_do, (locked.LOCK,))
+
+
+# ---------------------------------------------------------------------------- what is whole
+
+
+class _Reader:
+    """Reads each file once, however many names it has: store, output and cache share it."""
+
+    def __init__(self) -> None:
+        self._items: dict[tuple[int, int], str | None] = {}
+        self._md5s: dict[tuple[int, int], str] = {}
+
+    def fault(self, path: Path, suffix: str, key: str | None = None) -> str | None:
+        """Return what is wrong with an item's file, None if it is whole."""
+        at = _inode(path)
+        if at not in self._items:
+            self._items[at] = fault_of(path, suffix, key)
+        return self._items[at]
+
+    def md5(self, path: Path) -> str:
+        """Return the md5 of a file, as DVC names it."""
+        at = _inode(path)
+        if at not in self._md5s:
+            digest = hashlib.md5(usedforsecurity=False)
+            with path.open("rb") as file:
+                while block := file.read(READ_BYTES):
+                    digest.update(block)
+            self._md5s[at] = digest.hexdigest()
+        return self._md5s[at]
+
+
+def _inode(path: Path) -> tuple[int, int]:
+    found = path.stat()
+    return found.st_dev, found.st_ino
+
+
+def whole() -> Iterator[Finding]:
+    """Yield the files of the store, of the outputs and of DVC's cache that are damaged."""
+    reader = _Reader()
+    store = ItemStore(store_root())
+    for item in store.items():
+        what = reader.fault(item.path, item.path.suffix, item.key)
+        if what:
+            yield Finding(what, str(item.path), REPAIR, (item.path,))
+    for folder in store.leftovers():
+        what = "left unfinished by a process that is dead"
+        yield Finding(what, str(folder), "the next run of a stage removes it")
+    try:
+        outputs = locked.read_outputs()
+    except locked.LockError:
+        return  # told by `kept`
+    cache = locked.cache_folder()
+    for output in outputs:
+        for path, md5 in (locked.listing(cache, output) or {}).items():
+            yield from _faults_of_output(reader, path, md5, locked.object_path(cache, md5))
+
+
+def _faults_of_output(reader: _Reader, path: Path, md5: str, kept_as: Path) -> Iterator[Finding]:
+    """Yield what is wrong with one file of an output and the object that DVC keeps of it."""
+    if kept_as.is_file():
+        what = _difference(reader, kept_as, md5, path.suffix)
+        if what:
+            yield Finding(f"{what} (it is {path})", str(kept_as), REPAIR, (kept_as, path))
+    if path.is_file() and not (kept_as.is_file() and path.samefile(kept_as)):
+        what = _difference(reader, path, md5, path.suffix)
+        if what:
+            yield Finding(what, str(path), REPAIR, (path,))
+
+
+def _difference(reader: _Reader, path: Path, md5: str, suffix: str) -> str | None:
+    what = reader.fault(path, suffix) if suffix == ".h5" else None
+    if what is None and reader.md5(path) != md5:
+        what = f"expected the md5 {md5} of dvc.lock, found {reader.md5(path)}"
+    return what
+
+
+# ----------------------------------------------------------------------------- the machine
+
+
+def machine(params: Params) -> Iterator[Finding]:
+    """Yield disks that are nearly full and weights that are not here."""
+    from stages.weights import survey  # slow to import, with torch
+
+    places = {"outputs": Path(), "store": store_root(), "DVC's cache": locked.cache_folder()}
+    for name, place in places.items():
+        there = next(p for p in (place.absolute(), *place.absolute().parents) if p.exists())
+        free = shutil.disk_usage(there).free
+        if free < LEAST_FREE:
+            what = f"{human(free)} are free for {name}, a stage may need more"
+            to_do = "make room: `affectline store gc --older-than 30`, `dvc gc --workspace`"
+            yield Finding(what, str(there), to_do)
+    for standing in survey(params):
+        if standing.to_do and not standing.has_source and not standing.is_made:
+            what = f"the weights of {standing.network} are not here"
+            yield Finding(what, standing.file or standing.source, standing.to_do)
+
+
+def environment() -> dict[str, str]:
+    """Return what runs here: Python, the packages that numbers depend on, the GPU."""
+    import torch  # slow to import
+
+    is_there = torch.cuda.is_available()
+    return {
+        "python": sys.version.split()[0],
+        **software(),
+        "gpu": torch.cuda.get_device_name(0) if is_there else "none",
+        "store": str(store_root()),
+    }
+
+
+# ------------------------------------------------------------------------------ the repair
+
+
+def repair(findings: Iterable[Finding]) -> list[Path]:
+    """Remove the damaged files of the findings, with every other name that they have here.
+
+    A file of the store is, by hard link, also that of an output and of DVC's cache: all go, so
+    that the next `dvc repro` finds the output changed, finds the item nowhere, and makes it anew.
+    """
+    damaged = {path for finding in findings for path in finding.files if path.exists()}
+    inodes = {_inode(path) for path in damaged}
+    removed = []
+    for path in sorted(damaged | set(_other_names(inodes))):
+        path.parent.chmod(path.parent.stat().st_mode | stat.S_IWUSR)
+        path.unlink()
+        removed.append(path)
+    return removed
+
+
+def _other_names(inodes: set[tuple[int, int]]) -> Iterator[Path]:
+    """Yield the files of the store, of the outputs and of DVC's cache with one of these inodes."""
+    cache = locked.cache_folder()
+    places = [item.path for item in ItemStore(store_root()).items()]
+    places += [path for _md5, path in locked.objects(cache)]
+    try:
+        outputs = locked.read_outputs()
+    except locked.LockError:
+        outputs = []
+    for output in outputs:
+        places += (locked.listing(cache, output) or {}).keys()
+    for path in places:
+        if path.is_file() and _inode(path) in inodes:
+            yield path
