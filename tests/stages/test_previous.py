@@ -32,6 +32,21 @@ def test_keys_that_were_not_put_out_are_not_found(keys: set[str]) -> None:
     assert dict(previous_files("extract@swin", keys, print)) == {}
 
 
+def test_what_a_broken_download_left_is_fetched_again_or_not_used(keys: set[str]) -> None:
+    from dvc.cli import main
+
+    ((key, path),) = previous_files("extract@vgg16", keys, print)
+    whole = path.read_bytes()
+    path.unlink()
+    path.write_bytes(whole[:100])
+    assert dict(previous_files("extract@vgg16", keys, print)) == {key: path}
+    assert path.read_bytes() == whole
+    assert main(["remote", "remove", "team", "-q"]) == 0
+    path.unlink()
+    path.write_bytes(whole[:100])
+    assert dict(previous_files("extract@vgg16", keys, print)) == {}
+
+
 def test_a_remote_out_of_reach_is_a_note_and_no_error(
     keys: set[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
