@@ -12,7 +12,6 @@ from math import sqrt
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import bdtr, ndtri, stdtr, stdtrit  # Student's t: stdtr, quantile stdtrit
-from sklearn.metrics import accuracy_score, precision_recall_fscore_support
 
 Labels = NDArray[np.int64]
 
@@ -34,6 +33,8 @@ def score_run(labels: Labels, predicted: Labels, classes: Sequence[str]) -> dict
         `accuracy`, `macro_f1` (mean over all classes), and for each class
         `<class>/precision`, `<class>/recall`, `<class>/f1`; all in [0, 1], 0 where undefined.
     """
+    from sklearn.metrics import accuracy_score, precision_recall_fscore_support  # slow to import
+
     precision, recall, f1, _ = precision_recall_fscore_support(
         labels, predicted, labels=np.arange(len(classes)), zero_division=0
     )
