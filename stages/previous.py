@@ -52,7 +52,7 @@ def previous_files(stage: str, keys: Set[str], note: Note) -> Iterator[tuple[str
             continue
         for row in rows:
             path = files.get(index.with_suffix("") / str(row["path"])) if row["path"] else None
-            if row["key"] in keys and path is not None and _is_whole(path):
+            if row["key"] in keys and path and path.is_file() and _is_whole(path):
                 yield str(row["key"]), path
 
 
@@ -81,20 +81,18 @@ def _files_of(outputs: Sequence[Output], cache: Path) -> tuple[dict[Path, Path],
         is_whole = is_whole and listed is not None
         for path, md5 in (listed or {}).items():
             files[path] = object_path(cache, md5)
-    return files, is_whole and all(_is_whole(path) for path in files.values())
+    return files, is_whole and all(_is_there(path) for path in files.values())
+
+
+def _is_there(path: Path) -> bool:
+    """Tell whether the cache has an object; DVC makes read-only what it takes for whole."""
+    return path.is_file() and (not path.stat().st_mode & 0o222 or _is_whole(path))
 
 
 def _is_whole(path: Path) -> bool:
-    """Tell whether an object is in the cache as it should be.
-
-    DVC makes read-only what it has checked; a download that broke off may leave a part that is not.
-    """
-    if not path.is_file():
-        return False
-    if not path.stat().st_mode & 0o222:
-        return True
+    """Tell whether an object has the md5 of its name: a broken download may leave a part of it."""
     with path.open("rb") as file:
-        found = hashlib.file_digest(file, "md5").hexdigest()
+        found = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
     return path.parent.name + path.name.removesuffix(FOLDER) == found
 
 

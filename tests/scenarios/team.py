@@ -22,6 +22,8 @@ def track_videos(clone: Clone) -> None:
 def add_remote(clone: Clone, url: str, **settings: str) -> None:
     """Name the team's remote in git; what belongs to a person goes to config.local."""
     clone.run("dvc", "remote", "add", "--force", "--default", "team", url)
+    # Without it DVC keeps, as checked, what a download that broke off has left.
+    clone.run("dvc", "remote", "modify", "team", "verify", "true")
     clone.commit("remote")
     log_in(clone, **settings)
 

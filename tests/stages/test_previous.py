@@ -42,9 +42,11 @@ def test_what_a_broken_download_left_is_fetched_again_or_not_used(keys: set[str]
     assert dict(previous_files("extract@vgg16", keys, print)) == {key: path}
     assert path.read_bytes() == whole
     assert main(["remote", "remove", "team", "-q"]) == 0
-    path.unlink()
-    path.write_bytes(whole[:100])
-    assert dict(previous_files("extract@vgg16", keys, print)) == {}
+    for mode in (0o644, 0o444):  # DVC may even have marked it as whole
+        path.unlink()
+        path.write_bytes(whole[:100])
+        path.chmod(mode)
+        assert dict(previous_files("extract@vgg16", keys, print)) == {}
 
 
 def test_a_remote_out_of_reach_is_a_note_and_no_error(
