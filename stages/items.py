@@ -14,7 +14,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, wait
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -329,6 +329,8 @@ def _end_with_parent() -> None:
 def _reason(error: BaseException, pool: Workers) -> str:
     """Say in one line why a video failed; an error of the machine is raised on."""
     if isinstance(error, OSError) and error.errno in MACHINE_ERRORS:
+        raise error
+    if isinstance(error, BrokenExecutor):  # no process can be started: of no video's making
         raise error
     if isinstance(error, TimeoutError):
         return f"given up after {pool.time_limit_s:g} s (engine.time_limit_s)"

@@ -193,7 +193,7 @@ def _attention_rows(run: str, found: Mapping[str, arrays.Array]) -> list[tables.
                 cell = {**common, "video_id": video_id, "row": row, "pts_s": pts_s}
                 if value.ndim:
                     shape = list(value.shape)
-                    rows.append({**cell, "map": value.ravel().tolist(), "shape": shape})
+                    rows.append({**cell, "map": value.ravel(), "shape": shape})
                 else:
                     rows.append({**cell, "value": float(value)})
     return rows
