@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow.parquet as pq
+from rich import box
 from rich.table import Table
 
 from features import tables
@@ -232,19 +233,35 @@ def _count_runs(params: Params, name: str, current_outputs: set[str]) -> Stage:
     return _stage(f"train@{name}", output, total, current, in_store, made, 0, rest, size, mean)
 
 
+COUNTS = {
+    "items": "items",
+    "current": "current",
+    "stale": "stale",
+    "failed": "failed",
+    "in_store": "in store",
+    "to_compute": "to compute",
+}
+"""Fields of `Stage` that a person is shown, and what their columns are called."""
+
+ALWAYS = ("items", "current", "to_compute")
+"""Of them those that have a column even where all are 0."""
+
+
 def as_table(stages: Sequence[Stage]) -> Table:
-    """Return the counts for a person."""
-    table = Table(title="status", title_justify="left")
-    for column in ("stage", "output"):
-        table.add_column(column, overflow="fold")
-    for column in ("items", "current", "stale", "failed", "in store", "to compute", "size"):
+    """Return the counts for a person; a column of zeros alone is left out."""
+    shown = [n for n in COUNTS if n in ALWAYS or any(getattr(stage, n) for stage in stages)]
+    table = Table(title="status", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("stage", overflow="fold")
+    for column in (*(COUNTS[name] for name in shown), "size"):
         table.add_column(column, justify="right")
     for stage in stages:
-        waiting = f"[yellow]{stage.to_compute}[/yellow]" if stage.to_compute else "0"
-        counts = (stage.items, stage.current, stage.stale, stage.failed, stage.in_store)
-        table.add_row(
-            stage.name, stage.output, *(str(n) for n in counts), waiting, _size(stage.bytes)
+        view = f" {Path(stage.output).name}" if stage.name == "decode" else ""
+        counts = (getattr(stage, name) for name in shown)
+        cells = (
+            f"[yellow]{n}[/yellow]" if n and name not in ("items", "current") else str(n)
+            for name, n in zip(shown, counts, strict=True)
         )
+        table.add_row(stage.name + view, *cells, _size(stage.bytes))
     return table
 
 

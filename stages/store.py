@@ -23,9 +23,7 @@ from features.cache import ItemStore, Stored, file_sha256, store_root
 from stages import locked
 from stages.console import console, fail, print_table
 
-app = typer.Typer(
-    no_args_is_help=True, help="The item store: its size, its soundness, what may go."
-)
+app = typer.Typer(no_args_is_help=True, help="The item store: size, soundness, what may go.")
 
 DAY_S = 86_400
 
