@@ -10,9 +10,14 @@ import json
 import shutil
 import stat
 import sys
+import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from fnmatch import fnmatch
+from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
+
+from packaging.requirements import Requirement
 
 from features.cache import ItemStore, store_root
 from stages import locked
@@ -21,6 +26,17 @@ from stages.params import Params
 from stages.store import fault_of, human
 
 READ_BYTES = 1 << 20
+
+COPY_S = 3600.0
+"""An unfinished copy in DVC's cache is nobody's after so long: other clones may share the cache."""
+
+IGNORED = (".*.tmp", "*.pyc")
+"""Names in outputs that DVC does not look at (.dvcignore)."""
+
+OTHER = {"lacks": "names", "has": "does not name"}
+
+ASKING = ("affectline", "torchvision")
+"""Distributions whose requirements are looked at."""
 
 LEAST_FREE = 2 * 2**30
 """Bytes on a disk below which it is told: a stage may well need them."""
@@ -63,13 +79,32 @@ def kept() -> Iterator[Finding]:
             continue  # not pulled, or never made here
         listed = locked.listing(cache, output)
         if listed is None:
-            what = f"DVC's cache lacks the listing of {output.path}"
-            yield Finding(what, str(locked.object_path(cache, output.md5)), _again(output.stage))
+            yield _without_listing(output, locked.object_path(cache, output.md5))
             continue
-        lacking = [p for p, md5 in listed.items() if not locked.object_path(cache, md5).is_file()]
+        sizes = {path: _size(locked.object_path(cache, md5)) for path, md5 in listed.items()}
+        lacking = [path for path, size in sizes.items() if size is None]
+        found = sum(size or 0 for size in sizes.values())
         if lacking:
             what = f"DVC's cache lacks {len(lacking)} of {len(listed)} files of {output.stage}"
             yield Finding(what, str(lacking[0]), _again(output.stage))
+        elif found != output.size:
+            what = f"DVC's cache holds {found} bytes of {output.path}, dvc.lock says {output.size}"
+            yield Finding(what, str(output.path), "`affectline doctor` finds the damaged files")
+
+
+def _without_listing(output: locked.Output, listing: Path) -> Finding:
+    if not listing.exists():
+        what = f"DVC's cache lacks the listing of {output.path}"
+        return Finding(what, str(listing), _again(output.stage))
+    what = f"the listing of {output.path} is damaged, and DVC does not mend it"
+    return Finding(what, str(listing), REPAIR, (listing,))
+
+
+def _size(path: Path) -> int | None:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return None
 
 
 def _again(stage: str) -> str:
@@ -135,15 +170,38 @@ def whole() -> Iterator[Finding]:
             yield Finding(what, str(item.path), REPAIR, (item.path,))
     for folder in store.leftovers():
         what = "left unfinished by a process that is dead"
-        yield Finding(what, str(folder), "the next run of a stage removes it")
+        yield Finding(what, str(folder), "`affectline doctor --repair` removes it", (folder,))
     try:
         outputs = locked.read_outputs()
     except locked.LockError:
         return  # told by `kept`
     cache = locked.cache_folder()
     for output in outputs:
-        for path, md5 in (locked.listing(cache, output) or {}).items():
+        listed = locked.listing(cache, output)
+        for path, md5 in (listed or {}).items():
             yield from _faults_of_output(reader, path, md5, locked.object_path(cache, md5))
+        if listed is not None and output.path.is_dir():
+            yield from _not_as_listed(output, set(listed))
+    yield from _unfinished_copies(cache)
+
+
+def _not_as_listed(output: locked.Output, listed: set[Path]) -> Iterator[Finding]:
+    """Yield what a folder of outputs lacks, and what it has that no stage has put there."""
+    there = {path for path in output.path.rglob("*") if path.is_file()}
+    there = {path for path in there if not any(fnmatch(path.name, n) for n in IGNORED)}
+    for some, verb in ((listed - there, "lacks"), (there - listed, "has")):
+        if some:
+            what = f"the output {verb} {len(some)} files that dvc.lock {OTHER[verb]}"
+            yield Finding(what, str(min(some)), f"`dvc repro {output.stage}` makes it right")
+
+
+def _unfinished_copies(cache: Path) -> Iterator[Finding]:
+    """Yield what DVC left of copies that a full disk cut off; it holds room and is never used."""
+    before_s = time.time() - COPY_S
+    for path in sorted(cache.glob("??/.*.tmp")):
+        if path.is_file() and path.stat().st_mtime < before_s:
+            what = f"DVC left this copy unfinished ({human(path.stat().st_size)})"
+            yield Finding(what, str(path), "`affectline doctor --repair` removes it", (path,))
 
 
 def _faults_of_output(reader: _Reader, path: Path, md5: str, kept_as: Path) -> Iterator[Finding]:
@@ -166,6 +224,33 @@ def _difference(reader: _Reader, path: Path, md5: str, suffix: str) -> str | Non
 
 
 # ----------------------------------------------------------------------------- the machine
+
+
+def packages() -> Iterator[Finding]:
+    """Yield the packages that are not as affectline, or torchvision of its torch, asks for."""
+    asking = {name: [Requirement(line) for line in requires(name) or ()] for name in ASKING}
+    for name, wanted in asking.items():
+        for requirement in wanted:
+            if requirement.marker is not None and not requirement.marker.evaluate():
+                continue  # of an extra, or of another system
+            try:
+                found = version(requirement.name)
+            except PackageNotFoundError:
+                found = "none"
+            if found == "none" or not requirement.specifier.contains(found, prereleases=True):
+                what = f"{name} asks for {requirement}, found {found}"
+                yield Finding(what, sys.prefix, "`make setup`, or install that version")
+    try:
+        import torch
+        import torchvision  # noqa: F401
+    except (ImportError, RuntimeError, OSError) as error:
+        what = f"torch and torchvision do not load together: {' '.join(str(error).split())}"
+        yield Finding(what, sys.prefix, "install both from the same index, of the versions above")
+        return
+    builds = {name: version(name).partition("+")[2] for name in ("torch", "torchvision")}
+    if len(set(builds.values())) > 1 and not torch.cuda.is_available():
+        what = f"torch and torchvision are of different builds: {builds}"
+        yield Finding(what, sys.prefix, "install both from the same index")
 
 
 def machine(params: Params) -> Iterator[Finding]:
@@ -208,9 +293,12 @@ def repair(findings: Iterable[Finding]) -> list[Path]:
     A file of the store is, by hard link, also that of an output and of DVC's cache: all go, so
     that the next `dvc repro` finds the output changed, finds the item nowhere, and makes it anew.
     """
-    damaged = {path for finding in findings for path in finding.files if path.exists()}
+    named = {path for finding in findings for path in finding.files if path.exists()}
+    removed = sorted(path for path in named if path.is_dir())
+    for folder in removed:
+        shutil.rmtree(folder)
+    damaged = named - set(removed)
     inodes = {_inode(path) for path in damaged}
-    removed = []
     for path in sorted(damaged | set(_other_names(inodes))):
         path.parent.chmod(path.parent.stat().st_mode | stat.S_IWUSR)
         path.unlink()

@@ -8,6 +8,7 @@ from typing import Any
 
 import h5py
 import pytest
+import yaml
 
 from tests.clones import Clone
 
@@ -94,8 +95,10 @@ def test_a_half_written_lock_of_a_killed_dvc_is_named_and_removed(clone: Clone) 
 
 
 def test_an_object_that_dvc_has_lost_ends_make_repro(clone: Clone) -> None:
-    md5 = next((clone.root / ".dvc/cache/files/md5").glob("*/*.dir"))
-    entry = json.loads(md5.read_text())[0]["md5"]
-    (clone.root / ".dvc/cache/files/md5" / entry[:2] / entry[2:]).unlink()
+    objects = clone.root / ".dvc/cache/files/md5"
+    outs = yaml.safe_load((clone.root / "dvc.lock").read_text())["stages"]["extract@frames_toy"]
+    (listing,) = (out["md5"] for out in outs["outs"] if out["md5"].endswith(".dir"))
+    entry = json.loads((objects / listing[:2] / listing[2:]).read_text())[0]["md5"]
+    (objects / entry[:2] / entry[2:]).unlink()
     said = clone.run("python", "-m", "stages.cli", "doctor", "--quick", ok=False)
     assert "DVC's cache lacks 1 of" in said and "dvc commit --force" in said
