@@ -308,7 +308,8 @@ def doctor(
     about: dict[str, str] = {}
     if not quick:
         try:
-            found += [*examining.whole(), *examining.machine(load_params())]
+            found += [*examining.packages(), *examining.whole()]
+            found += examining.machine(load_params())
         except ValueError as error:
             raise fail(str(error)) from None
         about = examining.environment()

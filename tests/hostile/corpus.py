@@ -473,7 +473,7 @@ def bombs(corpus: Corpus) -> None:
     """Small files that are long to decode, or fill the memory when they are."""
     cheap = {"preset": "ultrafast", "crf": "51", "g": "12", "bf": "0"}
     path = corpus.path("slow", "pictures.mkv")
-    repeated(path, 150, size=(8192, 4096), voice=None, options=cheap, flat=True)
+    repeated(path, 900, size=(8192, 4096), voice=None, options=cheap, flat=True)
     sound_bomb(corpus.path("sound_bomb", "hours.mkv"))
 
 
