@@ -209,7 +209,7 @@ def _faults_of_output(reader: _Reader, path: Path, md5: str, kept_as: Path) -> I
     if kept_as.is_file():
         what = _difference(reader, kept_as, md5, path.suffix)
         if what:
-            yield Finding(f"{what} (it is {path})", str(kept_as), REPAIR, (kept_as, path))
+            yield Finding(f"{what} (it is {path})", str(kept_as), REPAIR, (kept_as,))
     if path.is_file() and not (kept_as.is_file() and path.samefile(kept_as)):
         what = _difference(reader, path, md5, path.suffix)
         if what:
