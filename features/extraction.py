@@ -4,7 +4,6 @@ A video is a batch of its own, cut into chunks of fixed size. So a feature does 
 which other videos were computed with it, and the same inputs give the same bytes.
 """
 
-import inspect
 from collections.abc import Mapping
 from types import ModuleType
 from typing import Any
@@ -13,6 +12,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+
+from features.options import features_of
 
 Array = NDArray[np.generic]
 
@@ -81,18 +82,6 @@ def extract(
     return arrays
 
 
-def features_of(module: ModuleType, options: Any) -> dict[str, tuple[int, ...]]:
-    """Return the module's features, name -> shape of a row, under ``options``."""
-    shapes = getattr(module, "features", None)
-    found: dict[str, tuple[int, ...]] = shapes(options) if shapes else module.FEATURES
-    return found
-
-
-def views_of(module: ModuleType) -> tuple[str, ...]:
-    """Return the views that the module can read, the usual one first."""
-    return (module.VIEW,) if isinstance(module.VIEW, str) else tuple(module.VIEW)
-
-
 def _forward(network: nn.Module, inputs: Tensor, precision: str) -> dict[str, NDArray[np.float32]]:
     device = next((p.device for p in network.parameters()), torch.device("cpu"))
     parts: dict[str, list[Tensor]] = {}
@@ -131,16 +120,3 @@ def _placed(
     array = np.zeros((total, *shape), dtype)
     array[rows] = values
     return array
-
-
-def options_of(module: ModuleType, options: Mapping[str, object]) -> Any:
-    """Return the module's ``Options`` made from ``options``.
-
-    Raises:
-        ValueError: an option that the module does not have, or a value that it refuses.
-    """
-    known = list(inspect.signature(module.Options).parameters)
-    unknown = sorted(set(options) - set(known))
-    if unknown:
-        raise ValueError(f"{module.__name__}: unknown options {unknown}, it has {known or 'none'}")
-    return module.Options(**options)

@@ -17,16 +17,16 @@ Legend of axes: B batch, T time, D feature, C channel, H height, W width, M moda
 """
 
 import importlib
-import json
 import pkgutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any, ClassVar, NamedTuple, Protocol, TypeVar, cast
 
-from pydantic import TypeAdapter, ValidationError
 from torch import Tensor, nn
 from torch.nn import functional
+
+from features.options import construct
 
 _CONTRACT = ("Params", "ROLES", "ALIGNED", "REFERENCE", "build")
 
@@ -164,28 +164,3 @@ def validate(head: Head, overrides: Mapping[str, object]) -> Any:
         ValueError: a field that the head does not have, or a value it does not take.
     """
     return construct(head.Params, overrides, f"head '{head.__name__.rpartition('.')[2]}'")
-
-
-def construct(kind: type[T], values: Mapping[str, object], name: str) -> T:
-    """Return the dataclass `kind` made from `values` as YAML has them, types not bent.
-
-    Args:
-        kind: a dataclass.
-        values: field -> value; what is absent keeps its default.
-        name: what the message calls it.
-
-    Raises:
-        ValueError: an unknown field or a value that does not fit; it lists the fields.
-    """
-    try:
-        # By way of JSON, where strict takes a list for a tuple and 1 for 1.0, and no more.
-        return TypeAdapter(kind).validate_json(json.dumps(dict(values), default=str), strict=True)
-    except ValidationError as error:
-        found = "; ".join(
-            ".".join(str(part) for part in item["loc"])
-            + (": " if item["loc"] else "")
-            + f"{item['msg']}, found {item['input']!r}"
-            for item in error.errors(include_url=False)
-        )
-        known = ", ".join(field.name for field in fields(cast(Any, kind)))
-        raise ValueError(f"{name}: {found} (fields are {known})") from error

@@ -31,7 +31,6 @@ Differs from the paper, or fills what it leaves open (every choice is a field of
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -66,8 +65,6 @@ class Params:
         shifting: shift and normalise what each unit gives.
         activation: what makes weights of scores, see `heads.aggregation.attention_weights`.
     """
-
-    __pydantic_config__: ClassVar[dict[str, object]] = {"extra": "forbid", "allow_inf_nan": False}
 
     units: int = 1
     shifting: bool = False

@@ -41,7 +41,7 @@ Differs from the paper, or fills what it leaves open (every choice is a field of
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -115,8 +115,6 @@ class Params:
         triplet_hinge: bound each triplet at 0 from below.
         triplet_normalise: compare R_V at length 1.
     """
-
-    __pydantic_config__: ClassVar[dict[str, object]] = {"extra": "forbid", "allow_inf_nan": False}
 
     embedding: int = 1024
     fusion: int = 2048

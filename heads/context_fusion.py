@@ -26,7 +26,6 @@ Differs from the paper, or fills what it leaves open (every choice is a field of
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -65,8 +64,6 @@ class Params:
         fusion: neurons of the fusion layer.
         hidden: neurons of the layer after it; null for none.
     """
-
-    __pydantic_config__: ClassVar[dict[str, object]] = {"extra": "forbid", "allow_inf_nan": False}
 
     pool: Pool = "mean"
     embedding: int | None = 1024

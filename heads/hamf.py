@@ -69,7 +69,7 @@ Differs from the paper, or fills what it leaves open (every choice is a field of
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import sqrt
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -199,8 +199,6 @@ class Params:
             and of the tiny FC network (not given in the paper).
         training: `separate` local and global phases (paper), or one `joint` phase.
     """
-
-    __pydantic_config__: ClassVar[dict[str, object]] = {"extra": "forbid", "allow_inf_nan": False}
 
     local_attention: Local | dict[str, Local] | None = None
     local_channels: int = 128

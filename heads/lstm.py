@@ -29,7 +29,7 @@ Differs from the paper, or fills what it leaves open (every choice is a field of
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -77,8 +77,6 @@ class Params:
         training: `separate` trains each role on its own, then the weights; `joint` trains
             everything on the fused score.
     """
-
-    __pydantic_config__: ClassVar[dict[str, object]] = {"extra": "forbid", "allow_inf_nan": False}
 
     units: int = 512
     read: Literal["last", "mean"] = "last"

@@ -43,7 +43,7 @@ Differs from the paper, or fills what it leaves open (every choice is a field of
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import log
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -104,8 +104,6 @@ class Params:
         reduction: how many times smaller W2 F1 is than F1 (not given in the paper).
         hidden: neurons of the hidden layer of the MLP (not given in the paper); null for none.
     """
-
-    __pydantic_config__: ClassVar[dict[str, object]] = {"extra": "forbid", "allow_inf_nan": False}
 
     width: int = 512
     positions: Literal["sinusoidal", "none"] = "sinusoidal"

@@ -35,7 +35,6 @@ Differs from the paper, or fills what it leaves open (every choice is a field of
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -68,8 +67,6 @@ class Params:
         reduction: how many times smaller the middle of the gate is (NeXtVLAD's paper: 8 or 16).
         dropout: of the concatenated descriptors (NeXtVLAD's code: 0.5).
     """
-
-    __pydantic_config__: ClassVar[dict[str, object]] = {"extra": "forbid", "allow_inf_nan": False}
 
     projection: int | None = 512
     expansion: int = 2

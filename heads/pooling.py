@@ -33,7 +33,7 @@ Differs from the papers, or fills what they leave open (every choice is a field 
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -90,8 +90,6 @@ class Params:
         pooled: with several roles and an embedding, pool the `embeddings` or the input `features`.
         hidden: neurons of the first of the two last FC layers (not given in the papers).
     """
-
-    __pydantic_config__: ClassVar[dict[str, object]] = {"extra": "forbid", "allow_inf_nan": False}
 
     pool: Pool = "mean"
     embedding: int | None = 1024

@@ -31,7 +31,6 @@ Differs from the paper, or fills what it leaves open (every choice is a field of
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -67,8 +66,6 @@ class Params:
         margin: margin of the triplet loss, in squared distance.
         mining: which triplets of a batch count, `all` or the `hard` one of each anchor.
     """
-
-    __pydantic_config__: ClassVar[dict[str, object]] = {"extra": "forbid", "allow_inf_nan": False}
 
     embedding: int | None = 1024
     channels: int = 128

@@ -54,7 +54,7 @@ Differs from the paper, or fills what it leaves open (every choice is a field of
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -132,8 +132,6 @@ class Params:
         fusion: neurons of the layer on the concatenated F_V of two streams (not given in the
             paper); null for none.
     """
-
-    __pydantic_config__: ClassVar[dict[str, object]] = {"extra": "forbid", "allow_inf_nan": False}
 
     attention: RegionAttention = "dual"
     location_rescale: bool = True

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from features.arrays import Array
-from heads import Attention, Head, Network, Rows, construct
+from features.options import construct
+from heads import Attention, Head, Network, Rows
 from heads.data import Batch, Features, collate, draw_batches
 
 Standardise = Literal["none", "scale", "dimension"]
@@ -56,8 +57,6 @@ class Training:
         threads: CPU threads of a run. It is a part of the result: a sum that is split over
             threads is rounded in another order.
     """
-
-    __pydantic_config__: ClassVar[dict[str, object]] = {"extra": "forbid", "allow_inf_nan": False}
 
     epochs: int = 10
     batch_videos: int = 12

@@ -28,7 +28,7 @@ Differs from the paper, or fills what it leaves open (every choice is a field of
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -59,8 +59,6 @@ class Params:
         fusion: neurons of the fusion layer (original: 256).
         loss: cross-entropy of each `video`, or of each `frame`.
     """
-
-    __pydantic_config__: ClassVar[dict[str, object]] = {"extra": "forbid", "allow_inf_nan": False}
 
     fusion: int = 256
     loss: Literal["video", "frame"] = "video"

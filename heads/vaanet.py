@@ -52,7 +52,7 @@ Differs from the paper, or fills what it leaves open (every choice is a field of
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -129,8 +129,6 @@ class Params:
         positive: names of the positive emotions, case aside; more than the data set has will do.
         negative: names of the negative ones.
     """
-
-    __pydantic_config__: ClassVar[dict[str, object]] = {"extra": "forbid", "allow_inf_nan": False}
 
     form: Form = "code"
     spatial: bool = True

@@ -63,7 +63,7 @@ def _raise(wrong: list[str]) -> None:
 
 def _backbones(params: Params) -> list[str]:
     from features import backbones  # torch is slow to import; the schema comes first
-    from features.extraction import options_of, views_of
+    from features.options import options_of, views_of
 
     wrong = _detector(params)
     for name, block in params.backbones.items():
@@ -117,7 +117,7 @@ def _features(params: Params) -> list[str]:
 
 def _known_features(block: Backbone) -> list[str]:
     from features import backbones
-    from features.extraction import features_of, options_of
+    from features.options import features_of, options_of
 
     module = backbones.load(block.module)
     try:

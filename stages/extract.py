@@ -23,7 +23,8 @@ from torch import nn
 
 from features import arrays, backbones, tables
 from features.cache import file_sha256, item_key
-from features.extraction import extract, options_of, views_of
+from features.extraction import extract
+from features.options import options_of, views_of
 from features.weights import load, metadata
 from stages.console import StageRun, fail
 from stages.device import be_reproducible, device_of

@@ -24,8 +24,8 @@ from numpy.typing import NDArray
 
 from features import arrays, tables
 from features.cache import file_sha256, item_key
-from features.extraction import options_of
 from features.faces import CROP, Detections, Detector, align, crop, link, main_person
+from features.options import options_of
 from features.weights import WeightsError, load, metadata
 from stages.console import StageRun, fail
 from stages.device import be_reproducible, device_of

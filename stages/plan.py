@@ -14,7 +14,7 @@ from typing import Any, Literal
 from features import backbones, tables
 from features.arrays import ArrayFileError, read_attributes
 from features.cache import ItemStore, file_sha256, item_key, store_root
-from features.extraction import options_of
+from features.options import options_of
 from features.weights import write_seeded
 from stages.decode import wanted_views
 from stages.faces import detector_options

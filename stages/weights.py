@@ -32,7 +32,7 @@ from features.cache import (
     store_root,
 )
 from features.download import DownloadError
-from features.extraction import options_of
+from features.options import options_of
 from features.weights import (
     ByHand,
     Companion,

@@ -74,7 +74,7 @@ class Options:
             raise ValueError(
                 f"resnet50 options: expected output_stride 8, 16 or 32, found {self.output_stride}"
             )
-        if isinstance(self.keep, str) or not self.keep or not set(self.keep) <= set(NAMES):
+        if not self.keep or not set(self.keep) <= set(NAMES):
             raise ValueError(
                 f"resnet50 options: expected keep as a list of {', '.join(NAMES)}, "
                 f"found {self.keep!r}"

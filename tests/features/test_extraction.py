@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from features.extraction import CHUNK, ExtractionError, extract, options_of
+from features.extraction import CHUNK, ExtractionError, extract
 
 
 class Brightness(nn.Module):
@@ -107,9 +107,3 @@ def test_a_network_that_breaks_its_promise_is_named() -> None:
     module.FEATURES = {"level": (2,)}
     with pytest.raises(ExtractionError, match=r"level: the network gave \(4, 1\)"):
         extract(module, Brightness(), frames_view(4, 4), Options())
-
-
-def test_options_are_those_of_the_module() -> None:
-    assert options_of(toy(), {"gain": 2.0}) == Options(2.0)
-    with pytest.raises(ValueError, match=r"unknown options \['pca'\], it has \['gain'\]"):
-        options_of(toy(), {"pca": True})

@@ -75,7 +75,7 @@ def test_a_shared_module_is_no_head() -> None:
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        ({"embeding": 3}, "head 'caan': embeding:.*found 3.*fields are embedding, "),
+        ({"embeding": 3}, "head 'caan': unknown embeding .fields are embedding, "),
         ({"score_activation": "tanh"}, "score_activation:.*'sigmoid'.*found 'tanh'"),
         ({"score_layers": 4}, "score_layers must be 1, 2, 3 or null, found 4"),
         ({"embedding": "8"}, "embedding: .*found '8'"),

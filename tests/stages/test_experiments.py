@@ -5,7 +5,7 @@ import pytest
 import yaml
 
 from features import backbones
-from features.extraction import features_of, options_of
+from features.options import features_of, options_of
 from heads import Reported
 from stages import experiments
 from stages.experiments import (

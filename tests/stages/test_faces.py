@@ -227,7 +227,7 @@ def test_options_go_to_the_detector(blocks: None) -> None:
     ("options", "told"),
     [
         ({"min_score": 0.9}, "faces.detector.options: found min_score"),
-        ({"colour": 1}, "unknown options"),
+        ({"colour": 1}, "unknown colour"),
     ],
 )
 def test_options_that_cannot_be_end_the_stage_before_any_work(

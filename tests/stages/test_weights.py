@@ -444,4 +444,4 @@ def test_an_unknown_detector_is_named(capsys: pytest.CaptureFixture[str]) -> Non
 
 def test_an_unknown_option_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     change("vggish", options={"pcaa": True})
-    assert "unknown options ['pcaa']" in failure("backbones.vggish", capsys)
+    assert "options of vggish: unknown pcaa" in failure("backbones.vggish", capsys)

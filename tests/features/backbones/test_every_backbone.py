@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from features import backbones
-from features.extraction import views_of
+from features.options import views_of
 from features.views import Sampling
 from features.weights import Weights
 

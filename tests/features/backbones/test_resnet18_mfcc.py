@@ -12,7 +12,8 @@ from torch import nn
 from features import layouts
 from features.backbones import resnet18_mfcc
 from features.backbones.resnet18_mfcc import Options, mfcc, preprocess, taken
-from features.extraction import extract, features_of
+from features.extraction import extract
+from features.options import features_of
 from features.weights import (
     WeightsError,
     check_keys,

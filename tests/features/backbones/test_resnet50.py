@@ -11,7 +11,7 @@ from torchvision.models.feature_extraction import create_feature_extractor
 from features import layouts
 from features.backbones import resnet50
 from features.backbones.resnet50 import Options
-from features.extraction import options_of
+from features.options import options_of
 from features.seeding import initialise
 from features.weights import check_keys
 
@@ -137,7 +137,7 @@ def test_the_order_of_what_is_kept_says_nothing() -> None:
         ({"weights": "V3"}, "expected weights V1 or V2, found 'V3'"),
         ({"output_stride": 4}, "expected output_stride 8, 16 or 32, found 4"),
         ({"keep": ["res4"]}, "expected keep as a list of res5, pooled"),
-        ({"keep": "res5"}, "expected keep as a list"),
+        ({"keep": "res5"}, "keep: Input should be a valid array"),
         ({"keep": []}, "expected keep as a list"),
     ],
 )

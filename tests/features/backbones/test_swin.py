@@ -9,7 +9,7 @@ import torchvision
 from features import layouts
 from features.backbones import swin
 from features.backbones.swin import Options
-from features.extraction import options_of
+from features.options import options_of
 from features.seeding import initialise
 from features.weights import check_keys
 

@@ -1,0 +1,65 @@
+"""What a user may choose of a network, and what its module says of itself then.
+
+Needs no torch: what only asks what there is to choose does not wait for it.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import fields
+from types import ModuleType
+from typing import Any, TypeVar, cast
+
+from pydantic import TypeAdapter, ValidationError
+
+T = TypeVar("T")
+
+
+def construct(kind: type[T], values: Mapping[str, object], name: str) -> T:
+    """Return the dataclass `kind` made from `values` as YAML has them, types not bent.
+
+    Args:
+        kind: a dataclass.
+        values: field -> value; what is absent keeps its default.
+        name: what the message calls it.
+
+    Raises:
+        ValueError: an unknown field or a value that does not fit; it lists the fields.
+    """
+    known = ", ".join(field.name for field in fields(cast(Any, kind)))
+    if unknown := sorted(set(values) - set(known.split(", "))):
+        raise ValueError(f"{name}: unknown {', '.join(unknown)} (fields are {known or 'none'})")
+    try:
+        # By way of JSON, where strict takes a list for a tuple and 1 for 1.0, and no more.
+        text = json.dumps(dict(values), default=str, allow_nan=False)
+        return TypeAdapter(kind).validate_json(text, strict=True)
+    except ValidationError as error:
+        found = "; ".join(
+            ".".join(str(part) for part in item["loc"])
+            + (": " if item["loc"] else "")
+            + f"{item['msg']}, found {item['input']!r}"
+            for item in error.errors(include_url=False)
+        )
+        raise ValueError(f"{name}: {found} (fields are {known})") from error
+    except ValueError as error:  # not a number, or infinite
+        raise ValueError(f"{name}: {error} (fields are {known})") from error
+
+
+def options_of(module: ModuleType, options: Mapping[str, object]) -> Any:
+    """Return the module's ``Options`` made from ``options``.
+
+    Raises:
+        ValueError: an option that the module does not have, or a value that it refuses.
+    """
+    return construct(module.Options, options, f"options of {module.__name__.rpartition('.')[2]}")
+
+
+def views_of(module: ModuleType) -> tuple[str, ...]:
+    """Return the views that the module can read, the usual one first."""
+    return (module.VIEW,) if isinstance(module.VIEW, str) else tuple(module.VIEW)
+
+
+def features_of(module: ModuleType, options: Any) -> dict[str, tuple[int, ...]]:
+    """Return the module's features, name -> shape of a row, under ``options``."""
+    shapes = getattr(module, "features", None)
+    found: dict[str, tuple[int, ...]] = shapes(options) if shapes else module.FEATURES
+    return found
