@@ -109,6 +109,11 @@ def held(path: Path, on_wait: Callable[[], None] = lambda: None) -> Iterator[Non
         claim.release()
 
 
+def host() -> str:
+    """Return this machine's name, as it may stand in a file's name."""
+    return "".join(c if c.isalnum() else "_" for c in socket.gethostname())
+
+
 # ------------------------------------------------------------------------- scratch folders
 
 
@@ -117,7 +122,7 @@ def scratch(parent: Path) -> Iterator[Path]:
     """Yield a fresh folder below ``parent``, removed after; what dead processes left goes too."""
     parent.mkdir(parents=True, exist_ok=True)
     sweep(parent)
-    folder = parent / f"{_host()}-{os.getpid()}-{secrets.token_hex(4)}"
+    folder = parent / f"{host()}-{os.getpid()}-{secrets.token_hex(4)}"
     with held(_alive(folder)):
         folder.mkdir()
         try:
@@ -131,7 +136,7 @@ def sweep(parent: Path) -> list[Path]:
     swept = []
     for mark in parent.glob(f"*{ALIVE}"):
         folder = mark.with_name(mark.name.removesuffix(ALIVE))
-        if not folder.name.startswith(f"{_host()}-") and _age_s(mark) < FOREIGN_S:
+        if not folder.name.startswith(f"{host()}-") and _age_s(mark) < FOREIGN_S:
             continue
         claim = take(mark)
         if claim is not None:
@@ -149,7 +154,7 @@ def abandoned(parent: Path) -> list[Path]:
         mark = _alive(folder)
         if not mark.exists():  # it is made before the folder and goes after it
             found.append(folder)
-        elif folder.name.startswith(f"{_host()}-") or _age_s(mark) >= FOREIGN_S:
+        elif folder.name.startswith(f"{host()}-") or _age_s(mark) >= FOREIGN_S:
             claim = take(mark)
             if claim is not None:
                 os.close(claim.descriptor)  # not released: the mark stays for `sweep`
@@ -160,10 +165,6 @@ def abandoned(parent: Path) -> list[Path]:
 
 def _alive(folder: Path) -> Path:
     return folder.with_name(f"{folder.name}{ALIVE}")
-
-
-def _host() -> str:
-    return "".join(c if c.isalnum() else "_" for c in socket.gethostname())
 
 
 def _age_s(path: Path) -> float:

@@ -181,13 +181,21 @@ def compare_two(
 
 @app.command()
 def status(
+    try_few: Annotated[
+        bool, typer.Option("--calibrate", help="first try a few videos, to know what one costs")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
 ) -> None:
     """Count what is current, and say what `dvc repro` would compute, with time and disk."""
     from stages import status as counting  # slow to import, with torch
+    from stages.calibration import calibrate
+    from stages.index import list_videos
 
     try:
-        stages = counting.status(load_params())
+        params = load_params()
+        if try_few:
+            calibrate(params, list_videos(Path(params.index.root))[0])
+        stages = counting.status(params)
     except ValueError as error:
         raise fail(str(error)) from None
     if as_json:

@@ -6,6 +6,7 @@ seconds. Nothing is shown for work of less than two seconds. The log goes to
 """
 
 import json
+import math
 import resource
 import sys
 import time
@@ -62,7 +63,8 @@ class StageRun:
             "forward_seconds": 0.0,
         }
         self._start = time.monotonic()
-        self._tracked_s = 0.0
+        self._pace: float | None = None
+        self._at_once = 1
 
     def __enter__(self) -> "StageRun":
         """Start the clock."""
@@ -77,14 +79,13 @@ class StageRun:
         """Print the closing line and write the log."""
         seconds = time.monotonic() - self._start
         path = LOGS / f"{self.name}.json"
-        computed = self.counts["computed"]
-        work_s = self._tracked_s or seconds  # the bookkeeping of all items is no work of one
-        pace = round(work_s / computed, 3) if computed else _last_pace(path)
+        pace = self._pace if self._pace is not None else last_pace(path)
         record = {
             **{k: int(v) if float(v).is_integer() else round(v, 3) for k, v in self.counts.items()},
             "forward_seconds": round(self.counts["forward_seconds"], 3),
             "seconds": round(seconds, 3),
-            "seconds_an_item": pace,
+            "seconds_an_item": None if pace is None else round(pace, 4),
+            "at_once": self._at_once,
             "peak_rss_mib": peak_rss_mib(),
             "ok": kind is None or (isinstance(error, SystemExit) and not error.code),
         }
@@ -116,23 +117,36 @@ class StageRun:
         )
 
     def track(
-        self, iterable: Iterable[T], *, total: float | None = None, unit: str = "videos"
+        self,
+        iterable: Iterable[T],
+        *,
+        total: float | None = None,
+        unit: str = "videos",
+        at_once: int = 1,
     ) -> Iterator[T]:
-        """Yield from ``iterable`` while showing progress.
+        """Yield from ``iterable`` while showing progress, and take its pace.
 
         Args:
             iterable: the work.
             total: how many will come, where ``iterable`` has no length.
             unit: what is counted.
+            at_once: how many are worked on at a time.
         """
         if total is None:
             total = len(iterable) if isinstance(iterable, Sized) else None
         shown = self._bar if console.is_terminal else self._lines
-        start = time.monotonic()
-        try:
-            yield from shown(iterable, total, unit)
-        finally:
-            self._tracked_s += time.monotonic() - start
+        self._at_once = at_once
+        start, first_s, done = time.monotonic(), 0.0, 0
+        for value in shown(iterable, total, unit):
+            yield value
+            done += 1
+            if done == 1:
+                first_s = time.monotonic() - start
+        rounds = math.ceil(done / at_once)
+        if rounds > 1:  # the first round has waited for networks and processes to start
+            self._pace = (time.monotonic() - start - first_s) / ((rounds - 1) * at_once)
+        elif done and last_pace(LOGS / f"{self.name}.json") is None:
+            self._pace = (time.monotonic() - start) / done
 
     def _bar(self, iterable: Iterable[T], total: float | None, unit: str) -> Iterator[T]:
         columns = (
@@ -172,8 +186,8 @@ class StageRun:
                 self.note(f"{done}/{total or '?'} {unit}, {rate:.2f} {unit}/s{left}")
 
 
-def _last_pace(path: Path) -> float | None:
-    """Return the seconds an item took when the stage last computed one, None if it never did."""
+def last_pace(path: Path) -> float | None:
+    """Return the seconds that an item takes by a stage's log, None if it does not say."""
     try:
         pace = json.loads(path.read_text(encoding="utf-8")).get("seconds_an_item")
     except (OSError, json.JSONDecodeError):

@@ -21,7 +21,8 @@ import pyarrow as pa
 import typer
 
 from features import tables
-from features.cache import file_sha256, item_key, replacing
+from features.cache import item_key, replacing, store_root
+from features.digests import Digests, digests
 from features.video import EXTENSIONS, Probe, probe
 from stages.checks import SystemLibraryError, check_all
 from stages.console import StageRun, fail
@@ -111,8 +112,8 @@ def main(
 
 def index(run: StageRun, videos: list[Video], folder: Path, pool: Workers) -> list[tables.Row]:
     """Probe the videos into ``folder`` and return their rows, without splits."""
-    with ThreadPoolExecutor() as threads:  # hashing leaves Python's lock
-        hashes = dict(threads.map(_hash, videos))
+    with digests(store_root()) as known:
+        hashes = hash_videos(known, videos)
     items = {}
     for video, digest in hashes.items():
         if digest is not None:
@@ -151,12 +152,18 @@ def compute(task: object, outputs: Mapping[str, Path]) -> dict[str, float]:
     return {}
 
 
-def _hash(video: Video) -> tuple[Video, str | None]:
+def hash_videos(known: Digests, videos: Sequence[Video]) -> dict[Video, str | None]:
+    """Return each video and its content's sha256; None, and a problem, where it has none."""
+    with ThreadPoolExecutor() as threads:  # hashing leaves Python's lock
+        return dict(threads.map(lambda video: _hash(known, video), videos))
+
+
+def _hash(known: Digests, video: Video) -> tuple[Video, str | None]:
     """Return the video with its content's hash, or with the reason why it has none."""
     if video.problem:
         return video, None
     try:
-        return video, file_sha256(video.location)
+        return video, known.sha256(video.location)
     except OSError as error:
         return replace(video, problem=f"cannot be read: {error.strerror}"), None
 

@@ -157,7 +157,10 @@ def _compute_all(
         results = _in_pool if pool.processes else _in_process
         try:
             for job, result in run.track(
-                results(todo, compute, pool), total=len(waiting), unit=unit
+                results(todo, compute, pool),
+                total=len(waiting),
+                unit=unit,
+                at_once=pool.processes or 1,
             ):
                 if isinstance(result, BaseException):
                     reason = _reason(result, pool)

@@ -1,6 +1,5 @@
 """What is current and what `dvc repro` would compute: counted and estimated, nothing is run."""
 
-import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,8 +11,10 @@ from rich.table import Table
 
 from features import tables
 from features.cache import ItemStore, store_root
-from stages.console import LOGS
-from stages.index import list_videos
+from features.digests import digests
+from stages.calibration import Cost, calibrated
+from stages.console import LOGS, last_pace
+from stages.index import hash_videos, list_videos
 from stages.items import item_path
 from stages.params import Params
 from stages.plan import FEATURES, INDEX, VIEWS, Link, Plan
@@ -38,8 +39,9 @@ class Stage:
         failed: rows with a reason.
         to_compute: items that are neither in the output nor in the store.
         bytes: of the output's files.
-        seconds: an estimate for `to_compute`, None where no earlier run of the stage tells.
-        new_bytes: an estimate of the disk that they take, None where there is no file to tell.
+        seconds: an estimate for `to_compute`, None where neither an earlier run of the stage nor a
+            calibration tells. Decode makes all its outputs of a video at once: each has the whole.
+        new_bytes: an estimate of the disk that they take, None where nothing tells.
     """
 
     name: str
@@ -58,8 +60,8 @@ class Stage:
 def status(params: Params) -> list[Stage]:
     """Return the outputs that have items, in the order of the flow.
 
-    The videos are those that lie in the root now. One that is new since the last index, or whose
-    size has changed, counts as to be computed everywhere.
+    The videos are those that lie in the root now. Those that have changed since they were last
+    looked at are read, to know their content.
 
     Raises:
         ValueError: the root cannot be read (where it is not there at all, the index says which
@@ -68,12 +70,12 @@ def status(params: Params) -> list[Stage]:
     rows = _rows(INDEX)
     hashes = _hashes(params, rows)
     plan = Plan(params)
-    headers: Chain = {n: plan.headers(n, sha) if sha else None for n, sha in hashes.items()}
+    headers: Chain = {name: plan.headers(name, sha) for name, sha in hashes.items()}
     stages = [_count("index", INDEX, headers, rows)]
     usable = {name: sha for name, sha in hashes.items() if not _has_failed(rows.get(name))}
     chains: dict[str, Chain] = {}
     for view in plan.views:
-        chains[view] = {n: plan.view(n, sha, view) if sha else None for n, sha in usable.items()}
+        chains[view] = {name: plan.view(name, sha, view) for name, sha in usable.items()}
         stages.append(_count("decode", VIEWS / view, chains[view]))
     if any(block.view == "faces" for block in params.backbones.values()):
         chains["faces"] = _after(chains["segments"], VIEWS / "segments", plan.faces)
@@ -99,19 +101,15 @@ def _has_failed(row: tables.Row | None) -> bool:
     return row is not None and row["status"] == "failed"
 
 
-def _hashes(params: Params, rows: Mapping[str, tables.Row]) -> dict[str, str | None]:
-    """Return video id -> sha256 of its file, None where it is new or of another size."""
+def _hashes(params: Params, rows: Mapping[str, tables.Row]) -> dict[str, str]:
+    """Return video id -> sha256 of each file that can be read."""
     root = Path(params.index.root)
     if not root.exists() and rows:  # a clone without the videos
         return {name: str(row["sha256"]) for name, row in rows.items() if row["sha256"]}
-    by_file = {str(row["file"]): row for row in rows.values()}
-    found: dict[str, str | None] = {}
-    for video in list_videos(root)[0]:
-        row = by_file.get(video.file)
-        same = row is not None and video.location.is_file()
-        same = same and row is not None and row["bytes"] == video.location.stat().st_size
-        found[video.video_id] = str(row["sha256"]) if same and row is not None else None
-    return found
+    videos = list_videos(root)[0]
+    with digests(store_root()) as known:
+        hashed = hash_videos(known, videos)
+    return {video.video_id: sha256 for video, sha256 in hashed.items() if sha256}
 
 
 def _after(chain: Chain, output: Path, link: Callable[[str, str], Link | None]) -> Chain:
@@ -148,57 +146,30 @@ def _count(
             in_store += 1
         else:
             to_compute += 1
-    failed = sum(_has_failed(row) for row in rows.values())
-    mean = sum(sizes.values()) / len(sizes) if sizes else None
-    return _stage(
-        name,
-        output,
-        len(chain),
-        current,
-        in_store,
-        len(sizes),
-        failed,
-        to_compute,
-        sum(sizes.values()),
-        mean,
-    )
-
-
-def _stage(
-    name: str,
-    output: Path,
-    items: int,
-    current: int,
-    in_store: int,
-    files: int,
-    failed: int,
-    to_compute: int,
-    size: int,
-    item_bytes: float | None,
-) -> Stage:
-    pace = _pace(name)
+    cost = _cost(name, output, list(sizes.values())).times(to_compute)
     return Stage(
         name,
         str(output),
-        items,
-        current,
-        in_store,
-        files - current,
-        failed,
-        to_compute,
-        size,
-        None if pace is None and to_compute else (pace or 0.0) * to_compute,
-        None if item_bytes is None and to_compute else round((item_bytes or 0) * to_compute),
+        items=len(chain),
+        current=current,
+        in_store=in_store,
+        stale=len(sizes) - current,
+        failed=sum(_has_failed(row) for row in rows.values()),
+        to_compute=to_compute,
+        bytes=sum(sizes.values()),
+        seconds=cost.seconds,
+        new_bytes=cost.bytes,
     )
 
 
-def _pace(name: str) -> float | None:
-    try:
-        said = json.loads((LOGS / f"{name}.json").read_text(encoding="utf-8"))
-    except (OSError, json.JSONDecodeError):
-        return None
-    pace = said.get("seconds_an_item")
-    return None if pace is None else float(pace)
+def _cost(name: str, output: Path, sizes: Sequence[int]) -> Cost:
+    """Return what an item costs: by the stage's last run and its files, else as was tried."""
+    tried = calibrated().get(str(output), Cost())
+    pace = last_pace(LOGS / f"{name}.json")
+    return Cost(
+        tried.seconds if pace is None else pace,
+        round(sum(sizes) / len(sizes)) if sizes else tried.bytes,
+    )
 
 
 def _count_runs(params: Params, name: str, current_outputs: set[str]) -> Stage:
@@ -228,9 +199,22 @@ def _count_runs(params: Params, name: str, current_outputs: set[str]) -> Stage:
             elif all(store.has(key, Path(path).suffix) for key, path in item.files.items()):
                 in_store += 1
     made = len(there) // 2  # answers and checkpoint
-    mean = size / made if made else None
-    rest = total - current - in_store
-    return _stage(f"train@{name}", output, total, current, in_store, made, 0, rest, size, mean)
+    to_compute = total - current - in_store
+    stage = f"train@{name}"
+    cost = _cost(stage, output, [round(size / made)] if made else []).times(to_compute)
+    return Stage(
+        stage,
+        str(output),
+        items=total,
+        current=current,
+        in_store=in_store,
+        stale=made - current,
+        failed=0,
+        to_compute=to_compute,
+        bytes=size,
+        seconds=cost.seconds,
+        new_bytes=cost.bytes,
+    )
 
 
 COUNTS = {
@@ -270,11 +254,15 @@ def summary(stages: Sequence[Stage]) -> str:
     waiting = [stage for stage in stages if stage.to_compute]
     if not waiting:
         return "status: dvc repro would compute nothing"
-    seconds = sum(stage.seconds or 0.0 for stage in waiting)
+    by_name: dict[str, float] = {}
+    for stage in waiting:
+        by_name[stage.name] = max(by_name.get(stage.name, 0.0), stage.seconds or 0.0)
+    seconds = sum(by_name.values())
     new_bytes = sum(stage.new_bytes or 0 for stage in waiting)
     free = shutil.disk_usage(".").free
     unknown = [stage.name for stage in waiting if stage.seconds is None]
-    more = f", and {', '.join(unknown)} (no earlier run to judge by)" if unknown else ""
+    names = ", ".join(dict.fromkeys(unknown))
+    more = f", and {names} (no earlier run to judge by; try --calibrate)" if unknown else ""
     return (
         f"status: dvc repro would compute {sum(s.to_compute for s in waiting)} items, about "
         f"{_time(seconds)} and {_size(new_bytes)} ({_size(free)} are free){more}"

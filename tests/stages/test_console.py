@@ -1,4 +1,5 @@
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -29,17 +30,41 @@ def test_a_run_leaves_a_line_and_a_log(in_folder: Path, capsys: pytest.CaptureFi
     assert "extract@vgg16: done, 3 items (1 computed, 2 reused)" in said
 
 
-def test_the_pace_is_that_of_the_work_and_not_of_the_bookkeeping(
-    in_folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """A clock that stands still until a test moves it."""
     now = [0.0]
     monkeypatch.setattr(console.time, "monotonic", lambda: now[0])
+    return now
+
+
+def work(clock: list[float], seconds: Sequence[float], at_once: int = 1) -> object:
+    """Run decode with items of so many seconds, each after the other; return its pace."""
     with StageRun("decode") as run:
-        for _ in run.track(range(2)):
-            now[0] += 3.0
-            run.count(computed=1)
-        now[0] += 100.0
-    assert (log("decode")["seconds"], log("decode")["seconds_an_item"]) == (106.0, 3.0)
+        for number in run.track(range(len(seconds)), at_once=at_once):
+            clock[0] += seconds[number]
+        clock[0] += 100.0  # the bookkeeping of all items is no work of one
+    return log("decode")["seconds_an_item"]
+
+
+def test_the_pace_is_that_of_the_work_without_its_start(
+    in_folder: Path, clock: list[float]
+) -> None:
+    assert work(clock, [9.0, 3.0, 3.0, 3.0]) == 3.0
+    assert log("decode")["seconds"] == 118.0
+
+
+def test_the_pace_counts_what_is_worked_on_at_a_time(in_folder: Path, clock: list[float]) -> None:
+    assert work(clock, [9.0, 0.0, 4.0, 0.0], at_once=2) == 2.0
+
+
+def test_a_run_of_one_item_tells_the_pace_only_where_none_is_known(
+    in_folder: Path, clock: list[float]
+) -> None:
+    assert work(clock, [9.0]) == 9.0
+    assert work(clock, [2.0, 1.0]) == 1.0
+    assert work(clock, [9.0]) == 1.0
+    assert work(clock, []) == 1.0
 
 
 def test_a_failed_run_says_so(in_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -50,12 +75,10 @@ def test_a_failed_run_says_so(in_folder: Path, capsys: pytest.CaptureFixture[str
 
 
 def test_without_a_terminal_progress_is_plain_lines(
-    in_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    in_folder: Path, clock: list[float], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    clock = iter(range(0, 1000, 6))
-    monkeypatch.setattr(console.time, "monotonic", lambda: float(next(clock)))
-    run = StageRun("decode")
-    assert list(run.track(range(4))) == [0, 1, 2, 3]
+    for _ in StageRun("decode").track(range(4)):
+        clock[0] += 6.0
     lines = capsys.readouterr().err.splitlines()
     assert lines[0].startswith("decode: 2/4 videos, ") and "s left" in lines[0]
     assert all("\x1b" not in line for line in lines)

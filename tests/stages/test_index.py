@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from features import tables
+from features import digests, tables
 from stages import index
 from stages.console import StageRun
 from stages.index import DataSetError, add_splits, few, list_videos
@@ -159,14 +159,14 @@ def test_a_file_that_may_not_be_read_is_a_row(
 ) -> None:
     write_clip(Path("raw/joy/a.mp4"), frames=2)
     write_clip(Path("raw/joy/locked.mp4"), frames=2)
-    plain = index.file_sha256
+    plain = digests.file_sha256
 
     def refuse(path: Path) -> str:
         if path.stem == "locked":
             raise PermissionError(13, "Permission denied")
         return plain(path)
 
-    monkeypatch.setattr(index, "file_sha256", refuse)
+    monkeypatch.setattr(digests, "file_sha256", refuse)
     rows = index.index(StageRun("index"), list_videos(Path("raw"))[0], Path("out"), Workers(0))
     assert [row["reason"] for row in rows] == [None, "cannot be read: Permission denied"]
 
