@@ -9,17 +9,19 @@ It has the WEIGHTS, Options and build of a backbone; its network is used through
 
 import weakref
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import mediapipe
 import numpy as np
 import torch
-from mediapipe.tasks.python import vision
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from features.faces import Detections
-from features.mediapipe_tasks import base_options, quiet
+from features.mediapipe_tasks import base_options, quiet, rgb_image
 from features.weights import Source, Weights, Wheel
+
+if TYPE_CHECKING:
+    from mediapipe.tasks.python import vision
 
 ONE_CORE = True
 
@@ -99,9 +101,7 @@ class BlazeFace(nn.Module):
             out of the frame; landmarks are in the order of LANDMARKS.
         """
         height, width = frame.shape[:2]
-        image = mediapipe.Image(
-            image_format=mediapipe.ImageFormat.SRGB, data=np.ascontiguousarray(frame)
-        )
+        image = rgb_image(frame)
         if self._detector is None:
             with quiet():  # noise comes when it is made and at its first use
                 self._detector = self._open()
@@ -120,7 +120,9 @@ class BlazeFace(nn.Module):
             np.array(points, np.float32).reshape(-1, self.points, 2),
         )
 
-    def _open(self) -> vision.FaceDetector:
+    def _open(self) -> "vision.FaceDetector":
+        from mediapipe.tasks.python import vision
+
         options = vision.FaceDetectorOptions(
             base_options=base_options(self.model),
             running_mode=vision.RunningMode.IMAGE,
@@ -132,6 +134,6 @@ class BlazeFace(nn.Module):
         return detector
 
 
-def _close(detector: vision.FaceDetector) -> None:
+def _close(detector: "vision.FaceDetector") -> None:
     with quiet():
         detector.close()

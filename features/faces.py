@@ -21,7 +21,6 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from scipy.optimize import linear_sum_assignment
 
 CROP = 224
 """Side of a crop, pixels: what VGG-Face reads."""
@@ -100,6 +99,8 @@ def link(
         min_overlap: least intersection over union of two detections of one track.
         max_gap: rows without the face that a track outlives.
     """
+    from scipy.optimize import linear_sum_assignment  # slow to import
+
     last_box: dict[int, NDArray[np.float32]] = {}
     last_row: dict[int, int] = {}
     tracks: list[NDArray[np.int64]] = []

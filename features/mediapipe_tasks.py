@@ -19,9 +19,15 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
-from mediapipe.tasks.python import BaseOptions
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
+
+if TYPE_CHECKING:  # mediapipe is slow to import, and a look at the options does not need it
+    import mediapipe
+    from mediapipe.tasks.python import BaseOptions
 
 NOISE = re.compile(
     rb"INFO: |[IW]\d{4} \d\d:\d\d|"
@@ -32,16 +38,15 @@ NOISE = re.compile(
 _stderr = threading.RLock()
 
 
-class _OfflineOptions(BaseOptions):  # type: ignore[misc]  # the package has no types
-    """MediaPipe's options with no certificate authority to trust."""
+def rgb_image(frame_HWC: NDArray[np.uint8]) -> "mediapipe.Image":
+    """Return an RGB frame, uint8 (H, W, 3), as the Tasks API takes it."""
+    import mediapipe
 
-    def to_ctypes(self) -> object:
-        options = super().to_ctypes()
-        options.ca_bundle_path = os.devnull.encode()
-        return options
+    data = np.ascontiguousarray(frame_HWC)
+    return mediapipe.Image(image_format=mediapipe.ImageFormat.SRGB, data=data)
 
 
-def base_options(model: Tensor) -> BaseOptions:
+def base_options(model: Tensor) -> "BaseOptions":
     """Return options for a Tasks API object that runs a model on the CPU.
 
     Args:
@@ -50,12 +55,22 @@ def base_options(model: Tensor) -> BaseOptions:
     Raises:
         ValueError: there are no bytes: the module has not been given its weights.
     """
+    from mediapipe.tasks.python import BaseOptions
+
+    class OfflineOptions(BaseOptions):  # type: ignore[misc]  # the package has no types
+        """MediaPipe's options with no certificate authority to trust."""
+
+        def to_ctypes(self) -> object:
+            options = super().to_ctypes()
+            options.ca_bundle_path = os.devnull.encode()
+            return options
+
     if model.numel() == 0:
         raise ValueError(
             "expected the bytes of a MediaPipe model, found none: a built module has no weights "
             "before features.weights.load"
         )
-    return _OfflineOptions(model_asset_buffer=model.cpu().numpy().tobytes())
+    return OfflineOptions(model_asset_buffer=model.cpu().numpy().tobytes())
 
 
 @contextmanager

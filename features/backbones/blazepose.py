@@ -14,17 +14,18 @@ pose are zeros and not ``valid``. Order: :class:`mediapipe.tasks.python.vision.P
 
 import weakref
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
-import mediapipe
 import numpy as np
 import torch
-from mediapipe.tasks.python import vision
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from features.mediapipe_tasks import base_options, quiet
+from features.mediapipe_tasks import base_options, quiet, rgb_image
 from features.weights import Source, Weights, Wheel
+
+if TYPE_CHECKING:
+    from mediapipe.tasks.python import vision
 
 VIEW = "uniform"
 FEATURES: dict[str, tuple[int, ...]] = {"landmarks": (33, 3), "world": (33, 3), "visibility": (33,)}
@@ -142,8 +143,8 @@ class BlazePose(nn.Module):
         tensors = {name: torch.from_numpy(array) for name, array in found.items()}
         return {**tensors, "valid": torch.from_numpy(valid)}
 
-    def _detect(self, image_HWC: NDArray[np.uint8]) -> vision.PoseLandmarkerResult:
-        image = mediapipe.Image(image_format=mediapipe.ImageFormat.SRGB, data=image_HWC)
+    def _detect(self, image_HWC: NDArray[np.uint8]) -> "vision.PoseLandmarkerResult":
+        image = rgb_image(image_HWC)
         if self._landmarker is not None and self._has_spoken:
             return self._landmarker.detect(image)
         with quiet():  # both models write noise at their first use, and only then
@@ -153,7 +154,9 @@ class BlazePose(nn.Module):
         self._has_spoken = bool(result.pose_landmarks)
         return result
 
-    def _open(self) -> vision.PoseLandmarker:
+    def _open(self) -> "vision.PoseLandmarker":
+        from mediapipe.tasks.python import vision
+
         options = vision.PoseLandmarkerOptions(
             base_options=base_options(self.model),
             running_mode=vision.RunningMode.IMAGE,
@@ -166,6 +169,6 @@ class BlazePose(nn.Module):
         return landmarker
 
 
-def _close(landmarker: vision.PoseLandmarker) -> None:
+def _close(landmarker: "vision.PoseLandmarker") -> None:
     with quiet():
         landmarker.close()
