@@ -1,5 +1,6 @@
 # make repro: set up and run the pipeline.  make test: set up and run the tests.
-# make scenarios: what a team goes through (kills, remotes, full disks), about a quarter of an hour.
+# make scenarios: what a team goes through (kills, remotes, full disks), about a quarter of an hour;
+#   remotes over SSH also need openssh-server, full disks the right to mount.
 # The environment lies in .venv and is made once; a change of the lock file brings it up to date.
 
 PYTHON ?= python3
@@ -16,8 +17,8 @@ repro: $(DONE)
 test: $(DONE)
 	pytest
 
-scenarios: $(DONE)
-	pytest -m scenario tests/scenarios
+scenarios: $(VENV)/.scenarios
+	pytest -m scenario -n logical --maxprocesses 4 tests/scenarios
 
 check: $(DONE)
 	ruff check .
@@ -36,6 +37,13 @@ $(DONE): requirements.lock pyproject.toml
 	affectline check
 	touch $(DONE)
 
+$(VENV)/.scenarios: $(DONE) requirements-scenarios.lock
+	pip install --quiet --require-hashes --requirement requirements-scenarios.lock
+	touch $@
+
 lock:  # needs uv; writes the pinned versions for Linux and macOS, with hashes, without addresses
 	uv pip compile --universal --generate-hashes --no-header --extra dev --quiet \
 	  --output-file requirements.lock pyproject.toml
+	cp requirements.lock requirements-scenarios.lock  # what is in both keeps its version
+	uv pip compile --universal --generate-hashes --no-header --extra dev --extra remotes \
+	  --extra scenarios --quiet --output-file requirements-scenarios.lock pyproject.toml

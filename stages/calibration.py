@@ -20,8 +20,8 @@ from features.claims import scratch
 from features.weights import write_seeded
 from stages.console import LOGS, console, last_pace
 from stages.index import Video
-from stages.items import workers
 from stages.params import PARAMS, Model, Params
+from stages.work import workers
 
 CALIBRATION = LOGS / "calibration.json"
 

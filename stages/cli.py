@@ -316,7 +316,7 @@ def doctor(
     about: dict[str, str] = {}
     if not quick:
         try:
-            found += [*examining.packages(), *examining.whole()]
+            found += [*examining.packages(), *examining.remotes(), *examining.whole()]
             found += examining.machine(load_params())
         except ValueError as error:
             raise fail(str(error)) from None

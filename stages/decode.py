@@ -23,7 +23,6 @@ from features.views import View
 from stages.console import StageRun, fail
 from stages.ingredients import of_view
 from stages.items import (
-    Item,
     check_failures,
     describe,
     files_below,
@@ -31,10 +30,10 @@ from stages.items import (
     item_path,
     merge_reasons,
     run_items,
-    workers,
     write_index,
 )
 from stages.params import Params, ParamsError, load_params
+from stages.work import Item, workers
 
 COLUMNS = {"rows": pa.int32()}
 """Of a view's index, besides those of every index: valid rows (``sound``: samples)."""

@@ -42,6 +42,10 @@ LEAST_FREE = 2 * 2**30
 """Bytes on a disk below which it is told: a stage may well need them."""
 
 
+UNSURE = ("webdav://", "webdavs://")
+"""Remotes of which DVC moves a part of a file to its cache, when the connection breaks."""
+
+
 @dataclass(frozen=True)
 class Finding:
     """Something that is not as it should be.
@@ -263,6 +267,14 @@ def machine(params: Params) -> Iterator[Finding]:
         if standing.to_do and not standing.has_source and not standing.is_made:
             what = f"the weights of {standing.network} are not here"
             yield Finding(what, standing.file or standing.source, standing.to_do)
+
+
+def remotes() -> Iterator[Finding]:
+    """Yield the remotes of which DVC takes a download that broke off for whole."""
+    for name, settings in locked.remotes().items():
+        if str(settings.get("url", "")).startswith(UNSURE) and not settings.get("verify"):
+            what = "DVC would take a download that broke off for whole"
+            yield Finding(what, f"remote {name}", f"`dvc remote modify {name} verify true`")
 
 
 def environment() -> dict[str, str]:

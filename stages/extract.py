@@ -30,8 +30,6 @@ from stages.console import StageRun, fail
 from stages.device import be_reproducible, device_of
 from stages.ingredients import of_features
 from stages.items import (
-    Item,
-    Workers,
     check_failures,
     describe,
     files_below,
@@ -39,10 +37,10 @@ from stages.items import (
     item_path,
     merge_reasons,
     run_items,
-    workers,
     write_index,
 )
 from stages.params import Backbone, ParamsError, load_params
+from stages.work import Item, Workers, workers
 
 COLUMNS = {"rows": pa.int32(), "rows_valid": pa.int32(), "pretrained": pa.bool_()}
 """Of a backbone's index, besides those of every index."""

@@ -31,8 +31,6 @@ from stages.console import StageRun, fail
 from stages.device import be_reproducible, device_of
 from stages.ingredients import of_faces
 from stages.items import (
-    Item,
-    Workers,
     check_failures,
     describe,
     files_below,
@@ -40,10 +38,10 @@ from stages.items import (
     item_path,
     merge_reasons,
     run_items,
-    workers,
     write_index,
 )
 from stages.params import Faces, ParamsError, load_params
+from stages.work import Item, Workers, workers
 
 COLUMNS = {"rows": pa.int32(), "rows_with_face": pa.int32(), "tracks": pa.int32()}
 """Of the index, besides those of every index."""

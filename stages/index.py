@@ -27,8 +27,9 @@ from features.video import EXTENSIONS, Probe, probe
 from stages.checks import SystemLibraryError, check_all
 from stages.console import StageRun, fail
 from stages.ingredients import of_headers
-from stages.items import Item, Workers, check_failures, fresh_outputs, item_path, run_items, workers
+from stages.items import check_failures, fresh_outputs, item_path, run_items
 from stages.params import ParamsError, Splits, load_params
+from stages.work import Item, Workers, workers
 
 COLUMNS = {
     "video_id": pa.string(),

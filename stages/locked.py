@@ -104,10 +104,21 @@ def _yaml(path: Path) -> dict[str, Any]:
 
 def cache_folder() -> Path:
     """Return the folder with the objects of DVC's cache: ``<cache.dir>/files/md5``."""
+    settings = _config().get("cache", {})
+    return Path(settings.get("dir") or DVC / "cache") / "files" / "md5"
+
+
+def remotes() -> dict[str, dict[str, Any]]:
+    """Return the settings of each of DVC's remotes, by name."""
+    found: dict[str, dict[str, Any]] = _config().get("remote", {})
+    return found
+
+
+def _config() -> Mapping[str, Any]:
     from dvc.config import Config  # a fifth of a second; its other parts take more
 
-    settings = Config(str(DVC)).get("cache", {})
-    return Path(settings.get("dir") or DVC / "cache") / "files" / "md5"
+    settings: Mapping[str, Any] = Config(str(DVC))
+    return settings
 
 
 def object_path(cache: Path, md5: str) -> Path:

@@ -92,7 +92,8 @@ def read_result(results: Path, name: str) -> Result:
         curves, per_class = (_read_csv(folder / f"{kind}.csv") for kind in ("curves", "per_class"))
     except (OSError, json.JSONDecodeError) as error:
         raise ValueError(
-            f"{folder}: expected the results of train@{name}, found: {error}: run `dvc repro`"
+            f"{folder}: expected the results of train@{name}, found: {error}: run "
+            f"`dvc repro train@{name}`, or `dvc pull train@{name}` if someone else has"
         ) from error
     columns = ("run", "video_id", "label", "predicted")
     predictions = tables.read(folder / "predictions.parquet", columns)

@@ -31,10 +31,11 @@ from stages import results
 from stages.checks import check_experiments
 from stages.console import StageRun, fail
 from stages.device import be_reproducible, device_of
-from stages.items import Item, Workers, describe, fresh_outputs, run_items
+from stages.items import describe, fresh_outputs, run_items
 from stages.params import Experiment, Params, load_params
 from stages.previous import previous_files
 from stages.results import Answers
+from stages.work import Item, Workers
 
 SUFFIXES = {"answers": ".h5", "checkpoint": ".safetensors"}
 """The files that a run consists of."""

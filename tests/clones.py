@@ -79,6 +79,10 @@ LIGHT: Mapping[str, Any] = {
 """Changes of params.yaml with which the whole pipeline takes seconds."""
 
 
+ITEM_STAGES = ("index", "decode", "faces", "extract", "train")
+"""Stages whose items lie in the store."""
+
+
 class Clone:
     """A clone of the project, at ``root``."""
 
@@ -149,9 +153,16 @@ class Clone:
         return found
 
     def computed(self) -> dict[str, int]:
-        """Return stage -> items computed, of the stages that ran in the last repro."""
+        """Return stage -> items computed, of the stages with items that ran in the last repro.
+
+        What has no items (the sample, seeded weights, the page) is written whenever its stage runs.
+        """
         logs = sorted((self.root / "logs").glob("*.json"))
-        return {log.stem: json.loads(log.read_text())["computed"] for log in logs}
+        return {
+            log.stem: json.loads(log.read_text())["computed"]
+            for log in logs
+            if log.stem.partition("@")[0] in ITEM_STAGES
+        }
 
     def table(self, name: str) -> list[dict[str, Any]]:
         """Return the rows of ``<name>.parquet``."""

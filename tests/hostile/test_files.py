@@ -24,7 +24,7 @@ from features.weights import WeightsError
 from stages import index
 from stages.console import StageRun
 from stages.index import DataSetError, list_videos
-from stages.items import Workers
+from stages.work import Workers
 from tests.conftest import write_clip
 
 # ------------------------------------------------------------------------------------ arrays

@@ -14,7 +14,8 @@ from features.views import View
 from stages import decode as decoding
 from stages import index
 from stages.console import StageRun
-from stages.items import Item, Workers, merge_reasons, run_items
+from stages.items import merge_reasons, run_items
+from stages.work import Item, Workers
 from tests.hostile import corpus
 
 USABLE = frozenset(

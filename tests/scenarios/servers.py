@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -31,8 +32,8 @@ class Server:
         command: that runs it in the foreground.
         port: where it listens.
         url: of the remote, for clients; ``{port}`` stands for the port they connect to.
-        settings: of the remote, a person's own.
-        folder: with the objects; None where they are not files.
+        settings: of the remote, a person's own; with ``{port}`` too.
+        folder: with the objects; None where they are not files, and gone with the process.
         user: as whom it runs, None: as we do.
         environment: of the process, besides ours.
     """
@@ -45,6 +46,12 @@ class Server:
     user: str | None = None
     environment: dict[str, str] = field(default_factory=dict)
     process: subprocess.Popen[bytes] | None = None
+
+    def remote(self, port: int | None = None) -> tuple[str, dict[str, str]]:
+        """Return the remote's URL and settings for clients that connect to ``port``, or to it."""
+        port = port or self.port
+        settings = {name: value.format(port=port) for name, value in self.settings.items()}
+        return self.url.format(port=port), settings
 
     def start(self) -> None:
         """Start it and wait until it answers."""
@@ -111,16 +118,18 @@ def need(*modules: str) -> None:
 
 
 class Proxy:
-    """Passes bytes between clients and a server, until the server dies in the middle of some.
+    """Passes bytes between clients and a server, until the server goes away in the middle of some.
 
-    Clients connect to ``port``. After :meth:`strike_when` the server is killed, and every open
-    connection cut, with the first bytes that come once the condition holds.
+    Clients connect to ``port``. After :meth:`strike_when` every open connection is cut, with the
+    first bytes that come once the condition holds, and the server is killed; one that would lose
+    its objects lives on out of reach. It is back with :meth:`mend`.
     """
 
     def __init__(self, server: Server) -> None:
         self.server = server
         self.struck = threading.Event()
         self._condition: Callable[[], bool] | None = None
+        self._is_down = False
         self._lock = threading.Lock()
         self._open: set[socket.socket] = set()
         self._listener = socket.create_server((HOST, 0))
@@ -133,6 +142,12 @@ class Proxy:
         with self._lock:
             self._condition = condition
 
+    def mend(self) -> None:
+        """Bring the server back."""
+        if self.server.process is None:
+            self.server.start()
+        self._is_down = False
+
     def close(self) -> None:
         self._listener.close()
         self._cut()
@@ -144,6 +159,8 @@ class Proxy:
             except OSError:
                 return
             try:
+                if self._is_down:
+                    raise ConnectionRefusedError
                 server = socket.create_connection((HOST, self.server.port))
             except OSError:
                 client.close()
@@ -160,14 +177,20 @@ class Proxy:
             while data := source.recv(4096):
                 if self._is_due():
                     target.sendall(data[: len(data) // 2])  # in the middle of something
-                    self.server.kill()
-                    self._cut()
+                    self.take_away()
                     self.struck.set()
                     return
                 target.sendall(data)
             target.shutdown(socket.SHUT_WR)
         except OSError:
             pass
+
+    def take_away(self) -> None:
+        """Let the server be gone."""
+        self._is_down = True
+        if self.server.folder is not None:
+            self.server.kill()
+        self._cut()
 
     def _is_due(self) -> bool:
         with self._lock:
@@ -284,21 +307,26 @@ import moto.server
 moto.server.main(["-H", "{HOST}", "-p", "{port}"])
 """
     settings = {
-        "endpointurl": f"http://{HOST}:{port}",
+        "endpointurl": f"http://{HOST}:{{port}}",
         "access_key_id": "ada",
         "secret_access_key": "secret",
         "region": "us-east-1",
     }
     server = Server((sys.executable, "-c", program), port, "s3://team/remote", settings)
     with running(server):
-        import boto3
-
-        client = boto3.client(
-            "s3",
-            endpoint_url=settings["endpointurl"],
-            aws_access_key_id="ada",
-            aws_secret_access_key="secret",
-            region_name="us-east-1",
-        )
-        client.create_bucket(Bucket="team")
+        s3_client(server).create_bucket(Bucket="team")
         yield server
+
+
+def s3_client(server: Server) -> Any:
+    """Return a client of the emulator that does not go through DVC."""
+    import boto3
+
+    _url, settings = server.remote()
+    return boto3.client(
+        "s3",
+        endpoint_url=settings["endpointurl"],
+        aws_access_key_id=settings["access_key_id"],
+        aws_secret_access_key=settings["secret_access_key"],
+        region_name=settings["region"],
+    )

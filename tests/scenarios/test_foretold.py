@@ -23,11 +23,7 @@ def explained(clone: Clone, video: str = "joy/joy1", backbone: str = "faces_toy"
 
 def ran(clone: Clone) -> dict[str, int]:
     clone.repro()
-    return {
-        name: count
-        for name, count in clone.computed().items()
-        if count and name not in ("report", "detector") and not name.startswith("weights")
-    }
+    return {name: count for name, count in clone.computed().items() if count}
 
 
 CHANGES: dict[str, tuple[dict[str, Any], str]] = {

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.clones import Clone
-from tests.scenarios.servers import Proxy, Server, emulated_s3, ssh, webdav
+from tests.scenarios.servers import Proxy, Server, emulated_s3, s3_client, ssh, webdav
 from tests.scenarios.team import (
     add_remote,
     bring_commits,
@@ -48,16 +48,7 @@ def keys(server: Server) -> set[str]:
     """Return the names of the objects that the server has."""
     if server.folder is not None:
         return objects(server.folder)
-    import boto3
-
-    client = boto3.client(
-        "s3",
-        endpoint_url=server.settings["endpointurl"],
-        aws_access_key_id="ada",
-        aws_secret_access_key="secret",
-        region_name="us-east-1",
-    )
-    pages = client.get_paginator("list_objects_v2").paginate(Bucket="team")
+    pages = s3_client(server).get_paginator("list_objects_v2").paginate(Bucket="team")
     names = [entry["Key"].split("/") for page in pages for entry in page.get("Contents", ())]
     return {parts[-2] + parts[-1] for parts in names if parts[-4:-2] == ["files", "md5"]}
 
@@ -84,11 +75,12 @@ def remove_damaged(folder: Path) -> None:
 def test_push_pull_and_the_round_trip(clone: Clone, tmp_path: Path, start: Start) -> None:
     with start(tmp_path) as server:
         track_videos(clone)
-        add_remote(clone, server.url.format(port=server.port), **server.settings)
+        url, settings = server.remote()
+        add_remote(clone, url, **settings)
         clone.run("dvc", "push")
         assert keys(server) == named_by(clone)
 
-        second = join(clone, tmp_path / "second", **server.settings)
+        second = join(clone, tmp_path / "second", **settings)
         second.run("dvc", "pull", "data/raw.dvc")
         second.add_clip("joy", 9, "new")
         track_videos(second)
@@ -103,7 +95,7 @@ def test_push_pull_and_the_round_trip(clone: Clone, tmp_path: Path, start: Start
         clone.run("dvc", "pull", *SHARED)
         assert clone.repro(FAST) == []
 
-        third = join(clone, tmp_path / "third", **server.settings)
+        third = join(clone, tmp_path / "third", **settings)
         third.run("dvc", "pull", *SHARED, "weights@frames_toy")
         there, here = clone.outputs(), third.outputs()
         assert {*here} >= {"data/features/frames_toy/joy/new.h5", "data/index.parquet"}
@@ -111,42 +103,42 @@ def test_push_pull_and_the_round_trip(clone: Clone, tmp_path: Path, start: Start
         assert third.repro(FAST) == []
 
 
-@pytest.mark.parametrize("start", [ssh, webdav])
+@pytest.mark.parametrize("start", [ssh, webdav, emulated_s3])
 def test_a_server_that_goes_away_costs_only_another_try(
     clone: Clone, tmp_path: Path, start: Start
 ) -> None:
     with start(tmp_path) as server:
-        assert server.folder is not None
         proxy = Proxy(server)
-        add_remote(clone, server.url.format(port=proxy.port), **server.settings)
+        url, settings = server.remote(proxy.port)
+        add_remote(clone, url, **settings)
         wanted = named_by(clone)
         proxy.strike_when(lambda: len(keys(server)) >= 5)
         said = clone.run("dvc", "push", ok=False)
         assert proxy.struck.is_set()
         assert "ERROR" in said, said
         assert 0 < len(keys(server)) < len(wanted), "in the middle"
-        server.start()
-        if start is webdav:  # wsgidav writes under the final name: see the test below
+        proxy.mend()
+        if start is webdav and server.folder:  # wsgidav writes under the final name: see below
             remove_damaged(server.folder)
         clone.run("dvc", "push")
         assert keys(server) == wanted
-        assert damaged(server.folder) == []
+        assert server.folder is None or damaged(server.folder) == []
 
-        second = join(clone, tmp_path / "second", **server.settings)
+        second = join(clone, tmp_path / "second", **settings)
         proxy.strike_when(lambda: len(objects(cache(second))) >= 5)
         said = second.run("dvc", "pull", ok=False)
         assert proxy.struck.is_set()
         assert "ERROR" in said, said
         assert 0 < len(objects(cache(second))) < len(wanted), "in the middle"
         assert damaged(cache(second)) == []
-        server.start()
+        proxy.mend()
         second.run("dvc", "pull")
         assert damaged(cache(second)) == []
         assert second.outputs() == clone.outputs()
         assert second.repro("--allow-missing") == []
 
-        server.kill()
-        third = join(clone, tmp_path / "third", **server.settings)
+        proxy.take_away()
+        third = join(clone, tmp_path / "third", **settings)
         shutil.copytree(clone.root / "data/raw", third.root / "data/raw")
         said = third.run("dvc", "repro", "index")
         assert "the previous output cannot be fetched" in said, said
@@ -158,7 +150,8 @@ def test_a_half_written_object_is_refused_and_sent_again(clone: Clone, tmp_path:
     """What a server leaves that writes uploads under the final name, and dies."""
     with webdav(tmp_path) as server:
         assert server.folder is not None
-        add_remote(clone, server.url.format(port=server.port), **server.settings)
+        url, settings = server.remote()
+        add_remote(clone, url, **settings)
         clone.run("dvc", "push")
         row = clone.table("data/features/frames_toy")[0]
         file = clone.root / "data/features/frames_toy" / row["path"]
@@ -168,7 +161,7 @@ def test_a_half_written_object_is_refused_and_sent_again(clone: Clone, tmp_path:
         clone.run("dvc", "push")
         assert damaged(server.folder) == [name], "DVC takes what is there for whole"
 
-        second = join(clone, tmp_path / "second", **server.settings)
+        second = join(clone, tmp_path / "second", **settings)
         said = second.run("dvc", "pull", ok=False)
         assert "data/features/frames_toy" in said, said
         assert damaged(cache(second)) == [] and name not in objects(cache(second))

@@ -235,3 +235,16 @@ def test_packages_of_other_versions_are_told(monkeypatch: pytest.MonkeyPatch) ->
     told = {each.what.split(",")[0] for each in doctor.packages()}
     assert "affectline asks for torch==2.15.0" in told
     assert any(line.startswith("torchvision asks for torch") for line in told)
+
+
+def test_a_remote_whose_downloads_may_break_off_unseen_is_told(objects: dict[str, Path]) -> None:
+    lines = [
+        "['remote \"a\"']",
+        "url = webdavs://server/a",
+        "['remote \"b\"']",
+        "url = ssh://server/b",
+    ]
+    Path(".dvc/config").write_text("\n".join(lines) + "\n")
+    assert [each.where for each in doctor.remotes()] == ["remote a"]
+    Path(".dvc/config.local").write_text("['remote \"a\"']\nverify = true\n")
+    assert list(doctor.remotes()) == []

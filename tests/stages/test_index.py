@@ -7,8 +7,8 @@ from features import digests, tables
 from stages import index
 from stages.console import StageRun
 from stages.index import DataSetError, add_splits, few, list_videos
-from stages.items import Workers
 from stages.params import Splits
+from stages.work import Workers
 from tests.conftest import write_clip
 
 SPLITS = Splits(runs=4, test_share=0.34, seed=0)

@@ -14,15 +14,8 @@ from features import arrays, claims
 from features.cache import ItemStore, item_key, store_root
 from features.video import VideoError
 from stages.console import StageRun
-from stages.items import (
-    Item,
-    Workers,
-    check_failures,
-    fresh_outputs,
-    item_path,
-    merge_reasons,
-    run_items,
-)
+from stages.items import check_failures, fresh_outputs, item_path, merge_reasons, run_items
+from stages.work import Item, Workers
 
 
 def item(name: str, number: int, *, label: str = "joy") -> Item:
