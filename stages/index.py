@@ -29,6 +29,7 @@ from stages.console import StageRun, fail
 from stages.ingredients import of_headers
 from stages.items import check_failures, fresh_outputs, item_path, run_items
 from stages.params import ParamsError, Splits, load_params
+from stages.previous import previous_file
 from stages.work import Item, Workers, workers
 
 COLUMNS = {
@@ -53,6 +54,8 @@ COLUMNS = {
     "channels": pa.int32(),
 }
 """Columns of the index; after them one column ``split_<run>`` a run: train, test or null."""
+
+NO_FILE = "no such file"
 
 NAME_BYTES = 220
 """Longest label or name of a video: file systems take 255 bytes, and endings are added."""
@@ -100,9 +103,10 @@ def main(
             raise fail(str(error)) from None
         if ignored:
             run.note(f"{len(ignored)} files are no videos and left out, e.g. {ignored[0]}")
+        known = _known_elsewhere(run, videos, out.with_suffix(".parquet"))
         with fresh_outputs(out.parent, run) as partial:
             (partial / out.name).mkdir()
-            rows = index(run, videos, partial / out.name, workers(params.engine))
+            rows = index(run, videos, partial / out.name, workers(params.engine), known)
             check_failures(run, rows, params.max_failed)
             splits = add_splits(rows, videos, params.index.splits)
             schema = pa.schema([*COLUMNS.items(), *((name, pa.string()) for name in splits)])
@@ -111,10 +115,39 @@ def main(
             run.note(f"label {label!r} has fewer than two usable videos: it cannot be tested")
 
 
-def index(run: StageRun, videos: list[Video], folder: Path, pool: Workers) -> list[tables.Row]:
-    """Probe the videos into ``folder`` and return their rows, without splits."""
+def _known_elsewhere(run: StageRun, videos: list[Video], index: Path) -> dict[str, tables.Row]:
+    """Return by file the rows of the last index whose videos are not on this machine.
+
+    A team may hold its videos in several places and share a CSV that lists them all.
+    """
+    absent = {video.file for video in videos if video.problem == NO_FILE}
+    before = previous_file("index", index, run.note) if absent else None
+    rows = tables.read(before, ["file", "sha256", "bytes", "status"]) if before else []
+    known = {str(r["file"]): r for r in rows if r["status"] == "ok" and r["file"] in absent}
+    if known:
+        run.note(f"{len(known)} videos are not here; what is known of them is kept")
+    return known
+
+
+def index(
+    run: StageRun,
+    videos: list[Video],
+    folder: Path,
+    pool: Workers,
+    elsewhere: Mapping[str, tables.Row] | None = None,
+) -> list[tables.Row]:
+    """Probe the videos into ``folder`` and return their rows, without splits.
+
+    Args:
+        run: the stage's run.
+        videos: of the data set.
+        folder: for their headers.
+        pool: that reads them.
+        elsewhere: by file what is known (``sha256``, ``bytes``) of videos that are not here.
+    """
+    elsewhere = elsewhere or {}
     with digests(store_root()) as known:
-        hashes = hash_videos(known, videos)
+        hashes = with_absent(hash_videos(known, videos), elsewhere)
     items = {}
     for video, digest in hashes.items():
         if digest is not None:
@@ -132,8 +165,13 @@ def index(run: StageRun, videos: list[Video], folder: Path, pool: Workers) -> li
             "status": "failed" if reason else "ok",
             "reason": reason,
             "sha256": digest,
-            "bytes": video.location.stat().st_size if digest else None,
+            "bytes": None,
         }
+        if digest is not None:
+            is_here = video.location.is_file()
+            row["bytes"] = (
+                video.location.stat().st_size if is_here else elsewhere[video.file]["bytes"]
+            )
         if not reason:
             ((row["key"], row["path"]),) = items[video.video_id].files.items()
             row |= json.loads((folder / str(row["path"])).read_text(encoding="utf-8"))
@@ -157,6 +195,19 @@ def hash_videos(known: Digests, videos: Sequence[Video]) -> dict[Video, str | No
     """Return each video and its content's sha256; None, and a problem, where it has none."""
     with ThreadPoolExecutor() as threads:  # hashing leaves Python's lock
         return dict(threads.map(lambda video: _hash(known, video), videos))
+
+
+def with_absent(
+    hashed: Mapping[Video, str | None], known: Mapping[str, tables.Row]
+) -> dict[Video, str | None]:
+    """Return the videos with their hashes, those too that are not here but ``known``, by file."""
+    found = {}
+    for video, digest in hashed.items():
+        row = known.get(video.file) if video.problem == NO_FILE else None
+        if row is not None:
+            video, digest = replace(video, problem=None), str(row["sha256"])
+        found[video] = digest
+    return found
 
 
 def _hash(known: Digests, video: Video) -> tuple[Video, str | None]:
@@ -245,7 +296,7 @@ def _csv_video(table: Path, line: int, row: Mapping[str, str | None], runs: Sequ
     location = table.parent / file
     video = _video(location, label, file)
     if not video.problem and not _is_file(location):
-        video = replace(video, problem="no such file")
+        video = replace(video, problem=NO_FILE)
     return replace(video, splits=tuple(splits))
 
 

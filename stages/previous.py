@@ -56,6 +56,20 @@ def previous_files(stage: str, keys: Set[str], note: Note) -> Iterator[tuple[str
                 yield str(row["key"]), path
 
 
+def previous_file(stage: str, path: Path, note: Note) -> Path | None:
+    """Return where DVC's cache has a file that the stage last put out, None where it has not.
+
+    Args:
+        stage: name as in dvc.yaml.
+        path: the file's path in the project.
+        note: as in :func:`previous_files`.
+    """
+    if not (Path("dvc.lock").is_file() and Path(".dvc").is_dir()):
+        return None
+    kept = _cached_files(stage, note).get(path)
+    return kept if kept is not None and kept.is_file() and _is_whole(kept) else None
+
+
 def _cached_files(stage: str, note: Note) -> dict[Path, Path]:
     """Return the files of a stage's last outputs: path in the project, path in the cache."""
     try:

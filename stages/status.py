@@ -14,7 +14,7 @@ from features.cache import ItemStore, store_root
 from features.digests import digests
 from stages.calibration import Cost, calibrated
 from stages.console import LOGS, last_pace
-from stages.index import hash_videos, list_videos
+from stages.index import hash_videos, list_videos, with_absent
 from stages.items import item_path
 from stages.params import Params
 from stages.plan import FEATURES, INDEX, VIEWS, Link, Plan
@@ -108,7 +108,8 @@ def _hashes(params: Params, rows: Mapping[str, tables.Row]) -> dict[str, str]:
         return {name: str(row["sha256"]) for name, row in rows.items() if row["sha256"]}
     videos = list_videos(root)[0]
     with digests(store_root()) as known:
-        hashed = hash_videos(known, videos)
+        by_file = {str(row["file"]): row for row in rows.values() if row["sha256"]}
+        hashed = with_absent(hash_videos(known, videos), by_file)
     return {video.video_id: sha256 for video, sha256 in hashed.items() if sha256}
 
 

@@ -127,6 +127,41 @@ def test_one_video_more_is_one_item_and_travels_alone(
     assert first.outputs() == second.outputs()
 
 
+def test_one_video_more_where_the_others_are_not(
+    clone: Clone, remote: Path, tmp_path: Path
+) -> None:
+    """Videos that may not travel: each has some, and a CSV in git lists them all."""
+    videos = sorted((clone.root / "data/raw").rglob("*.mp4"))
+    lines = [f"raw/{path.parent.name}/{path.name},{path.parent.name}" for path in videos]
+    table = clone.root / "data/videos.csv"
+    table.write_text("\n".join(["path,label", *lines]) + "\n")
+    clone.params(index__root="data/videos.csv")
+    clone.repro()
+    assert sum(clone.computed().values()) == 0  # the same videos, named otherwise
+    first = shared(clone, remote, with_videos=False)
+
+    second = join(first, tmp_path / "second")
+    clip = second.add_clip("joy", 9, "new")
+    with (second.root / "data/videos.csv").open("a") as file:
+        file.write("raw/joy/new.mp4,joy\n")
+    said = json.loads(second.run("affectline", "status", "--json"))
+    assert {row["name"]: row["items"] for row in said}["index"] == 1  # nothing pulled yet
+    second.repro()
+    assert counts(second) == dict.fromkeys(VIDEO_STAGES, (1, 6, 0))
+    assert [path.name for path in (second.root / "data/raw").rglob("*.mp4")] == [clip.name]
+    second.commit("one video more")
+    second.run("dvc", "push")
+    assert second.repro() == []
+
+    bring_commits(first, second)
+    first.run("dvc", "pull")
+    assert first.repro() == []
+    table.write_text(table.read_text().replace("raw/fear/fear0.mp4,fear\n", ""))
+    first.repro()
+    for stage in VIDEO_STAGES:
+        assert (first.log(stage)["computed"], first.log(stage)["items"]) == (0, 6), stage
+
+
 ITEMS = (
     "data/views/segments",
     "data/views/faces",

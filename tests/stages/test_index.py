@@ -1,4 +1,5 @@
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -169,6 +170,29 @@ def test_a_file_that_may_not_be_read_is_a_row(
     monkeypatch.setattr(digests, "file_sha256", refuse)
     rows = index.index(StageRun("index"), list_videos(Path("raw"))[0], Path("out"), Workers(0))
     assert [row["reason"] for row in rows] == [None, "cannot be read: Permission denied"]
+
+
+def test_a_video_that_is_not_here_keeps_what_is_known_of_it(in_folder: Path) -> None:
+    for name in "ab":
+        write_clip(Path(f"raw/{name}.mp4"), frames=2 + ord(name) % 2)
+    Path("all.csv").write_text("path,label\nraw/a.mp4,joy\nraw/b.mp4,joy\nraw/c.mp4,joy\n")
+
+    def rows(known: dict[str, tables.Row]) -> tuple[list[tables.Row], StageRun]:
+        run = StageRun("index")
+        videos = list_videos(Path("all.csv"))[0]
+        shutil.rmtree("out", ignore_errors=True)
+        return index.index(run, videos, Path("out"), Workers(0), known), run
+
+    before, _run = rows({})
+    assert [row["reason"] for row in before] == [None, None, "no such file"]
+    Path("raw/a.mp4").unlink()
+    after, run = rows({"raw/a.mp4": before[0]})
+    assert after == before
+    assert (run.counts["computed"], run.counts["reused"]) == (0, 2)
+    assert rows({})[0][0]["reason"] == "no such file"
+    here = Path("raw/b.mp4").stat().st_size
+    known = {"raw/b.mp4": before[1] | {"sha256": "0" * 64, "bytes": 1}}
+    assert rows(known)[0][1]["bytes"] == here, "a file that is here speaks for itself"
 
 
 def test_a_moved_video_is_not_probed_again(in_folder: Path) -> None:

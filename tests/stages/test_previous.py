@@ -3,7 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from stages.previous import previous_files
+from features import tables
+from stages.previous import previous_file, previous_files
 from tests.stages.test_diff import Repository, features
 
 
@@ -60,3 +61,13 @@ def test_a_remote_out_of_reach_is_a_note_and_no_error(
     assert dict(previous_files("extract@vgg16", keys, notes.append)) == {}
     (note,) = notes
     assert "cannot be fetched (Connection lost: no route)" in note
+
+
+def test_one_file_of_the_previous_output(keys: set[str]) -> None:
+    table = Path("data/features/vgg16.parquet")
+    found = previous_file("extract@vgg16", table, print)
+    assert found is not None
+    assert {str(row["key"]) for row in tables.read(found)} == keys
+    assert previous_file("extract@vgg16", Path("data/features/other.parquet"), print) is None
+    Path("dvc.lock").unlink()
+    assert previous_file("extract@vgg16", table, print) is None
