@@ -155,7 +155,11 @@ def _weights(name: str, block: Model, project: Path, folder: Path) -> Path | Non
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         write_seeded(folder / path, name, block.seed)
         return path
-    return project / path if (project / path).is_file() else None
+    if (project / path).is_file():
+        return project / path
+    stage = name if name == "detector" else f"weights@{name}"
+    console.print(f"calibrate: {name} is left out, first `dvc repro {stage}`", markup=False)
+    return None
 
 
 def _run(stage: str, command: Sequence[str], folder: Path, project: Path) -> None:
