@@ -18,7 +18,7 @@ test: $(DONE)
 	pytest
 
 scenarios: $(VENV)/.scenarios
-	pytest -m scenario -n logical --maxprocesses 4 tests/scenarios
+	pytest -m scenario -n logical --maxprocesses 4 --dist worksteal tests/scenarios
 
 check: $(DONE)
 	ruff check .

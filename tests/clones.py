@@ -227,8 +227,11 @@ def make_light_clone(root: Path, store: Path | None = None) -> Clone:
 
 
 def copy_clone(clone: Clone, root: Path) -> Clone:
-    """Return a copy of a clone with all it has, caches too; no file is shared with the first."""
-    shutil.copytree(clone.root, root, symlinks=True)
+    """Return a copy of a clone with all it has, caches too; no file is shared with the first.
+
+    Names of one file (in the store, an output, DVC's cache) are names of one file in the copy.
+    """
+    subprocess.run(["cp", "-a", str(clone.root), str(root)], check=True)
     return Clone(root)
 
 

@@ -42,6 +42,7 @@ def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "home").mkdir()
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")  # else S3's client tries for minutes
 
 
 def keys(server: Server) -> set[str]:
