@@ -258,15 +258,17 @@ def summary(stages: Sequence[Stage]) -> str:
     by_name: dict[str, float] = {}
     for stage in waiting:
         by_name[stage.name] = max(by_name.get(stage.name, 0.0), stage.seconds or 0.0)
-    seconds = sum(by_name.values())
+    count = sum(stage.to_compute for stage in waiting)
+    unknown = list(dict.fromkeys(stage.name for stage in waiting if stage.seconds is None))
+    can_try = any(not name.startswith("train") for name in unknown)
+    hint = "; affectline status --calibrate tries a few videos" if can_try else ""
+    if len(unknown) == len(by_name):
+        return f"status: dvc repro would compute {count} items; no earlier run tells the cost{hint}"
     new_bytes = sum(stage.new_bytes or 0 for stage in waiting)
-    free = shutil.disk_usage(".").free
-    unknown = [stage.name for stage in waiting if stage.seconds is None]
-    names = ", ".join(dict.fromkeys(unknown))
-    more = f", and {names} (no earlier run to judge by; try --calibrate)" if unknown else ""
+    names = f", and {', '.join(unknown)} (no earlier run to judge by{hint})" if unknown else ""
     return (
-        f"status: dvc repro would compute {sum(s.to_compute for s in waiting)} items, about "
-        f"{_time(seconds)} and {_size(new_bytes)} ({_size(free)} are free){more}"
+        f"status: dvc repro would compute {count} items, about {_time(sum(by_name.values()))} and "
+        f"{_size(new_bytes)} ({_size(shutil.disk_usage('.').free)} are free){names}"
     )
 
 

@@ -73,7 +73,10 @@ def test_before_the_first_run_all_is_to_compute_and_nothing_tells_what_it_costs(
     }
     assert set(counted("seconds").values()) == {None}
     said = CliRunner().invoke(app, ["status"]).output
-    assert "no earlier run to judge by; try --calibrate" in " ".join(said.split())
+    assert (
+        "status: dvc repro would compute 17 items; no earlier run tells the cost; affectline "
+        "status --calibrate tries a few videos"
+    ) in " ".join(said.split())
 
 
 def test_a_trial_tells_what_an_item_costs_and_its_items_are_kept(project: Path) -> None:
@@ -87,6 +90,8 @@ def test_a_trial_tells_what_an_item_costs_and_its_items_are_kept(project: Path) 
         assert 0 < row["seconds"] < 60 and row["new_bytes"] > 20, stage
         assert not Path(row["output"]).exists()
     assert rows["train@sound"]["seconds"] is None
+    said = " ".join(CliRunner().invoke(app, ["status"]).output.split())
+    assert said.endswith(", and train@sound (no earlier run to judge by)"), said
     assert not list(Path(".store/unfinished").iterdir())
     run()
     logs = (json.loads(Path(f"logs/{n}.json").read_text()) for n in ("index", "decode"))
