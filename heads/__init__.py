@@ -21,7 +21,7 @@ import pkgutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import ModuleType
-from typing import Any, ClassVar, NamedTuple, Protocol, TypeVar, cast
+from typing import Any, ClassVar, NamedTuple, Protocol, cast
 
 from torch import Tensor, nn
 from torch.nn import functional
@@ -31,7 +31,6 @@ from features.options import construct
 _CONTRACT = ("Params", "ROLES", "ALIGNED", "REFERENCE", "build")
 
 Shape = tuple[int, ...]
-T = TypeVar("T")
 
 
 class Rows(NamedTuple):

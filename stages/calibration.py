@@ -19,6 +19,7 @@ from features.cache import replacing, store_root
 from features.claims import scratch
 from features.weights import write_seeded
 from stages.console import LOGS, console, last_pace
+from stages.decode import wanted_views
 from stages.index import Video
 from stages.params import PARAMS, Model, Params
 from stages.work import workers
@@ -66,16 +67,15 @@ def calibrated() -> dict[str, Cost]:
         return {}
 
 
-def calibrate(params: Params, videos: Sequence[Video]) -> dict[str, Cost]:
+def calibrate(params: Params, videos: Sequence[Video]) -> None:
     """Send a few videos through index, decode, faces and extract, and note what an item costs.
+
+    What was known before and is not known better now is kept, see :func:`calibrated`. Networks
+    whose pretrained weights are not here are left out.
 
     Args:
         params: as in params.yaml, which the stages read.
         videos: all of the data set; those are taken that stand in the middle by size.
-
-    Returns:
-        Output of a stage -> what an item of it costs; what was known before and is not known
-        better now is among them. Networks whose pretrained weights are not here are left out.
 
     Raises:
         CalibrationError: a stage has failed.
@@ -86,7 +86,7 @@ def calibrate(params: Params, videos: Sequence[Video]) -> dict[str, Cost]:
         _write_root(folder / "root.csv", _middle(videos))
         raw = yaml.safe_load(PARAMS.read_text(encoding="utf-8"))
         processes = min(PROCESSES, workers(params.engine).processes)
-        raw["engine"] = {**raw.get("engine", {}), "workers": processes}
+        raw["engine"]["workers"] = processes
         raw["max_failed"] = 1.0  # what is broken is left out, as in the run
         (folder / PARAMS).write_text(yaml.safe_dump(raw), encoding="utf-8")
         for stage, command, outputs in _stages(params, project, folder):
@@ -102,7 +102,6 @@ def calibrate(params: Params, videos: Sequence[Video]) -> dict[str, Cost]:
     with replacing(CALIBRATION) as partial:
         costs = {output: asdict(cost) for output, cost in found.items()}
         partial.write_text(json.dumps(costs, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-    return found
 
 
 def _middle(videos: Sequence[Video]) -> list[Video]:
@@ -132,12 +131,12 @@ Stage = tuple[str, list[str], tuple[str, ...]]
 def _stages(params: Params, project: Path, folder: Path) -> Iterator[Stage]:
     """Yield the stages to try, in the order of the flow."""
     yield "index", ["stages.index", "root.csv", "--out", "data/index"], ("data/index",)
-    views = {block.view for block in params.backbones.values()}
-    decoded = sorted({"segments" if view == "faces" else view for view in views})
     command = ["stages.decode", "root.csv", "--index", "data/index.parquet", "--out", "data/views"]
-    yield "decode", command, tuple(f"data/views/{view}" for view in decoded)
-    detector = _weights("detector", params.faces.detector, project, folder)
-    if "faces" in views and detector is not None:
+    yield "decode", command, tuple(f"data/views/{view}" for view in wanted_views(params))
+    detector = None
+    if any(block.view == "faces" for block in params.backbones.values()):
+        detector = _weights("detector", params.faces.detector, project, folder)
+    if detector is not None:
         read = ("--view", "data/views/segments", "--weights", str(detector))
         yield "faces", ["stages.faces", *read, "--out", "data/views"], ("data/views/faces",)
     for name, block in params.backbones.items():

@@ -189,7 +189,6 @@ def status(
     """Count what is current, and say what `dvc repro` would compute, with time and disk."""
     from stages import status as counting  # slow to import, with torch
     from stages.calibration import calibrate
-    from stages.index import list_videos
 
     try:
         params = load_params()

@@ -5,7 +5,6 @@ on a full disk and end with 0. The whole form reads every file: an item carries 
 that is in it, any other file is compared with the md5 that dvc.lock has of it.
 """
 
-import hashlib
 import json
 import shutil
 import stat
@@ -24,8 +23,6 @@ from stages import locked
 from stages.items import software
 from stages.params import Params
 from stages.store import fault_of, human
-
-READ_BYTES = 1 << 20
 
 COPY_S = 3600.0
 """An unfinished copy in DVC's cache is nobody's after so long: other clones may share the cache."""
@@ -151,11 +148,7 @@ class _Reader:
         """Return the md5 of a file, as DVC names it."""
         at = _inode(path)
         if at not in self._md5s:
-            digest = hashlib.md5(usedforsecurity=False)
-            with path.open("rb") as file:
-                while block := file.read(READ_BYTES):
-                    digest.update(block)
-            self._md5s[at] = digest.hexdigest()
+            self._md5s[at] = locked.file_md5(path)
         return self._md5s[at]
 
 

@@ -3,6 +3,7 @@
 Read without DVC, whose import takes longer than the whole of `affectline doctor --quick`.
 """
 
+import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -119,6 +120,12 @@ def _config() -> Mapping[str, Any]:
 
     settings: Mapping[str, Any] = Config(str(DVC))
     return settings
+
+
+def file_md5(path: Path) -> str:
+    """Return the md5 of a file's bytes, by which DVC names it: 32 hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
 
 
 def object_path(cache: Path, md5: str) -> Path:

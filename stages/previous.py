@@ -4,7 +4,6 @@ DVC removes a stage's outputs before it runs the stage, so what was there is fou
 dvc.lock has it, the cache holds the files, and a remote may have them when the cache does not.
 """
 
-import hashlib
 import logging
 from collections.abc import Callable, Iterator, Sequence, Set
 from pathlib import Path
@@ -18,6 +17,7 @@ from stages.locked import (
     LockError,
     Output,
     cache_folder,
+    file_md5,
     listing,
     object_path,
     read_outputs,
@@ -37,8 +37,6 @@ def previous_files(stage: str, keys: Set[str], note: Note) -> Iterator[tuple[str
         keys: the wanted keys.
         note: told in one line what a person should know (a remote out of reach).
     """
-    if not (Path("dvc.lock").is_file() and Path(".dvc").is_dir()):
-        return
     files = _cached_files(stage, note)
     for index, index_path in files.items():
         if index.suffix != ".parquet" or not index_path.is_file():
@@ -64,14 +62,14 @@ def previous_file(stage: str, path: Path, note: Note) -> Path | None:
         path: the file's path in the project.
         note: as in :func:`previous_files`.
     """
-    if not (Path("dvc.lock").is_file() and Path(".dvc").is_dir()):
-        return None
     kept = _cached_files(stage, note).get(path)
     return kept if kept is not None and kept.is_file() and _is_whole(kept) else None
 
 
 def _cached_files(stage: str, note: Note) -> dict[Path, Path]:
     """Return the files of a stage's last outputs: path in the project, path in the cache."""
+    if not (Path("dvc.lock").is_file() and Path(".dvc").is_dir()):
+        return {}
     try:
         outputs = [output for output in read_outputs() if output.stage == stage]
     except LockError as error:
@@ -105,9 +103,7 @@ def _is_there(path: Path) -> bool:
 
 def _is_whole(path: Path) -> bool:
     """Tell whether an object has the md5 of its name: a broken download may leave a part of it."""
-    with path.open("rb") as file:
-        found = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
-    return path.parent.name + path.name.removesuffix(FOLDER) == found
+    return path.parent.name + path.name.removesuffix(FOLDER) == file_md5(path)
 
 
 def _fetch(stage: str, note: Note) -> None:
