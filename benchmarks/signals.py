@@ -71,6 +71,11 @@ class InMemory(Features):
         """Role -> shape of a row, without the time axis."""
         return {role: rows.shape[1:] for role, rows in self._samples[0].features.items()}
 
+    @property
+    def axes(self) -> dict[str, str]:
+        """Role -> axes of a row: all that are planted are rows or maps."""
+        return {role: "D" if len(shape) == 1 else "C H W" for role, shape in self.shapes.items()}
+
     def __getitem__(self, at: int) -> Sample:
         """Return the video at a position."""
         return self._samples[at]

@@ -42,6 +42,7 @@ VIDEOS = 1101
 FRAMES = 24
 NETWORKS = ("vggface", "places365_vgg16", "vgg16")
 SHAPES = {"fc6": (4096,), "pool5": (512, 7, 7)}
+AXES = {"fc6": "T D", "pool5": "T C H W"}
 NO_FACE = 0.1
 """Share of the frames without a face."""
 
@@ -115,7 +116,7 @@ def write_file(folder: Path, network: str, number: int) -> None:
     if network == "vggface":
         valid = draw.random(FRAMES) >= NO_FACE
     found |= {"index": np.arange(FRAMES), "pts_s": np.arange(FRAMES) / 2, "valid": valid}
-    arrays.write(path, found, {"key": key})
+    arrays.write(path, found, {"key": key, "axes": AXES})
 
 
 def make_videos(folder: Path, videos: int) -> list[Video]:

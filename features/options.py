@@ -58,8 +58,37 @@ def views_of(module: ModuleType) -> tuple[str, ...]:
     return (module.VIEW,) if isinstance(module.VIEW, str) else tuple(module.VIEW)
 
 
+MEASURED, PLACES = frozenset("CDK"), frozenset("LHW")
+"""Axes of a row along which other things are measured, and along which the same is elsewhere: see
+``AXES`` in :mod:`features.backbones`."""
+
+
 def features_of(module: ModuleType, options: Any) -> dict[str, tuple[int, ...]]:
     """Return the module's features, name -> shape of a row, under ``options``."""
     shapes = getattr(module, "features", None)
     found: dict[str, tuple[int, ...]] = shapes(options) if shapes else module.FEATURES
     return found
+
+
+def axes_of(module: ModuleType, options: Any) -> dict[str, str]:
+    """Return the axes of a row of each of the module's features under ``options``: ``C H W``.
+
+    Raises:
+        ValueError: the module does not name the axes of a row with several, or not as many.
+    """
+    found = {}
+    for name, shape in features_of(module, options).items():
+        axes = getattr(module, "AXES", {}).get(name, "D" if len(shape) == 1 else "")
+        check_axes(f"{module.__name__}: AXES of {name!r}", shape, axes)
+        found[name] = axes
+    return found
+
+
+def check_axes(where: str, shape: tuple[int, ...], axes: str) -> None:
+    """Raise ValueError unless ``axes`` names as many known axes as a row of ``shape`` has."""
+    known = "C, D, K, L, H or W"
+    if len(axes.split()) != len(shape) or not set(axes.split()) <= MEASURED | PLACES:
+        raise ValueError(
+            f"{where}: expected a letter for each axis of {shape}, {known} as features/backbones "
+            f"says what they mean, found {axes!r}"
+        )

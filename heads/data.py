@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from features import arrays, tables
+from features.options import check_axes
 
 # A class that a run never sees cannot be answered; with one video it has no triplet, but a loss.
 MIN_TRAIN_VIDEOS = 1
@@ -300,6 +301,7 @@ class Features(Dataset[Sample]):
         self._cache: dict[int, Sample] = {}
         self._room = cache_bytes
         self._shapes: dict[str, tuple[int, ...]] = {}
+        self._axes: dict[str, str] = {}
         self._made_of: dict[str, tuple[Path, object]] = {}
 
     @property
@@ -308,6 +310,13 @@ class Features(Dataset[Sample]):
         if not self._shapes:
             self[0]
         return dict(self._shapes)
+
+    @property
+    def axes(self) -> dict[str, str]:
+        """Role -> axes of a row, `C H W`, as its feature file names them."""
+        if not self._axes:
+            self[0]
+        return dict(self._axes)
 
     def __len__(self) -> int:
         """Return the number of videos."""
@@ -332,11 +341,12 @@ class Features(Dataset[Sample]):
         wanted: dict[str, list[str]] = {}
         for backbone, feature in self.sources.values():
             wanted.setdefault(backbone, []).append(feature)
-        files = {}
+        files, axes = {}, {}
         for backbone, features in wanted.items():
             path = video.files[backbone]
-            files[backbone], made_of = _read_file(path, video.keys[backbone], features)
-            self._check_origin(backbone, path, made_of)
+            files[backbone], attributes = _read_file(path, video.keys[backbone], features)
+            axes[backbone] = attributes.get("axes", {})
+            self._check_origin(backbone, path, attributes.get("ingredients"))
         sample = Sample(video.video_id, video.label, {}, {}, {})
         for role, (backbone, feature) in self.sources.items():
             array = files[backbone][feature]
@@ -346,14 +356,19 @@ class Features(Dataset[Sample]):
                     f"{video.files[backbone]}: rows of '{feature}' must have shape {shape} as in "
                     f"the other videos, found {array.shape[1:]}: extract '{backbone}' again"
                 )
+            if role not in self._axes:
+                self._axes[role] = _row_axes(video.files[backbone], feature, shape, axes[backbone])
             sample.features[role] = array
             sample.mask[role] = files[backbone]["valid"].astype(np.bool_)
             sample.pts_s[role] = files[backbone]["pts_s"].astype(np.float64)
         self._check_aligned(video, {name: found["index"] for name, found in files.items()})
         return sample
 
-    def _check_origin(self, backbone: str, path: Path, made_of: object) -> None:
+    def _check_origin(self, backbone: str, path: Path, ingredients: object) -> None:
         """Raise ValueError where two videos' features are not made by the same network and code."""
+        made_of = ingredients
+        if isinstance(ingredients, dict):
+            made_of = {name: value for name, value in ingredients.items() if name != "input"}
         first, wanted = self._made_of.setdefault(backbone, (path, made_of))
         if made_of != wanted:
             raise ValueError(
@@ -378,11 +393,8 @@ class Features(Dataset[Sample]):
 
 def _read_file(
     path: Path, key: str, features: Sequence[str]
-) -> tuple[dict[str, arrays.Array], object]:
-    """Return the named features and the frame arrays of a feature file, checked.
-
-    Beside them what they are made of, but for the video.
-    """
+) -> tuple[dict[str, arrays.Array], dict[str, object]]:
+    """Return the named features and the frame arrays of a feature file, checked; its attributes."""
     found, attributes = arrays.read(path, (*_FRAME_ARRAYS, *features))
     if attributes.get("key") != key:
         raise ValueError(
@@ -404,9 +416,18 @@ def _read_file(
                 f"{path}: valid rows of '{name}' must be finite, found NaN or infinity in rows "
                 f"{np.flatnonzero(~finite)[:5].tolist()}: run its extraction again"
             )
-    said = attributes.get("ingredients")
-    made_of = {k: v for k, v in said.items() if k != "input"} if isinstance(said, dict) else said
-    return found, made_of
+    return found, attributes
+
+
+def _row_axes(path: Path, feature: str, shape: tuple[int, ...], axes: object) -> str:
+    """Return the axes of a feature's row by what its file says, without the time axis."""
+    whole = str(axes.get(feature, "")) if isinstance(axes, dict) else ""
+    row = whole.removeprefix("T").strip()
+    try:
+        check_axes(f"{path}: axes of '{feature}' behind T", shape, row)
+    except ValueError as error:
+        raise ValueError(f"{error}: run its extraction again") from None
+    return row
 
 
 def collate(samples: Sequence[Sample]) -> Batch:

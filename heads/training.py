@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from features.arrays import Array
-from features.options import construct
+from features.options import PLACES, construct
 from heads import Attention, Head, Network, Rows
 from heads.data import Batch, Features, collate, draw_batches
 
@@ -47,9 +47,10 @@ class Training:
         decay_every: batches after which the rate becomes a tenth, again and again; null keeps it.
         weight_decay: factor of the weights that is added to their gradient.
         standardise: what is done to the input with statistics of the training rows: `dimension`
-            subtracts the mean and divides by the deviation, dimension by dimension (channel by
-            channel in a map); `scale` divides by the root mean square of the feature; `none`
-            leaves the raw activations, as the paper seems to.
+            subtracts the mean and divides by the deviation, dimension by dimension: each channel
+            of a map, each coordinate of each landmark, each coefficient of MFCC, as the axes that
+            the feature file names have it; `scale` divides by the root mean square of the
+            feature; `none` leaves the raw activations, as the paper seems to.
         validation_share: share of each class's training videos that is not trained on but tells
             which epoch of the last phase is kept: the first with the best accuracy on them. With
             0 it is the last epoch.
@@ -199,15 +200,16 @@ def run_arrays(run: Run) -> tuple[dict[str, Array], dict[str, str]]:
 class Standardised(nn.Module):
     """A head behind (x - mean) / std of each role; the statistics are part of its state."""
 
-    def __init__(self, network: Network, shapes: dict[str, tuple[int, ...]]):
-        """Wrap `network`; `shapes` is role -> shape of a row. Statistics start as 0 and 1."""
+    def __init__(
+        self, network: Network, shapes: Mapping[str, tuple[int, ...]], axes: Mapping[str, str]
+    ):
+        """Wrap `network`; role -> shape and axes of a row. Statistics start as 0 and 1."""
         super().__init__()
         self.network = network
         self.mean = nn.ParameterDict()
         self.std = nn.ParameterDict()
         for role, shape in shapes.items():
-            # A map (C, H, W) has one number a channel.
-            wide = (shape[0], *(1 for _ in shape[1:]))
+            wide = _statistics_shape(shape, axes[role])
             self.mean[role] = nn.Parameter(torch.zeros(wide), requires_grad=False)
             self.std[role] = nn.Parameter(torch.ones(wide), requires_grad=False)
 
@@ -222,6 +224,7 @@ def build_network(
     head: Head,
     params: Any,
     shapes: dict[str, tuple[int, ...]],
+    axes: Mapping[str, str],
     classes: Sequence[str],
     seed: int,
 ) -> Standardised:
@@ -231,6 +234,7 @@ def build_network(
         head: a head module.
         params: its hyper-parameters.
         shapes: role -> shape of a row, without the time axis.
+        axes: role -> its axes, see `Features.axes`.
         classes: names of the emotions.
         seed: any non-negative integer.
 
@@ -245,7 +249,12 @@ def build_network(
         )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return Standardised(head.build(params, shapes, classes), shapes)
+        return Standardised(head.build(params, shapes, classes), shapes, axes)
+
+
+def _statistics_shape(shape: Sequence[int], axes: str) -> tuple[int, ...]:
+    """Return the shape of a row's statistics: 1 along the axes that are places."""
+    return tuple(1 if axis in PLACES else n for n, axis in zip(shape, axes.split(), strict=True))
 
 
 def run_seed(seed: int, run: str) -> int:
@@ -259,6 +268,8 @@ def input_statistics(
 ) -> dict[str, tuple[Tensor, Tensor]]:
     """Return role -> (mean, std) over the valid rows of the training videos, float32.
 
+    Their shape is a row's, with 1 along the axes that are places.
+
     Args:
         dataset: all videos.
         train: positions of the training videos.
@@ -269,14 +280,18 @@ def input_statistics(
     """
     statistics = {}
     for role, shape in dataset.shapes.items():
-        over = (0, *range(2, len(shape) + 1))  # all axes but C (or D), the second
-        count, total, squares = 0, np.zeros(shape[0]), np.zeros(shape[0])
+        wide = _statistics_shape(shape, dataset.axes[role])
+        over = (
+            0,
+            *(1 + at for at, axis in enumerate(dataset.axes[role].split()) if axis in PLACES),
+        )
+        count, total, squares = 0, np.zeros(wide), np.zeros(wide)
         for at in train:
             sample = dataset[at]
             rows = sample.features[role][sample.mask[role]].astype(np.float64)
-            count += rows.size // shape[0]
-            total += rows.sum(axis=over)
-            squares += np.square(rows).sum(axis=over)
+            count += rows.size // total.size
+            total += rows.sum(axis=over).reshape(wide)
+            squares += np.square(rows).sum(axis=over).reshape(wide)
         if count == 0:
             backbone, feature = dataset.sources[role]
             raise ValueError(
@@ -292,10 +307,9 @@ def input_statistics(
             rms = np.sqrt(square.mean()) if mode == "scale" else 1.0
             mean, std = np.zeros_like(mean), np.full_like(mean, rms)
         std[std == 0] = 1.0
-        wide = (shape[0], *(1 for _ in shape[1:]))
         statistics[role] = (
-            torch.from_numpy(mean.astype(np.float32)).reshape(wide),
-            torch.from_numpy(std.astype(np.float32)).reshape(wide),
+            torch.from_numpy(mean.astype(np.float32)),
+            torch.from_numpy(std.astype(np.float32)),
         )
     return statistics
 
@@ -368,7 +382,7 @@ def train_run(
     """
     generator = torch.Generator().manual_seed(seed)
     train, validation = _held_out(dataset, train, training.validation_share, seed)
-    network = build_network(head, params, dataset.shapes, classes, seed)
+    network = build_network(head, params, dataset.shapes, dataset.axes, classes, seed)
     for role, (mean, std) in input_statistics(dataset, train, training.standardise).items():
         network.mean[role].copy_(mean)
         network.std[role].copy_(std)

@@ -24,7 +24,7 @@ from torch import nn
 from features import arrays, backbones, tables
 from features.cache import file_sha256, item_key
 from features.extraction import extract
-from features.options import options_of, views_of
+from features.options import axes_of, options_of, views_of
 from features.weights import load, metadata
 from stages.console import StageRun, fail
 from stages.device import be_reproducible, device_of
@@ -71,6 +71,7 @@ def main(
         block = params.backbones[backbone]
         module = backbones.load(block.module)
         options = options_of(module, block.options)
+        axes_of(module, options)
         _check_view(backbone, block, module)
     except (ParamsError, ValueError) as error:
         raise fail(str(error)) from None
@@ -141,18 +142,20 @@ def compute(task: object, outputs: Mapping[str, Path]) -> dict[str, float]:
     network = _network(task.module, task.options, task.weights, task.device)
     data, attributes = arrays.read(task.view)
     start = time.monotonic()
+    options = options_of(module, json.loads(task.options))
     found = extract(
         module,
         network,
         data,
-        options_of(module, json.loads(task.options)),
+        options,
         sample_rate_hz=int(str(attributes.get("sample_rate_hz", 0))),
         precision=task.precision,
     )
     seconds = time.monotonic() - start
     ((key, path),) = outputs.items()
     known = metadata(task.weights)
-    axes = {name: "T" if value.ndim == 1 else "T ..." for name, value in found.items()}
+    axes = {name: "T" for name in found}
+    axes |= {name: f"T {rows}" for name, rows in axes_of(module, options).items()}
     more = {
         "weights": known,
         "pretrained": known["pretrained"] == "true",

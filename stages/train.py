@@ -283,6 +283,7 @@ def compute(task: object, outputs: Mapping[str, Path]) -> dict[str, float]:
                 "run": task.run,
                 "classes": task.classes,
                 "shapes": task.dataset.shapes,
+                "axes": task.dataset.axes,
                 "pretrained": task.pretrained,
             }
             # One entry alone: the format keeps several in no fixed order, and bytes would differ.

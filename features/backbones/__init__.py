@@ -8,6 +8,11 @@ Each module has the same handful of names:
 ``FEATURES``
     feature name -> shape without the time axis, under the default options; a module whose shapes
     depend on its options has the function ``features(options)`` as well.
+``AXES``
+    feature name -> axes of a row as letters in their order, ``C H W``, for every feature with more
+    than one; a row of one axis is ``D``. C channel, D feature and K keypoint are measured apart: a
+    reader that standardises takes statistics of each of their places. L frame within a row, H and
+    W are places where the same is measured: statistics are over them.
 ``DTYPES``
     feature name -> dtype, only for features that must not be stored as float16.
 ``ONE_CORE``

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 VIEW = "uniform"
 FEATURES: dict[str, tuple[int, ...]] = {"landmarks": (33, 3), "world": (33, 3), "visibility": (33,)}
+AXES = {"landmarks": "K D", "world": "K D"}
 DTYPES = {name: "float32" for name in FEATURES}
 ONE_CORE = True
 

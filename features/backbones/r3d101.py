@@ -29,6 +29,7 @@ from features.weights import ByHand, Weights
 
 VIEW = "snippets"
 FEATURES: dict[str, tuple[int, ...]] = {"conv5": (2048, 4, 4), "pooled": (2048,)}
+AXES = {"conv5": "C H W"}
 
 Release = Literal["2018", "2020"]
 

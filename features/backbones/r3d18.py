@@ -24,6 +24,7 @@ from features.weights import Source, Weights
 
 VIEW = "snippets"
 FEATURES: dict[str, tuple[int, ...]] = {"conv5": (512, 2, 7, 7), "pooled": (512,)}
+AXES = {"conv5": "C L H W"}
 
 WEIGHTS = Weights(
     licence="BSD-3-Clause",

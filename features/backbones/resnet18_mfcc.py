@@ -102,6 +102,7 @@ def features(options: Options) -> dict[str, tuple[int, ...]]:
 
 
 FEATURES = features(Options())
+AXES = {"mfcc": "L D"}
 
 
 def preprocess(

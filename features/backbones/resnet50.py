@@ -100,6 +100,7 @@ def weights(options: Options) -> Weights:
 
 
 FEATURES = features(Options())
+AXES = {"res5": "C H W"}
 WEIGHTS = weights(Options())
 
 

@@ -21,6 +21,7 @@ from features.weights import Source, Weights
 
 VIEW = "segments"
 FEATURES: dict[str, tuple[int, ...]] = {"pool5": (512, 7, 7), "fc6": (4096,)}
+AXES = {"pool5": "C H W"}
 
 WEIGHTS = Weights(
     licence="BSD-3-Clause",

@@ -21,6 +21,7 @@ from features.weights import ByHand, Source, Weights
 
 VIEW = "faces"
 FEATURES: dict[str, tuple[int, ...]] = {"pool5": (512, 7, 7), "fc6": (4096,)}
+AXES = {"pool5": "C H W"}
 
 WEIGHTS = Weights(
     licence="Oxford VGG terms (CC BY-NC 4.0)",

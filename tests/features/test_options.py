@@ -3,7 +3,7 @@ from types import ModuleType
 
 import pytest
 
-from features.options import options_of
+from features.options import axes_of, options_of
 
 
 @dataclass(frozen=True)
@@ -21,6 +21,16 @@ def test_options_are_those_of_the_module() -> None:
     made = options_of(MODULE, {"gain": 2, "keep": ["a"]})
     assert made == Options(2.0, False, ("a",))
     assert isinstance(made.gain, float)
+
+
+def test_the_axes_of_a_row_are_named_by_the_module(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(MODULE, "FEATURES", {"map": (4, 7, 7), "row": (9,)}, raising=False)
+    monkeypatch.setattr(MODULE, "AXES", {"map": "C H W"}, raising=False)
+    assert axes_of(MODULE, Options()) == {"map": "C H W", "row": "D"}
+    for wrong in ({}, {"map": "C H"}, {"map": "C H Z"}):
+        monkeypatch.setattr(MODULE, "AXES", wrong)
+        with pytest.raises(ValueError, match="toy: AXES of 'map': expected a letter for each axis"):
+            axes_of(MODULE, Options())
 
 
 @pytest.mark.parametrize(

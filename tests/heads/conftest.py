@@ -52,9 +52,14 @@ class Folder:
             pq.write_table(pa.Table.from_pylist(rows), self.features / f"{backbone}.parquet")
 
     def write(
-        self, backbone: str, video_id: str, found: Mapping[str, np.ndarray], key: str | None = None
+        self,
+        backbone: str,
+        video_id: str,
+        found: Mapping[str, np.ndarray],
+        key: str | None = None,
+        **axes: str,
     ) -> None:
-        """Write one feature file; the index's key unless another is given."""
+        """Write one feature file; the index's key unless another is given, axes by feature."""
         row = self.row(backbone, video_id)
         attributes = {
             "key": key or row["key"],
@@ -62,6 +67,7 @@ class Folder:
             "ingredients": {"view": "segments", "code": "c0de"},
             "weights": {"source": "made up"},
             "software": {"torch": "2"},
+            "axes": {"fc6": "T D", "pool5": "T C H W", "res5": "T C H W"} | axes,
         }
         arrays.write(self.features / backbone / str(row["path"]), found, attributes)
 

@@ -281,6 +281,17 @@ def test_a_path_of_the_index_is_below_its_backbones_folder(folder: Folder) -> No
     assert row.path == Path(folder.features / "vgg16" / "joy" / "v 01%.h5")
 
 
+@pytest.mark.parametrize("axes", ["", "T", "T C H W", "T X"])
+def test_a_file_that_does_not_name_the_axes_of_a_row_is_refused(folder: Folder, axes: str) -> None:
+    for row in folder.rows["vgg16"]:
+        made = frames(np.ones((6, 10)), np.ones(6, bool))
+        folder.write("vgg16", str(row["video_id"]), made, fc6=axes)
+    selection = select_videos(folder.index, folder.features, {"context": "vgg16/fc6"})
+    data = Features(selection.videos, {"context": "vgg16/fc6"})
+    with pytest.raises(ValueError, match=r"axes of 'fc6' behind T: expected a letter for each"):
+        _ = data[0]
+
+
 def test_features_that_two_networks_made_are_not_mixed(folder: Folder) -> None:
     selection = select_videos(folder.index, folder.features, {"context": "vgg16/fc6"})
     video = selection.videos[3]

@@ -123,7 +123,9 @@ def test_the_state_gives_the_same_answers_when_loaded(folder: Folder) -> None:
     run = trained(folder)
     head = heads.load("caan")
     selection, data = selected(folder)
-    network = build_network(head, heads.validate(head, SMALL), data.shapes, EMOTIONS, seed=99)
+    network = build_network(
+        head, heads.validate(head, SMALL), data.shapes, data.axes, EMOTIONS, seed=99
+    )
     network.load_state_dict(run.state)
     for at, video_id in enumerate(run.video_ids):
         sample = next(s for s in (data[i] for i in range(len(data))) if s.video_id == video_id)
@@ -185,7 +187,7 @@ def test_phases_train_one_after_the_other_and_the_rest_stays_as_it_is(folder: Fo
         return built[-1]
 
     head: Any = SimpleNamespace(__name__="heads.two_phases", ROLES=None, build=build)
-    fresh = build_network(head, None, data.shapes, EMOTIONS, 5).state_dict()
+    fresh = build_network(head, None, data.shapes, data.axes, EMOTIONS, 5).state_dict()
     run = train_run(head, None, QUICK, data, split.train, split.test, EMOTIONS, 5)
     assert [epoch.phase for epoch in run.curve] == ["first"] * QUICK.epochs + [
         "last"
@@ -285,12 +287,52 @@ def test_a_map_has_one_number_a_channel(folder: Folder) -> None:
     np.testing.assert_allclose(mean[:, 0, 0], every.mean((0, 2, 3)), rtol=1e-4)
 
 
+@pytest.mark.parametrize(
+    ("shape", "axes", "over"),
+    [
+        ((33, 3), "K D", (0,)),  # landmarks: each coordinate of each
+        ((16, 4), "L D", (0, 1)),  # MFCC: each coefficient, over the frames of a row
+        ((4, 2, 3, 3), "C L H W", (0, 2, 3, 4)),  # a map of a snippet
+    ],
+)
+def test_statistics_are_taken_by_the_axes_that_the_file_names(
+    folder: Folder, shape: tuple[int, ...], axes: str, over: tuple[int, ...]
+) -> None:
+    draw = np.random.default_rng(0)
+    scale = 1 + np.arange(math.prod(shape)).reshape(shape) / 50
+    wanted = []
+    for row in folder.rows["vgg16"]:
+        found = frames(draw.normal(2, 1, (6, *shape)) * scale, np.ones(6, bool))
+        found["planted"] = found.pop("fc6")
+        folder.write("vgg16", str(row["video_id"]), found, planted=f"T {axes}")
+        wanted.append(found["planted"])
+    _, data = selected(folder, {"context": "vgg16/planted"})
+    every = np.concatenate(wanted).astype(np.float64)
+    mean, std = input_statistics(data, range(len(data)), "dimension")["context"]
+    np.testing.assert_allclose(mean, every.mean(over, keepdims=True)[0], rtol=1e-4)
+    floor = 0.1 * every.std(over).mean()
+    np.testing.assert_allclose(std, np.maximum(every.std(over, keepdims=True)[0], floor), rtol=1e-4)
+
+
+def test_landmarks_are_standardised_as_the_same_numbers_in_one_axis(folder: Folder) -> None:
+    draw = np.random.default_rng(0)
+    for row in folder.rows["vgg16"]:
+        points = draw.normal([0.8, 0.5, -1.4], 0.2, (6, 33, 3))
+        found = frames(points.reshape(6, 99), np.ones(6, bool))
+        found["landmarks"] = points.astype(np.float16)
+        folder.write("vgg16", str(row["video_id"]), found, landmarks="T K D")
+    _, data = selected(folder, {"skeleton": "vgg16/landmarks", "flat": "vgg16/fc6"})
+    statistics = input_statistics(data, range(len(data)), "dimension")
+    for found, wanted in zip(statistics["skeleton"], statistics["flat"], strict=True):
+        torch.testing.assert_close(found.flatten(), wanted)
+
+
 def test_standardising_subtracts_and_divides_before_the_head() -> None:
     class Echo(heads.Network):
         def forward(self, features: Any, mask: Any) -> Any:
             return features
 
-    network = Standardised(Echo(), {"face": (2,)})
+    network = Standardised(Echo(), {"face": (2,)}, {"face": "D"})
     network.mean["face"].copy_(torch.tensor([1.0, 2.0]))
     network.std["face"].copy_(torch.tensor([2.0, 4.0]))
     found = network({"face": torch.tensor([[[3.0, 10.0]]])}, {})
@@ -313,7 +355,9 @@ def test_a_loss_that_is_no_number_is_an_error(folder: Folder) -> None:
 def test_a_role_that_the_head_does_not_know_is_an_error() -> None:
     head = heads.load("caan")
     with pytest.raises(ValueError, match=r"caan has no role sound: its roles are \['context'"):
-        build_network(head, head.Params(), {"face": (3,), "sound": (4,)}, EMOTIONS, seed=0)
+        shapes = {"face": (3,), "sound": (4,)}
+        axes = dict.fromkeys(shapes, "D")
+        build_network(head, head.Params(), shapes, axes, EMOTIONS, seed=0)
 
 
 def test_runs_have_seeds_of_their_own() -> None:

@@ -266,7 +266,7 @@ def test_a_checkpoint_alone_gives_the_same_answers(data: Folder) -> None:
     head = heads.load(known["head"])
     params = heads.validate(head, known["params"])
     shapes = {role: tuple(shape) for role, shape in known["shapes"].items()}
-    network = build_network(head, params, shapes, known["classes"], seed=0)
+    network = build_network(head, params, shapes, known["axes"], known["classes"], seed=0)
     network.load_state_dict(load_file(path))
     selection = select_videos(data.index, data.features, known["roles"])
     videos = Features(selection.videos, known["roles"])

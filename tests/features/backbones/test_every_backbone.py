@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from features import backbones
-from features.options import views_of
+from features.options import axes_of, views_of
 from features.views import Sampling
 from features.weights import Weights
 
@@ -62,6 +62,15 @@ def test_a_backbone_has_the_agreed_names(name: str) -> None:
     assert module.Options.__dataclass_params__.frozen
     assert module.Options() == module.Options()
     assert module.__doc__
+
+
+@every
+def test_a_backbone_names_the_axes_of_its_rows(name: str) -> None:
+    module = backbones.load(name)
+    axes = axes_of(module, module.Options())
+    assert {feature: len(row.split()) for feature, row in axes.items()} == {
+        feature: len(shape) for feature, shape in module.FEATURES.items()
+    }
 
 
 @every
