@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from features import arrays, tables
 from features.cache import file_sha256, item_key
-from features.faces import CROP, Detections, Detector, align, crop, link, main_person
+from features.faces import CROP, Detections, Detector, align, crop, link, main_person, shots
 from features.options import options_of
 from features.weights import WeightsError, load, metadata
 from stages.console import StageRun, fail
@@ -43,7 +43,7 @@ from stages.items import (
 from stages.params import Faces, ParamsError, load_params
 from stages.work import Item, Workers, workers
 
-COLUMNS = {"rows": pa.int32(), "rows_with_face": pa.int32(), "tracks": pa.int32()}
+COLUMNS = {name: pa.int32() for name in ("rows", "rows_with_face", "shots", "tracks")}
 """Of the index, besides those of every index."""
 
 BOX_COLUMNS = {
@@ -67,6 +67,7 @@ AXES = {
     "index": "T",
     "pts_s": "T",
     "valid": "T",
+    "shot": "T",
     "det_row": "N",
     "det_track": "N",
     "det_main": "N",
@@ -180,7 +181,8 @@ def compute(task: object, outputs: Mapping[str, Path]) -> dict[str, float]:
     start = time.monotonic()
     found = _detect(detector, frames, shown)
     seconds = time.monotonic() - start
-    tracks = link(found, min_overlap=params.min_overlap, max_gap=params.max_gap)
+    shot = shots(frames, shown.astype(bool), cut=params.cut)
+    tracks = link(found, shot, min_overlap=params.min_overlap, max_gap=params.max_gap)
     chosen = main_person(found, tracks)
     crops = np.zeros((len(frames), CROP, CROP, 3), np.uint8)
     for row, face in enumerate(chosen):
@@ -192,6 +194,7 @@ def compute(task: object, outputs: Mapping[str, Path]) -> dict[str, float]:
         "index": data["index"],
         "pts_s": data["pts_s"],
         "valid": chosen >= 0,
+        "shot": shot,
         "det_row": np.repeat(np.arange(len(found)), [len(row.scores) for row in found]),
         "det_track": np.concatenate(tracks),
         "det_main": np.concatenate(main),
@@ -206,6 +209,7 @@ def compute(task: object, outputs: Mapping[str, Path]) -> dict[str, float]:
         "landmarks": list(detector_module(params.detector.module).LANDMARKS),
         "rows": int(np.count_nonzero(shown)),
         "rows_with_face": int(np.count_nonzero(result["valid"])),
+        "shots": len(np.unique(shot)),
         "tracks": len(np.unique(result["det_track"])),
     }
     arrays.write(path, result, describe(key, task.ingredients, AXES, **about))
@@ -231,7 +235,7 @@ def _cut(
 ) -> NDArray[np.uint8]:
     if params.align == "similarity":
         names = detector_module(params.detector.module).LANDMARKS
-        return align(frame, found.landmarks[face], names, margin=params.margin)
+        return align(frame, found.boxes[face], found.landmarks[face], names, margin=params.margin)
     return crop(frame, found.boxes[face], margin=params.margin)
 
 

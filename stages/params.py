@@ -154,8 +154,10 @@ class Faces(Section):
         min_score: detections below this score are dropped.
         min_overlap: least intersection over union that joins two detections into a track.
         max_gap: rows that a track may miss before it ends.
-        align: ``crop`` cuts the square around the box; ``similarity`` turns and scales the face
-            so that its landmarks lie where an upright face has them.
+        cut: tracks end where two neighbouring rows differ in colour by more than this, see
+            :func:`features.faces.shots`; None: cuts are not looked for.
+        align: ``crop`` cuts the square around the box; ``similarity`` turns the face upright, its
+            middle where the landmarks have it.
         margin: added on each side of the square, as a share of the face box's longer side.
     """
 
@@ -163,6 +165,7 @@ class Faces(Section):
     min_score: Share
     min_overlap: Share
     max_gap: Annotated[int, Field(ge=0)]
+    cut: Share | None
     align: Literal["crop", "similarity"]
     margin: Annotated[float, Field(ge=0, le=2)]
 

@@ -2,6 +2,8 @@ import itertools
 
 import numpy as np
 import pytest
+import skimage.data
+import skimage.measure
 import skimage.transform
 from hypothesis import given
 from hypothesis import strategies as st
@@ -16,6 +18,7 @@ from features.faces import (
     link,
     main_person,
     overlap,
+    shots,
 )
 
 
@@ -28,6 +31,10 @@ def faces(
         np.array(scores or [0.9] * n, np.float32),
         np.zeros((n, 6, 2), np.float32),
     )
+
+
+def one_shot(rows: list[Detections]) -> NDArray[np.int64]:
+    return np.zeros(len(rows), np.int64)
 
 
 coordinates = st.integers(0, 40)
@@ -49,28 +56,91 @@ def test_overlap_counts_pixels(
 def test_two_people_who_move_slowly_keep_their_tracks() -> None:
     rows = [faces((n, 0, n + 20, 20), (100 - n, 0, 130 - n, 30)) for n in range(10)]
     rows[4] = faces((104 - 8, 0, 126, 30), (4, 0, 24, 20))  # found in the other order
-    tracks = link(rows, min_overlap=0.3, max_gap=1)
+    tracks = link(rows, one_shot(rows), min_overlap=0.3, max_gap=1)
     assert all(list(numbers) == [0, 1] for n, numbers in enumerate(tracks) if n != 4)
     assert list(tracks[4]) == [1, 0]
 
 
 def test_a_track_outlives_a_gap_but_not_a_longer_one() -> None:
     face, none = faces((0, 0, 20, 20)), faces()
-    assert [list(t) for t in link([face, none, face], min_overlap=0.3, max_gap=1)] == [[0], [], [0]]
-    numbers = link([face, none, none, face], min_overlap=0.3, max_gap=1)
+    short, long = [face, none, face], [face, none, none, face]
+    numbers = link(short, one_shot(short), min_overlap=0.3, max_gap=1)
+    assert [list(t) for t in numbers] == [[0], [], [0]]
+    numbers = link(long, one_shot(long), min_overlap=0.3, max_gap=1)
     assert [list(t) for t in numbers] == [[0], [], [], [1]]
+
+
+def test_a_track_ends_with_its_shot() -> None:
+    face, none = faces((0, 0, 20, 20)), faces()
+    rows = [face, face, none, face, face]
+    numbers = link(rows, np.array([0, 0, 1, 1, 2]), min_overlap=0.3, max_gap=3)
+    assert [list(t) for t in numbers] == [[0], [0], [], [1], [2]]
 
 
 def test_the_main_person_is_who_is_shown_most_and_others_fill_the_gaps() -> None:
     large, small = (0.0, 0.0, 40.0, 40.0), (60.0, 0.0, 70.0, 10.0)
     rows = [faces(small, large), faces(large, small), faces(small), faces()]
-    chosen = main_person(rows, link(rows, min_overlap=0.3, max_gap=1))
+    chosen = main_person(rows, link(rows, one_shot(rows), min_overlap=0.3, max_gap=1))
     assert list(chosen) == [1, 0, 0, -1]
 
 
 def test_a_confident_face_beats_a_doubtful_one_of_its_size() -> None:
     row = faces((0, 0, 20, 20), (50, 0, 70, 20), scores=[0.5, 0.9])
-    assert list(main_person([row], link([row], min_overlap=0.3, max_gap=1))) == [1]
+    tracks = link([row], one_shot([row]), min_overlap=0.3, max_gap=1)
+    assert list(main_person([row], tracks)) == [1]
+
+
+# ---------------------------------------------------------------------------------- shots
+
+
+def moving(shift: int, brightness: float = 1.0) -> NDArray[np.uint8]:
+    """Return a window on a photograph, ``shift`` pixels further, in a light of its own."""
+    window = skimage.data.astronaut()[100:340, 40 + shift : 360 + shift]
+    return (window * brightness).astype(np.uint8)
+
+
+def scene(first: tuple[int, int, int], second: tuple[int, int, int]) -> NDArray[np.uint8]:
+    """Return a frame of two colours, a quarter of the pixels in the second."""
+    frame = np.full((40, 60, 3), first, np.uint8)
+    frame[:20, :30] = second
+    return frame
+
+
+ALL = np.ones(24, bool)
+
+
+def test_a_shot_begins_where_the_picture_becomes_another() -> None:
+    coffee = np.ascontiguousarray(skimage.data.coffee()[:240, :320])
+    frames = np.stack([moving(0), moving(10), coffee, coffee[:, ::-1], moving(20)])
+    assert shots(frames, ALL[:5], cut=0.2).tolist() == [0, 0, 1, 1, 2]
+    assert shots(frames, ALL[:5], cut=None).tolist() == [0] * 5
+
+
+def test_what_moves_and_flickers_is_one_shot() -> None:
+    """A pan by a third of the picture in 24 rows, in a light that rises and falls by a fifth."""
+    frames = np.stack([moving(5 * n, 0.9 + 0.1 * np.cos(n)) for n in range(24)])
+    assert not shots(frames, ALL, cut=0.2).any()
+
+
+def test_a_cut_in_the_dark_counts_as_one_in_the_light() -> None:
+    """Two stages of few and low values, as lamps leave them."""
+    frames = np.stack([scene((3, 2, 2), (20, 14, 9)), scene((26, 10, 2), (2, 9, 30))])
+    assert shots(frames, ALL[:2], cut=0.2).tolist() == [0, 1]
+
+
+def test_cut_is_a_share_of_the_pixels() -> None:
+    frames = np.stack([scene((9, 9, 9), (9, 9, 9)), scene((9, 9, 9), (200, 0, 0))])
+    assert shots(frames, ALL[:2], cut=0.24).tolist() == [0, 1]
+    assert shots(frames, ALL[:2], cut=0.25).tolist() == [0, 0]
+
+
+def test_a_row_that_shows_no_frame_is_no_cut() -> None:
+    frames = np.stack([moving(0), np.zeros_like(moving(0)), moving(10), 0 * moving(0)])
+    assert shots(frames, np.array([True, False, True, False]), cut=0.2).tolist() == [0] * 4
+    assert shots(frames[:0], ALL[:0], cut=0.2).tolist() == []
+
+
+# ---------------------------------------------------------------------------------- crops
 
 
 def test_a_crop_is_the_square_around_the_box() -> None:
@@ -108,6 +178,12 @@ def test_a_square_that_lies_outside_shows_the_nearest_edge() -> None:
 FIVE = np.array([TEMPLATE[name] for name in retinaface.LANDMARKS]) * 2
 """The template in a picture of 224, in the order of ArcFace."""
 
+
+def box_of(side: float) -> NDArray[np.float32]:
+    """Return a box whose longer side is given; where it stands does not matter to ``align``."""
+    return np.array([7, 9, 7 + side, 9 + side / 2], np.float32)
+
+
 turns = st.floats(-np.pi, np.pi)
 scales = st.floats(0.05, 3)
 shifts = st.tuples(st.floats(-50, 300), st.floats(-50, 300))
@@ -130,7 +206,7 @@ def centre_of(picture: NDArray[np.uint8], near: NDArray[np.float64], reach: int)
 def test_a_face_that_stands_as_the_template_does_is_cut_out_unchanged() -> None:
     frame = np.random.default_rng(0).integers(0, 256, (400, 500, 3), np.uint8)
     landmarks = (FIVE + [100, 60]).astype(np.float32)
-    found = align(frame, landmarks, retinaface.LANDMARKS, margin=0)
+    found = align(frame, box_of(224), landmarks, retinaface.LANDMARKS, margin=0)
     difference = found.astype(int) - frame[60:284, 100:324]
     assert found.shape == (224, 224, 3)
     assert np.abs(difference).max() <= 1
@@ -146,6 +222,7 @@ def test_landmarks_come_to_lie_on_the_template(angle: float, scale: float, margi
     points = turned(FIVE - 112)
     picture = align(
         spots(points, (600, 640), 5 * scale),
+        box_of(224 * scale),
         points.astype(np.float32),
         retinaface.LANDMARKS,
         margin=margin,
@@ -158,14 +235,18 @@ def test_landmarks_come_to_lie_on_the_template(angle: float, scale: float, margi
 def test_the_similarity_is_the_one_of_least_squares(
     angle: float, scale: float, shift: tuple[float, float], seed: int
 ) -> None:
-    """Beside scikit-image's estimate (Umeyama), on a frame whose colours are its coordinates."""
+    """Beside scikit-image's estimate (Umeyama), on a frame whose colours are its coordinates.
+
+    The box is as large as the estimate says, so that all three, turn, place and size, are compared.
+    """
     noise = np.random.default_rng(seed).normal(0, 6, FIVE.shape)
     exact = skimage.transform.SimilarityTransform(scale=scale, rotation=angle, translation=shift)
     points = exact(FIVE + noise).astype(np.float32)
     estimate = skimage.transform.SimilarityTransform.from_estimate(points, FIVE)
     assert estimate
     y, x = np.mgrid[:256, :256].astype(np.uint8)
-    found = align(np.stack([x, y, y], axis=-1), points, retinaface.LANDMARKS, margin=0)
+    box = box_of(224 / estimate.scale)
+    found = align(np.stack([x, y, y], axis=-1), box, points, retinaface.LANDMARKS, margin=0)
     at = np.stack(np.meshgrid(np.arange(224) + 0.5, np.arange(224) + 0.5), axis=-1).reshape(-1, 2)
     expected = estimate.inverse(at) - 0.5
     edge = 2 + 2 * scale  # there the last pixels are repeated
@@ -180,8 +261,8 @@ def test_of_other_landmarks_only_those_of_the_template_count() -> None:
         np.array([TEMPLATE.get(name, (0, 0)) for name in blazeface.LANDMARKS], np.float32) * 2 + 20
     )
     found = [
-        align(frame, np.vstack([six[:4], ears]).astype(np.float32), blazeface.LANDMARKS, margin=0)
-        for ears in (np.zeros((2, 2)), np.full((2, 2), 200.0))
+        align(frame, box_of(224), np.vstack([six[:4], ears]), blazeface.LANDMARKS, margin=0)
+        for ears in (np.zeros((2, 2), np.float32), np.full((2, 2), 200, np.float32))
     ]
     np.testing.assert_array_equal(*found)
     assert np.abs(found[0].astype(int) - frame[20:244, 20:244]).max() <= 1
@@ -200,11 +281,11 @@ def test_every_detector_has_landmarks_of_the_template() -> None:
 def test_landmarks_in_one_place_are_refused() -> None:
     with pytest.raises(ValueError, match="landmarks that lie apart"):
         frame = np.zeros((30, 30, 3), np.uint8)
-        align(frame, np.full((5, 2), 7, np.float32), retinaface.LANDMARKS, margin=0)
+        align(frame, box_of(9), np.full((5, 2), 7, np.float32), retinaface.LANDMARKS, margin=0)
 
 
 def test_an_aligned_face_past_the_edge_repeats_the_last_pixels() -> None:
     frame = np.full((50, 60, 3), 90, np.uint8)
     for shift in (-1e5, -100, 40, 1e5):
         landmarks = (FIVE + shift).astype(np.float32)
-        assert (align(frame, landmarks, retinaface.LANDMARKS, margin=0.5) == 90).all()
+        assert (align(frame, box_of(224), landmarks, retinaface.LANDMARKS, margin=0.5) == 90).all()

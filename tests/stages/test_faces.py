@@ -153,6 +153,7 @@ def test_the_main_person_is_cut_out_and_rows_without_a_face_are_not_valid(blocks
     np.testing.assert_allclose(blue.astype(float), [10, 69], atol=1)
     assert found["det_main"].tolist() == [True, False, True, False, True]
     assert (said["rows"], said["rows_with_face"], said["tracks"]) == (5, 3, 2)
+    assert (said["shots"], found["shot"].tolist()) == (1, [0] * 6)
     assert said["landmarks"] == list(LANDMARKS)
 
 
@@ -191,6 +192,26 @@ def test_an_aligned_face_has_its_landmarks_on_the_template(blocks: None) -> None
     assert (result()[0]["frames"][0][..., 0] > 125).mean() == pytest.approx(0.25, abs=0.01)
 
 
+def test_two_faces_in_one_place_before_and_after_a_cut_are_two_tracks(blocks: None) -> None:
+    here, there = blocks_of((20, 30, 40, 250)), blocks_of((22, 30, 40, 240), (150, 10, 50, 200))
+    there[..., 1] = 180  # another place: all is green
+    rows = [write_view("shown", [here, here, there, there])]
+    tables.write(Path("views/segments.parquet"), rows, pa.schema(list(INDEX.items())))
+    run()
+    found, _ = result()
+    assert found["shot"].tolist() == [0, 0, 1, 1]
+    assert found["det_track"].tolist() == [0, 0, 1, 2, 1, 2]
+    # so the main person of each shot is its own: the one first seen has not the most to show here
+    assert found["det_main"].tolist() == [True, True, False, True, False, True]
+    (row,) = tables.read(Path("views/faces.parquet"))
+    assert (row["shots"], row["tracks"]) == (2, 3)
+    change(cut=None)
+    run()
+    found, _ = result()
+    assert found["det_track"].tolist() == [0, 0, 0, 1, 0, 1]
+    assert found["det_main"].tolist() == [True, True, True, False, True, False]
+
+
 # -------------------------------------------------------------------------------- its choices
 
 
@@ -199,6 +220,7 @@ def test_an_aligned_face_has_its_landmarks_on_the_template(blocks: None) -> None
     [
         {"min_score": 0.4},
         {"margin": 0.5},
+        {"cut": None},
         {"align": "similarity"},
         {"detector": {"module": "blazeface", "source": "seeded", "options": {"zoom": 0.5}}},
     ],
