@@ -90,7 +90,7 @@ def calibrate(params: Params, videos: Sequence[Video]) -> None:
         raw["max_failed"] = 1.0  # what is broken is left out, as in the run
         (folder / PARAMS).write_text(yaml.safe_dump(raw), encoding="utf-8")
         for stage, command, outputs in _stages(params, project, folder):
-            console.print(f"calibrate: {stage}", markup=False)
+            console.print(f"calibrate: {stage}")
             _run(stage, [sys.executable, "-m", *command], folder, project)
             for output in outputs:
                 tried = _cost(folder, stage, output, params)
@@ -157,7 +157,7 @@ def _weights(name: str, block: Model, project: Path, folder: Path) -> Path | Non
     if (project / path).is_file():
         return project / path
     stage = name if name == "detector" else f"weights@{name}"
-    console.print(f"calibrate: {name} is left out, first `dvc repro {stage}`", markup=False)
+    console.print(f"calibrate: {name} is left out, first `dvc repro {stage}`", soft_wrap=True)
     return None
 
 

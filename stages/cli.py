@@ -3,26 +3,24 @@
 The stages themselves are run by DVC (``dvc repro``), not from here.
 """
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
-from rich.markup import escape
-from rich.table import Table
 
 from features import tables
 from features.arrays import ArrayFileError, read, read_attributes
 from features.cache import replacing
 from stages import locked, store
 from stages.checks import SystemLibraryError, check_all
-from stages.console import console, fail, print_table
+from stages.console import answers, fail, print_json, print_table, say
 from stages.index import list_videos
 from stages.params import ParamsError, load_params
 
 if TYPE_CHECKING:
     from stages.preset import Plan
+    from stages.weights import Standing
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__)
 app.add_typer(store.app, name="store")
@@ -46,8 +44,8 @@ def check() -> None:
         raise fail(str(error)) from None
     for video in videos:  # DVC stops at a name that is not UTF-8, before any stage can tell
         if video.problem:
-            console.print(f"{escape(video.file)}: {escape(video.problem)}", soft_wrap=True)
-    console.print(
+            say(f"{video.file}: {video.problem}")
+    say(
         f"check: {len(params.backbones)} backbones, {len(params.experiments)} experiments, "
         f"videos of {params.index.root}: all right"
     )
@@ -76,7 +74,7 @@ def sync() -> None:
     kept[places[0] : places[0]] = wanted
     with replacing(path) as partial:
         partial.write_text("\n".join(kept) + "\n", encoding="utf-8")
-    console.print(f"sync: train reads {', '.join(params.backbones)}")
+    say(f"sync: train reads {', '.join(params.backbones)}")
 
 
 @app.command()
@@ -98,11 +96,11 @@ def failures(
         for (video_id, reason), stage in found.items()
     ]
     if as_json:
-        typer.echo(json.dumps(records, indent=2, ensure_ascii=False))
+        print_json(records)
     elif records:
         print_table("failed videos", list(records[0]), (record.values() for record in records))
     else:
-        console.print("failures: none")
+        say("failures: none")
 
 
 @app.command()
@@ -118,21 +116,22 @@ def weights(
     except (ParamsError, DownloadError, ValueError) as error:
         raise fail(str(error)) from None
     if as_json:
-        typer.echo(json.dumps([asdict(row) for row in found], indent=2, ensure_ascii=False))
+        print_json([asdict(row) for row in found])
         return
-    table = Table(title="weights", title_justify="left")
-    for column in ("network", "source", "file", "checksum", "licence", "here"):
-        table.add_column(column, overflow="fold")
-    for row in found:
-        here = "weights" if row.is_made else "source" if row.has_source else "nothing"
-        name = row.network.rpartition(".")[2]
-        table.add_row(name, row.source, row.file, row.checksum, row.licence, here)
-    console.print(table)
-    for row in found:
-        name = row.network.rpartition(".")[2]
+    names = [row.network.rpartition(".")[2] for row in found]
+    rows = (
+        (name, row.source, row.file, row.checksum, row.licence, _here(row))
+        for name, row in zip(names, found, strict=True)
+    )
+    print_table("weights", ("network", "source", "file", "checksum", "licence", "here"), rows)
+    for name, row in zip(names, found, strict=True):
         for kind, text in (("to do", row.to_do), ("notice", row.notice)):
             if text:
-                console.print(f"{name}: {kind}: {text}", soft_wrap=True, markup=False)
+                say(f"{name}: {kind}: {text}")
+
+
+def _here(row: "Standing") -> str:
+    return "weights" if row.is_made else "source" if row.has_source else "nothing"
 
 
 @app.command()
@@ -149,9 +148,9 @@ def explain(
     except ValueError as error:
         raise fail(str(error)) from None
     if as_json:
-        typer.echo(json.dumps(explaining.as_record(said), indent=2, ensure_ascii=False))
+        print_json(explaining.as_record(said))
     else:
-        console.print(explaining.as_tree(said), soft_wrap=True)
+        answers.print(explaining.as_tree(said))
 
 
 @app.command("compare")
@@ -169,14 +168,14 @@ def compare_two(
     except ValueError as error:
         raise fail(str(error)) from None
     if as_json:
-        typer.echo(json.dumps(asdict(found), indent=2, ensure_ascii=False))
+        print_json(asdict(found))
         return
     rows = [
         (run, f"{a:.1%}", f"{b:.1%}", f"{100 * (a - b):+.1f}") for run, (a, b) in found.runs.items()
     ]
     print_table("accuracy", ["run", first, second, "difference, points"], rows)
     for line in tell(found):
-        console.print(line, soft_wrap=True, markup=False)
+        say(line)
 
 
 @app.command()
@@ -198,10 +197,10 @@ def status(
     except ValueError as error:
         raise fail(str(error)) from None
     if as_json:
-        typer.echo(json.dumps([asdict(stage) for stage in stages], indent=2))
+        print_json([asdict(stage) for stage in stages])
     else:
-        console.print(counting.as_table(stages))
-        console.print(counting.summary(stages), soft_wrap=True)
+        answers.print(counting.as_table(stages))
+        say(counting.summary(stages))
 
 
 @app.command()
@@ -246,7 +245,7 @@ def preset(
         raise fail(str(error)) from None  # names of files have brackets
     if not dry_run:
         sync()
-        console.print("next: `affectline check`, `affectline weights`, then `dvc repro`")
+        say("next: `affectline check`, `affectline weights`, then `dvc repro`")
 
 
 def _show_plan(plan: "Plan", dry_run: bool) -> None:
@@ -260,17 +259,18 @@ def _show_plan(plan: "Plan", dry_run: bool) -> None:
     )
     print_table("experiments", ["name", "head", "roles", "reported, %"], experiments)
     for line in plan.left_out:
-        console.print(f"left out: {line}", soft_wrap=True, markup=False)
+        say(f"left out: {line}")
     for line in plan.notes:
-        console.print(f"note: {line}", soft_wrap=True, markup=False)
+        say(f"note: {line}")
     for remark in plan.remarks[:SHOWN_REMARKS]:
-        console.print(": ".join(filter(None, remark)), soft_wrap=True, markup=False)
+        say(": ".join(filter(None, remark)))
     if plan.remarks:
         more = f"{len(plan.remarks)} remarks on videos"
         place = "" if dry_run else f", all of them in {plan.remarks_file}"
-        console.print(f"{more}{place}", soft_wrap=True, markup=False)
+        say(f"{more}{place}")
     if dry_run:
-        typer.echo("".join(plan.changes()), nl=False)
+        for line in plan.changes():
+            say(line.removesuffix("\n"))
 
 
 @app.command()
@@ -290,10 +290,10 @@ def diff(
     except ValueError as error:
         raise fail(str(error)) from None
     if as_json:
-        typer.echo(json.dumps([asdict(part) for part in found], indent=2, ensure_ascii=False))
+        print_json([asdict(part) for part in found])
         return
     for part in moved.as_tables(found, worst):
-        console.print(part, soft_wrap=isinstance(part, str))
+        answers.print(part)
 
 
 @app.command()
@@ -324,19 +324,19 @@ def doctor(
     if as_json:
         rows = [{"what": said.what, "where": said.where, "to_do": said.to_do} for said in found]
         said = {"environment": about, "findings": rows, "removed": [str(p) for p in removed]}
-        typer.echo(json.dumps(said, indent=2, ensure_ascii=False))
+        print_json(said)
     else:
         if about:
             parts = ", ".join(f"{name} {value}" for name, value in about.items())
-            console.print(parts, soft_wrap=True, markup=False)
+            say(parts)
         for each in found:
-            console.print(f"{each.where}: {each.what}. {each.to_do}", soft_wrap=True, markup=False)
+            say(f"{each.where}: {each.what}. {each.to_do}")
         if removed:
-            console.print(f"doctor: removed {len(removed)} files; now `dvc repro`")
+            say(f"doctor: removed {len(removed)} files; now `dvc repro`")
     if found and not mend:
         raise fail(f"doctor: {len(found)} things are not as they should be")
     if not found and not as_json:
-        console.print("doctor: all is well")
+        say("doctor: all is well")
 
 
 @app.command()
@@ -353,7 +353,7 @@ def show(
     assert isinstance(axes, dict)
     rows = [(name, axes.get(name, ""), array.shape, array.dtype) for name, array in data.items()]
     print_table(str(file), ["array", "axes", "shape", "dtype"], rows)
-    console.print_json(json.dumps(attributes))
+    print_json(attributes)
 
 
 if __name__ == "__main__":

@@ -1,22 +1,25 @@
-"""What a person sees of a running stage: progress, one closing line, and a log in JSON.
+r"""What a person sees of a running stage: progress, one closing line, and a log in JSON.
 
 On a terminal progress is a bar with rate and time left; elsewhere it is a plain line every few
 seconds. Nothing is shown for work of less than two seconds. The log goes to
 ``logs/<stage>[@<item>].json`` and is no DVC output.
+
+Names of videos and values of YAML are other people's text: here they are shown as they are,
+without markup, and what would steer a terminal by its escape, ``\x1b``.
 """
 
 import json
 import math
+import re
 import resource
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sized
 from pathlib import Path
 from types import TracebackType
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -26,6 +29,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.table import Table
+from rich.text import Text
 
 from features.arrays import ArrayFileError
 from features.cache import replacing
@@ -41,7 +45,51 @@ LINE_EVERY_S = 10.0
 
 LOGS = Path("logs")
 
-console = Console(stderr=True, highlight=False)
+STEERING = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
+)
+"""What no terminal should be sent: control characters but tab and line feed, what turns the
+direction of writing, and halves of characters, which stand for bytes that are not UTF-8."""
+
+WIDE = 10_000
+"""Columns where there is no terminal: a file or another program gets every line whole."""
+
+
+def visible(text: str) -> str:
+    r"""Return ``text`` with what would steer a terminal written as an escape, ``\x1b``."""
+    return STEERING.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
+
+
+def in_a_line(text: str) -> str:
+    """Return ``text`` visible and in one line: no name can pose as a line of ours."""
+    return visible(text).replace("\n", r"\n")
+
+
+def styled(*parts: str | tuple[str, str]) -> Text:
+    """Return a text of plain parts and of (text, style): the one way to colours."""
+    return Text.assemble(
+        *(visible(part) if isinstance(part, str) else (visible(part[0]), part[1]) for part in parts)
+    )
+
+
+class _Plain(Console):
+    """A console to which strings are text: neither markup nor codes of emoji nor escapes."""
+
+    def __init__(self, *, stderr: bool) -> None:
+        stream = sys.stderr if stderr else sys.stdout
+        width = None if stream.isatty() else WIDE
+        super().__init__(stderr=stderr, width=width, markup=False, emoji=False, highlight=False)
+
+    def render_str(self, text: str, **choices: Any) -> Text:
+        """Return a string as rich would show it, made visible."""
+        return super().render_str(visible(text), **choices)
+
+
+console = _Plain(stderr=True)
+"""Where stages speak, and where everything tells what is wrong."""
+
+answers = _Plain(stderr=False)
+"""Where commands answer what they are asked."""
 
 
 class StageRun:
@@ -104,16 +152,17 @@ class StageRun:
 
     def note(self, line: str) -> None:
         """Print a line that a person should see."""
-        console.print(f"{self.name}: {line}", soft_wrap=True, markup=False)
+        console.print(in_a_line(f"{self.name}: {line}"), soft_wrap=True)
 
-    def _closing_line(self, record: Mapping[str, object]) -> str:
-        head = "[green]done[/green]" if record["ok"] else "[red]failed[/red]"
-        parts = [f"{record['computed']} computed", f"{record['reused']} reused"]
-        if record["failed"]:
-            parts.append(f"[yellow]{record['failed']} failed[/yellow]")
-        return (
-            f"{self.name}: {head}, {record['items']} items ({', '.join(parts)}) in "
-            f"{record['seconds']:.1f} s, {record['peak_rss_mib']} MiB"
+    def _closing_line(self, record: Mapping[str, object]) -> Text:
+        head = ("done", "green") if record["ok"] else ("failed", "red")
+        failed = (", ", (f"{record['failed']} failed", "yellow")) if record["failed"] else ()
+        return styled(
+            f"{self.name}: ",
+            head,
+            f", {record['items']} items ({record['computed']} computed, {record['reused']} reused",
+            *failed,
+            f") in {record['seconds']:.1f} s, {record['peak_rss_mib']} MiB",
         )
 
     def track(
@@ -150,7 +199,7 @@ class StageRun:
 
     def _bar(self, iterable: Iterable[T], total: float | None, unit: str) -> Iterator[T]:
         columns = (
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
             TextColumn("{task.fields[rate]}"),
@@ -205,15 +254,30 @@ def peak_rss_mib() -> int:
     return round(peak * unit / 2**20)
 
 
-def print_table(title: str, columns: list[str], rows: Iterable[Iterable[object]]) -> None:
-    """Print a small table for people."""
-    table = Table(*columns, title=escape(title), title_justify="left")
+def say(line: str) -> None:
+    """Print a line of an answer, however long."""
+    answers.print(in_a_line(line), soft_wrap=True)
+
+
+def print_table(
+    title: str, columns: Iterable[str], rows: Iterable[Iterable[object]], to: Console = answers
+) -> None:
+    """Print a small table for people; what is too long for its column goes on in the next line."""
+    table = Table(title=in_a_line(title), title_justify="left")
+    for column in columns:
+        table.add_column(in_a_line(column), overflow="fold")
     for row in rows:
-        table.add_row(*(escape(str(cell)) for cell in row))  # names may hold brackets
-    console.print(table)
+        table.add_row(*(in_a_line(str(cell)) for cell in row))
+    to.print(table)
+
+
+def print_json(value: object) -> None:
+    """Print a value as JSON; what would steer a terminal is written by its number."""
+    text = json.dumps(value, indent=2, ensure_ascii=False)
+    print(STEERING.sub(lambda match: f"\\u{ord(match[0]):04x}", text), flush=True)
 
 
 def fail(message: str) -> SystemExit:
     """Return the exception that ends a stage with ``message`` and exit status 1."""
-    console.print(f"[red]error:[/red] {escape(message)}", soft_wrap=True)
+    console.print(styled(("error:", "red"), f" {message}"), soft_wrap=True)
     return SystemExit(1)

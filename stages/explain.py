@@ -5,11 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rich.text import Text
 from rich.tree import Tree
 
 from features import tables
-from features.cache import file_sha256
+from features.cache import canonical, file_sha256
 from features.weights import WeightsError, metadata
+from stages.console import in_a_line, styled
 from stages.items import SOFTWARE, software
 from stages.params import Params
 from stages.plan import INDEX, WEIGHTS, Link, Plan, Recorded, changes, recorded
@@ -166,35 +168,47 @@ COLOURS = {"current": "green", "stale": "yellow", "missing": "yellow"}
 def as_tree(said: Explanation) -> Tree:
     """Return an explanation for a person: the features on top, below each what it is made of."""
     video = said.video
-    tree = Tree(
-        f"[b]{_escape(str(video['video_id']))} × {said.backbone}[/b]: {_escape(said.verdict)}"
-    )
-    place, told = tree, ""
+    name = f"{video['video_id']} × {said.backbone}"
+    tree = Tree(_line((name, "bold"), f": {said.verdict}"))
+    place, told = tree, Text()
     for part in reversed(said.links):
         link, found = part.link, part.found
-        colour = COLOURS.get(found.state, "red")
-        head = f"[b]{link.stage}[/b] [{colour}]{found.state}[/{colour}] key {link.key[:SHORT]}"
-        place = place.add(f"{head}  {_escape(str(link.file))}")
+        state = (found.state, COLOURS.get(found.state, "red"))
+        key = f" key {link.key[:SHORT]}  {link.file}"
+        place = place.add(_line((link.stage, "bold"), " ", state, key))
         for name, value in link.ingredients.items():
             if name not in ("stage", "input", "code"):
-                place.add(f"{name}: {_escape(_told(name, value, said, link))}")
+                place.add(_line(f"{name}: {_told(name, value, said, link)}"))
         code = link.ingredients["code"]
         assert isinstance(code, dict)
-        place.add("code: " + ", ".join(f"{module} {digest[:6]}" for module, digest in code.items()))
+        digests = (f"{module} {digest[:6]}" for module, digest in code.items())
+        place.add(_line(f"code: {', '.join(digests)}"))
         for name, was, now in part.changed:
-            place.add(f"[yellow]changed[/yellow] {name}: was {_short(was)}, is {_short(now)}")
+            place.add(_line(("changed", "yellow"), f" {name}: was {_short(was)}, is {_short(now)}"))
         if found.reason:
-            place.add(f"[red]{_escape(found.reason)}[/red]")
+            place.add(_line((found.reason, "red")))
         versions = _versions(found.attributes.get("software"))
         if versions and versions != told:
             told = versions
             place.add(versions)
     size = f"{video['width']}×{video['height']}, {video['fps']} fps, {video['duration_s']} s"
     place.add(
-        f"[b]video[/b] {_escape(str(video['file']))}  {video['container']}, "
-        f"{video['video_codec']}, {size}, sound {video['audio_codec'] or 'none'}"
+        _line(
+            ("video", "bold"),
+            f" {video['file']}  {video['container']}, {video['video_codec']}, {size}, "
+            f"sound {video['audio_codec'] or 'none'}",
+        )
     )
     return tree
+
+
+def _line(*parts: str | tuple[str, str]) -> Text:
+    return styled(
+        *(
+            in_a_line(part) if isinstance(part, str) else (in_a_line(part[0]), part[1])
+            for part in parts
+        )
+    )
 
 
 def _told(name: str, value: object, said: Explanation, link: Link) -> str:
@@ -210,24 +224,22 @@ def _told(name: str, value: object, said: Explanation, link: Link) -> str:
     return text[:SHORT] if name == "video" else text
 
 
-def _versions(made_with: object) -> str:
+def _versions(made_with: object) -> Text:
     """Say what made a file, and where this machine's versions differ (they are in no key)."""
     if not isinstance(made_with, dict):
-        return ""
+        return Text()
     here = software()
-    parts = [
-        f"{name} {made_with[name]}"
-        + (f" [yellow](here {here[name]})[/yellow]" if here[name] != made_with[name] else "")
-        for name in SOFTWARE
-        if name in made_with
-    ]
-    return "made with " + ", ".join(parts)
+    parts: list[str | tuple[str, str]] = []
+    for name in SOFTWARE:
+        if name in made_with:
+            parts.append(f"{', ' if parts else 'made with '}{name} {made_with[name]}")
+            if here[name] != made_with[name]:
+                parts.append((f" (here {here[name]})", "yellow"))
+    return _line(*parts)
 
 
 def _short(value: object) -> str:
-    text = "nothing" if value is None else str(value)
-    return _escape(text[:SHORT] if len(text) in (16, 64) else text)
-
-
-def _escape(text: str) -> str:
-    return text.replace("[", r"\[")
+    if value is None:
+        return "nothing"
+    text = value if isinstance(value, str) else canonical(value)
+    return text[:SHORT] if len(text) in (16, 64) else text

@@ -22,7 +22,7 @@ import pyarrow as pa
 from features import claims, tables
 from features.arrays import ArrayFileError, read, read_attributes
 from features.cache import ItemStore, link_or_copy, store_root
-from stages.console import StageRun, fail, print_table
+from stages.console import StageRun, console, fail, print_table
 from stages.previous import previous_files
 from stages.work import Compute, Item, Keys, Todo, Workers, in_pool, in_process, reason_of
 
@@ -287,6 +287,7 @@ def check_failures(run: StageRun, rows: Sequence[Mapping[str, object]], max_fail
             f"{run.name}: {len(failed)} of {len(rows)} videos failed",
             ["video", "reason"],
             [(row["video_id"], row["reason"]) for row in failed],
+            to=console,
         )
         raise fail(
             f"{run.name}: {len(failed)} of {len(rows)} videos failed, allowed are "

@@ -14,10 +14,10 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 from rich.console import RenderableType
-from rich.markup import escape
 from rich.table import Table
 
 from features import arrays, tables
+from stages.console import in_a_line
 from stages.locked import LOCK, Output, cache_folder, listing, object_path
 from stages.plan import changes
 from stages.previous import fetch_objects
@@ -355,7 +355,8 @@ def as_tables(found: Sequence[Difference], worst: int) -> Iterator[RenderableTyp
                 )
                 numbers = (_short(moved.cosine), _short(moved.mean_cosine), _short(moved.largest))
                 share = "–" if moved.relative is None else f"{moved.relative:.2%}"
-                table.add_row(escape(moved.video_id), moved.feature, rows, *numbers, share)
+                names = (in_a_line(moved.video_id), in_a_line(moved.feature))
+                table.add_row(*names, rows, *numbers, share)
             yield table
         left = len(part.moved) - worst
         if left > 0:
@@ -363,9 +364,9 @@ def as_tables(found: Sequence[Difference], worst: int) -> Iterator[RenderableTyp
         for text, videos in (("before", part.only_first), ("after", part.only_second)):
             if videos:
                 named = ", ".join(videos[:worst]) + ", …" * (len(videos) > worst)
-                yield escape(f"{part.backbone}: {len(videos)} videos only {text}: {named}")
+                yield in_a_line(f"{part.backbone}: {len(videos)} videos only {text}: {named}")
         for video_id, reason in part.not_comparable[:worst]:
-            yield escape(f"{part.backbone}: {video_id} cannot be compared: {reason}")
+            yield in_a_line(f"{part.backbone}: {video_id} cannot be compared: {reason}")
 
 
 def _summary(found: Sequence[Difference]) -> Table:
@@ -386,7 +387,7 @@ def _summary(found: Sequence[Difference]) -> Table:
             str(part.videos - part.same),
             _short(min(cosines, default=None)),
             _short(max(largest, default=None)),
-            escape(", ".join(part.changed)),
+            in_a_line(", ".join(part.changed)),
         )
     return table
 

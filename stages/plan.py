@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from features import backbones, tables
 from features.arrays import ArrayFileError, read_attributes
-from features.cache import ItemStore, file_sha256, item_key, store_root
+from features.cache import ItemStore, canonical, file_sha256, item_key, store_root
 from features.options import options_of
 from features.weights import write_seeded
 from stages.decode import wanted_views
@@ -190,5 +190,5 @@ def changes(was: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[tuple[st
         before, after = was.get(name), now.get(name)
         if isinstance(before, Mapping) and isinstance(after, Mapping):
             yield from ((f"{name}.{part}", b, a) for part, b, a in changes(before, after))
-        elif before != after:
+        elif canonical(before) != canonical(after):  # JSON, as keys are: it knows no tuples
             yield name, before, after

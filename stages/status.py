@@ -8,6 +8,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 from rich import box
 from rich.table import Table
+from rich.text import Text
 
 from features import tables
 from features.cache import ItemStore, store_root
@@ -243,7 +244,7 @@ def as_table(stages: Sequence[Stage]) -> Table:
         view = f" {Path(stage.output).name}" if stage.name == "decode" else ""
         counts = (getattr(stage, name) for name in shown)
         cells = (
-            f"[yellow]{n}[/yellow]" if n and name not in ("items", "current") else str(n)
+            Text(str(n), "yellow" if n and name not in ("items", "current") else "")
             for name, n in zip(shown, counts, strict=True)
         )
         table.add_row(stage.name + view, *cells, _size(stage.bytes))

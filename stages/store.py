@@ -21,7 +21,7 @@ from safetensors import SafetensorError, safe_open
 from features.arrays import ArrayFileError, read
 from features.cache import ItemStore, Stored, file_sha256, store_root
 from stages import locked
-from stages.console import console, fail, print_table
+from stages.console import console, fail, print_json, print_table, say
 
 app = typer.Typer(no_args_is_help=True, help="The item store: size, soundness, what may go.")
 
@@ -174,7 +174,7 @@ def size(as_json: Json = False) -> None:
             "unfinished_bytes": unfinished,
             "by_age": rows,
         }
-        typer.echo(json.dumps(said, indent=2))
+        print_json(said)
         return
     title = f"{store.root}: {sum(row['items'] for row in rows)} items"
     cells = (
@@ -182,7 +182,7 @@ def size(as_json: Json = False) -> None:
         for row in rows
     )
     print_table(title, ["last used", "items", "size", "of it in no output or cache"], cells)
-    console.print(f"downloads {human(downloads)}, unfinished {human(unfinished)}")
+    say(f"downloads {human(downloads)}, unfinished {human(unfinished)}")
 
 
 def by_age(items: Sequence[Stored]) -> list[dict[str, int]]:
@@ -219,12 +219,14 @@ def verify(as_json: Json = False) -> None:
     store = ItemStore(store_root())
     found = list(faults(store))
     if as_json:
-        typer.echo(json.dumps([asdict(f) | {"path": str(f.path)} for f in found], indent=2))
-    for fault in found:
-        console.print(f"{fault.path}: {fault.what}", soft_wrap=True, markup=False)
+        print_json([asdict(f) | {"path": str(f.path)} for f in found])
+    else:
+        for fault in found:
+            say(f"{fault.path}: {fault.what}")
     if found:
         raise fail(f"{len(found)} damaged; `affectline doctor --repair` removes them")
-    console.print(f"store verify: {sum(1 for _ in store.items())} items, all whole")
+    if not as_json:
+        say(f"store verify: {sum(1 for _ in store.items())} items, all whole")
 
 
 @app.command()
@@ -257,15 +259,14 @@ def gc(
             "bytes_freed": alone,
             "bytes_shared": shared,
         }
-        typer.echo(json.dumps(said, indent=2))
+        print_json(said)
         return
     verb = "would remove" if dry_run else "removed"
-    console.print(f"store gc: {verb} {len(items)} items, which frees {human(alone)}")
+    say(f"store gc: {verb} {len(items)} items, which frees {human(alone)}")
     if shared:
-        console.print(
+        say(
             f"{human(shared)} more lie in DVC's cache or another clone too, and are freed when "
-            "they go there: `dvc gc --workspace`, before this",
-            soft_wrap=True,
+            "they go there: `dvc gc --workspace`, before this"
         )
 
 

@@ -84,7 +84,40 @@ def test_without_a_terminal_progress_is_plain_lines(
     assert all("\x1b" not in line for line in lines)
 
 
-def test_names_with_brackets_are_shown_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
-    console.print_table("of [/x]", ["video"], [["names[/red]"]])
-    said = capsys.readouterr().err
-    assert "of [/x]" in said and "names[/red]" in said
+HOSTILE = "joy/[red]a[/x]:fire:\x1b]0;title\x07\x1b[2J\x9b1m\rb\u202e\udcff\nerror: none"
+SHOWN = r"joy/[red]a[/x]:fire:\x1b]0;title\x07\x1b[2J\x9b1m\rb\u202e\udcff\nerror: none"
+"""A name with markup, an emoji's code, commands to a terminal, a line feed; and as it is shown."""
+
+
+def test_a_hostile_name_steers_no_terminal_and_poses_as_no_line(
+    in_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    console.print_table(HOSTILE, [HOSTILE], [[HOSTILE]])
+    console.say(HOSTILE)
+    StageRun("index").note(HOSTILE)
+    console.fail(HOSTILE.replace("\n", " "))
+    out, err = capsys.readouterr()
+    assert out.count(SHOWN) == 3 + 1 and f"index: {SHOWN}\n" in err
+    assert SHOWN.replace(r"\n", " ") in err
+    assert {c for c in out + err if not c.isprintable()} == {"\n"}
+
+
+def test_json_is_itself_and_steers_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    console.print_json({"naïve": HOSTILE})
+    said = capsys.readouterr().out
+    assert json.loads(said) == {"naïve": HOSTILE} and "naïve" in said
+    assert {c for c in said if not c.isprintable()} == {"\n"}
+
+
+def test_without_a_terminal_lines_are_whole_and_on_a_narrow_one_nothing_is_lost(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = "/".join(["a_folder_of_videos"] * 20)
+    console.print_table("files", ["video", "reason"], [[path, "none"]])
+    assert path in capsys.readouterr().out
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "40")
+    narrow = console._Plain(stderr=False)
+    console.print_table("files", ["video", "reason"], [[path, "none"]], to=narrow)
+    rows = [line.split("│") for line in capsys.readouterr().out.splitlines() if "│" in line]
+    assert "".join(row[1].strip() for row in rows) == path
