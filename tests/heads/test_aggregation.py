@@ -41,6 +41,22 @@ def test_weights_are_equation_4_worked_out_frame_by_frame(activation: str) -> No
             assert found[b, i].item() == pytest.approx(wanted, rel=1e-5)
 
 
+def test_softplus_is_exact_on_both_sides_of_where_it_becomes_the_exponential() -> None:
+    scores = [-30.0, -25.0, -21.0, -20.1, -19.9, -18.0, -14.0, -9.0, -4.0]
+    softplus = np.array([math.log1p(math.exp(score)) for score in scores])
+    for at in range(1, len(scores)):  # two at a time: none drowns beside the greatest
+        pair = torch.tensor([scores[at - 1 : at + 1]], dtype=torch.float64)
+        found = attention_weights(pair, torch.ones(1, 2, dtype=torch.bool), "softplus")[0]
+        wanted = softplus[at - 1 : at + 1] / softplus[at - 1 : at + 1].sum()
+        np.testing.assert_allclose(found, wanted, rtol=3e-9)
+
+
+def test_softplus_weighs_scores_whose_softplus_is_no_number_of_float32() -> None:
+    scores = torch.tensor([[-200.0, -201.0, -203.0]])
+    found = attention_weights(scores, torch.ones(1, 3, dtype=torch.bool), "softplus")
+    torch.testing.assert_close(found, torch.softmax(scores, dim=1))
+
+
 @settings(deadline=None)
 @given(
     scores=hnp.arrays(np.float32, (3, 5), elements=st.floats(-1e4, 1e4, width=32)),

@@ -93,6 +93,17 @@ def test_every_unit_of_an_absent_role_has_its_learned_vector() -> None:
     assert output["face_weights"].shape == (1, 0, 2)
 
 
+@pytest.mark.parametrize("units", [16, 4096])
+def test_shifts_start_as_wide_as_the_fourth_root_of_the_units_is_small(units: int) -> None:
+    torch.manual_seed(0)
+    params = attention_clusters.Params(units=units, shifting=True)
+    clusters = [attention_clusters.Cluster(2, params) for _ in range(8192 // units)]
+    for name in ("alpha", "beta"):
+        found = torch.cat([getattr(cluster, name).detach() for cluster in clusters])
+        assert found.std().item() == pytest.approx(units**-0.25, rel=0.05)
+        assert abs(found.mean().item()) < 0.05 * units**-0.25
+
+
 def test_no_role_and_no_unit_are_errors() -> None:
     with pytest.raises(ValueError, match="at least one role"):
         attention_clusters.build(attention_clusters.Params(), {}, CLASSES)

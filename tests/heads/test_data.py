@@ -264,6 +264,13 @@ def test_a_balanced_batch_has_different_videos_as_many_of_each_class(
             assert count >= min(each, there[label])
 
 
+@pytest.mark.parametrize(("batch_videos", "each"), [(4, 2), (12, 6), (13, 6)])
+def test_a_balanced_batch_is_filled_with_more_of_every_class(batch_videos: int, each: int) -> None:
+    generator = torch.Generator().manual_seed(0)
+    for batch in draw_batches([0, 1] * 20, batch_videos, 2, generator):
+        assert Counter(at % 2 for at in batch) == {0: each, 1: each}
+
+
 def test_over_many_balanced_epochs_classes_come_equally_often() -> None:
     labels = [0] * 30 + [1] * 5 + [2] * 9 + [3] * 2 + [4] * 4
     generator = torch.Generator().manual_seed(0)

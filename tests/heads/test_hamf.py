@@ -570,3 +570,20 @@ def test_the_default_sizes_are_the_papers() -> None:
     assert shapes["score.face.5.weight"] == (1, 128 * 7 * 7)
     assert shapes["importance.weights.0"] == (3, 512, 4096)
     assert shapes["classifier.0.weight"] == (1024, 4096)
+
+
+@pytest.mark.parametrize("shared", ["none", "biases", "all"])
+def test_the_importance_of_modalities_starts_as_torchs_linear_layers_do(shared: str) -> None:
+    sizes = (400, 256, 64)
+    params = hamf.Params(global_attention="G3", global_hidden=sizes[1:], global_shared=shared)  # type: ignore[arg-type]
+    torch.manual_seed(0)
+    found = hamf._Importance(sizes[0], 3, params)
+    for at, (size, width) in enumerate(zip(sizes, (*sizes[1:], 1), strict=True)):
+        theirs = torch.nn.Linear(size, 3 * width)
+        ours = found.weights[at].detach()
+        assert ours.std().item() == pytest.approx(theirs.weight.std().item(), rel=0.1)
+        assert 0.9 < ours.abs().max().item() * size**0.5 <= 1
+        if at < 2:
+            bias = found.biases[at].detach()
+            assert bias.std().item() == pytest.approx(theirs.bias.std().item(), rel=0.15)
+            assert bias.abs().max().item() * size**0.5 <= 1

@@ -203,6 +203,28 @@ def test_dropout_is_in_the_encoder_and_in_training_alone() -> None:
     assert not torch.equal(encoder.train()(rows, mask), encoder(rows, mask))
 
 
+def test_every_dropout_is_where_vaswani_has_it() -> None:
+    """The same seed draws the same masks: of the input, the weights, each part, and inside."""
+    encoder = network(dropout=0.4).encode["audio"].train()
+    assert isinstance(encoder, mmf.Encoder)
+    (layer,) = encoder.layers
+    assert isinstance(layer, mmf.EncoderLayer)
+    attention = attention_of_torch(layer)
+    attention.dropout = 0.4
+
+    def drop(x: Tensor) -> Tensor:
+        return functional.dropout(x.contiguous(), 0.4)
+
+    rows, mask = torch.randn(3, 5, 8).double(), torch.ones(3, 5, dtype=torch.bool)
+    torch.manual_seed(1)
+    found = encoder(rows.flatten(0, 1), mask)
+    torch.manual_seed(1)
+    x = drop(rows + mmf.sinusoids(5, 8, rows.device))
+    x = layer.attended_norm(x + drop(attention(x, x, x)[0]))
+    x = layer.norm(x + drop(layer.contract(drop(functional.relu(layer.expand(x))))))
+    torch.testing.assert_close(found, encoder.norm(x).flatten(0, 1))
+
+
 @pytest.mark.parametrize(
     ("options", "name", "shape"),
     [

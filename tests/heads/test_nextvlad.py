@@ -114,10 +114,20 @@ def test_a_layer_has_as_many_parameters_as_the_reference() -> None:
 def test_weights_have_the_variance_of_two_over_the_fan_in() -> None:
     torch.manual_seed(0)
     vlad = nextvlad.NeXtVLAD(256, expansion=2, groups=4, clusters=16)
-    for weight, fan_in in ((vlad.expand.weight, 256), (vlad.assign.weight, 512)):
-        assert weight.var().item() == pytest.approx(2 / fan_in, rel=0.05)
-    assert vlad.centres.var().item() == pytest.approx(2 / 128, rel=0.1)
-    assert not vlad.expand.bias.any()
+    gated = nextvlad.build(nextvlad.Params(projection=None), {"image": (512,)}, "abcd")
+    assert isinstance(gated, nextvlad.GatedNeXtVLAD)
+    for weight, fan_in, rel in (
+        (vlad.expand.weight, 256, 0.05),
+        (vlad.attend.weight, 512, 0.15),
+        (vlad.assign.weight, 512, 0.05),
+        (vlad.centres, 128, 0.1),
+        (gated.hidden.weight, 512, 0.05),
+        (gated.squeeze.weight, 1024, 0.05),
+        (gated.excite.weight, 128, 0.05),
+    ):
+        assert weight.var().item() == pytest.approx(2 / fan_in, rel=rel)
+        assert abs(weight.mean().item()) < 5 * (2 / fan_in / weight.numel()) ** 0.5
+    assert not vlad.expand.bias.any() and not vlad.attend.bias.any()
 
 
 @pytest.mark.parametrize("training", [True, False])

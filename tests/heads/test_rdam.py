@@ -423,3 +423,16 @@ def test_a_gpu_gives_the_same_gradients_in_every_run(monkeypatch: pytest.MonkeyP
         gradients.append([x.grad.cpu() for x in built.parameters() if x.grad is not None])
     assert all(torch.equal(one, two) for one, two in zip(*gradients[:2], strict=True))
     torch.testing.assert_close(gradients[0], gradients[2])
+
+
+def test_biases_beside_the_joined_convolution_start_as_torchs_own_do() -> None:
+    torch.manual_seed(0)
+    stream = rdam.Stream(rdam.Params(channels=4096), (25, 3, 3))
+    theirs = torch.nn.Conv2d(25, 4096, 1)
+    assert theirs.bias is not None
+    for name in ("related", "located"):
+        ours = stream.biases[name].detach()
+        assert ours.std().item() == pytest.approx(theirs.bias.std().item(), rel=0.05)
+        assert 0.99 < ours.abs().max().item() / 25**-0.5 <= 1
+        assert abs(ours.mean().item()) < 0.01
+    assert 0 < abs(stream.biases["query"].item()) <= 25**-0.5
