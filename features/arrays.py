@@ -4,13 +4,20 @@ No times, no order of insertion, no address of a machine goes into the file. It 
 of each array and of its attributes, and what is read is checked against them: a flipped bit, or a
 number that somebody has changed by hand, is an error and not a number.
 
+An array may be larger than memory: :class:`Blocks` are written, and read by :func:`streamed`, a
+block at a time, with the same bytes and the same checks.
+
 HDF5 can do more than that: point to other files, run filters that unpack without end, declare
 arrays that no memory holds. What :func:`write` never does is refused before anything is read.
 """
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+import math
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import h5py
@@ -41,44 +48,101 @@ class ArrayFileError(ValueError):
     """An array file is not what it says or not what was asked for."""
 
 
-def write(path: Path, arrays: Mapping[str, Array], attributes: Mapping[str, object]) -> None:
+@dataclass(frozen=True)
+class Blocks:
+    """An array that is never whole in memory.
+
+    Attributes:
+        shape: of the whole array, rows first.
+        dtype: of its numbers.
+        parts: its rows in order, in blocks (n, ...) of any length; they are gone through once.
+    """
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[np.generic]
+    parts: Iterable[Array]
+
+
+def write(
+    path: Path, arrays: Mapping[str, Array | Blocks], attributes: Mapping[str, object]
+) -> None:
     """Write ``arrays`` (rows first) and ``attributes`` (JSON values) to a new file at ``path``.
 
-    The file appears under its name only when it is whole.
+    The file appears under its name only when it is whole. Blocks give the bytes that their whole
+    array would give.
+
+    Raises:
+        ValueError: blocks are not of the shape and dtype that they were said to have.
     """
-    whole = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
-    digests = {name: _array_sha256(array) for name, array in whole.items()}
-    digests[""] = _attributes_sha256(attributes)
     with replacing(path) as partial:
         with h5py.File(partial, "w", libver=("v110", "v110")) as file:
-            for name in sorted(whole):
-                _write_array(file, name, whole[name])
+            digests = {name: _write_array(file, name, arrays[name]) for name in sorted(arrays)}
+            digests[""] = _attributes_sha256(attributes)
             for name, value in sorted({**attributes, SHA256: digests}.items()):
                 file.attrs[name] = json.dumps(value, sort_keys=True, allow_nan=False)
 
 
-def _array_sha256(array: Array) -> str:
-    digest = hashlib.sha256(f"{array.dtype.str} {array.shape}".encode())
-    digest.update(array.reshape(-1).view(np.uint8).data if array.size else b"")
+def _write_array(file: h5py.File, name: str, array: Array | Blocks) -> str:
+    """Write an array, a whole chunk at a time, and return its sha256."""
+    if not isinstance(array, Blocks):
+        whole = np.ascontiguousarray(array)
+        array = Blocks(whole.shape, whole.dtype, [whole])
+    shape, dtype = array.shape, array.dtype
+    digest = _sha256(dtype, shape)
+    if 0 in shape:  # nothing to cut into chunks
+        file.create_dataset(name, data=np.zeros(shape, dtype))
+        return digest.hexdigest()
+    rows = _chunk_rows(shape, dtype)
+    dataset = file.create_dataset(name, shape, dtype, chunks=(rows, *shape[1:]), **COMPRESSION)
+    first = 0
+    for block in _regrouped(array.parts, rows):
+        last = first + len(block)
+        if last > len(dataset) or block.shape[1:] != shape[1:] or block.dtype != dtype:
+            raise ValueError(
+                f"{name}: expected blocks of {shape} {dtype}, found {block.shape} {block.dtype} "
+                f"after {first:,} rows"
+            )
+        dataset[first:last] = block
+        digest.update(_bytes(block))
+        first = last
+    if first != len(dataset):
+        raise ValueError(f"{name}: expected blocks of {shape}, found {first:,} rows in all")
     return digest.hexdigest()
+
+
+def _chunk_rows(shape: tuple[int, ...], dtype: np.dtype[np.generic]) -> int:
+    """Return how many rows a chunk holds."""
+    return int(min(shape[0], max(1, CHUNK_BYTES // (dtype.itemsize * math.prod(shape[1:])))))
+
+
+def _regrouped(parts: Iterable[Array], rows: int) -> Iterator[Array]:
+    """Yield the rows of all parts in blocks of ``rows``, the last one of what is left."""
+    held: list[Array] = []
+    count = 0
+    for part in parts:
+        rest = part
+        while count + len(rest) >= rows:
+            block, rest = rest[: rows - count], rest[rows - count :]
+            yield np.concatenate([*held, block]) if held else block
+            held, count = [], 0
+        if len(rest):
+            held.append(rest)
+            count += len(rest)
+    if held:
+        yield np.concatenate(held)
+
+
+def _sha256(dtype: np.dtype[np.generic], shape: tuple[int, ...]) -> "hashlib._Hash":
+    """Return the sha256 of an array of which no number has been seen."""
+    return hashlib.sha256(f"{dtype.str} {shape}".encode())
+
+
+def _bytes(block: Array) -> memoryview:
+    return np.ascontiguousarray(block).reshape(-1).view(np.uint8).data
 
 
 def _attributes_sha256(attributes: Mapping[str, object]) -> str:
     return hashlib.sha256(canonical(dict(attributes)).encode()).hexdigest()
-
-
-def _write_array(file: h5py.File, name: str, array: Array) -> None:
-    if array.size == 0 or array.ndim == 0:
-        file.create_dataset(name, data=array)  # nothing to cut into chunks
-        return
-    row_bytes = max(1, array[0].nbytes)
-    rows = int(min(len(array), max(1, CHUNK_BYTES // row_bytes)))
-    file.create_dataset(
-        name,
-        data=array,
-        chunks=(rows, *array.shape[1:]),
-        **COMPRESSION,
-    )
 
 
 def read(
@@ -90,17 +154,78 @@ def read(
         ArrayFileError: no such file, not HDF5, damaged, changed since it was written, or an array
             in ``names`` is not in it.
     """
+    with _whole(path), h5py.File(path, "r") as file:
+        datasets = _datasets(path, file, names)
+        arrays = {name: dataset[()] for name, dataset in datasets.items()}
+        attributes, expected = _attributes(file)
+        found = {"": _attributes_sha256(attributes)}
+    for name, array in arrays.items():
+        digest = _sha256(array.dtype, array.shape)
+        digest.update(_bytes(array))
+        found[name] = digest.hexdigest()
+    _compare(path, found, expected)
+    return arrays, attributes
+
+
+@contextmanager
+def streamed(
+    path: Path, names: Sequence[str] | None = None
+) -> Iterator[tuple[dict[str, Blocks], dict[str, object]]]:
+    """Open arrays (all, or those in ``names``) of the file at ``path`` to read them by blocks.
+
+    An array is checked while it is read, so that a change is known at its end: nothing that was
+    made of it may be kept before the context is left. What was not read by then is read there.
+
+    Yields:
+        The arrays, in blocks of whole chunks, and the attributes.
+
+    Raises:
+        ArrayFileError: as :func:`read`, of an array while or after it is read.
+    """
+    with ExitStack() as stack:
+        with _whole(path):
+            file = stack.enter_context(h5py.File(path, "r"))
+            datasets = _datasets(path, file, names)
+            attributes, expected = _attributes(file)
+            found = {"": _attributes_sha256(attributes)}
+        _compare(path, found, expected)
+        parts = {name: _parts(path, name, data, expected) for name, data in datasets.items()}
+        blocks = {n: Blocks(data.shape, data.dtype, parts[n]) for n, data in datasets.items()}
+        yield blocks, attributes
+        for unread in parts.values():
+            deque(unread, maxlen=0)
+
+
+def _parts(
+    path: Path, name: str, dataset: h5py.Dataset, expected: Mapping[str, object]
+) -> Iterator[Array]:
+    """Yield a dataset's rows, a chunk at a time, and compare their sha256 after the last."""
+    shape, dtype = dataset.shape, dataset.dtype
+    digest = _sha256(dtype, shape)
+    rows = _chunk_rows(shape, dtype) if dataset.size and shape else 1
+    for first in range(0, len(dataset) if shape else 1, rows):
+        with _whole(path):
+            block = dataset[first : first + rows] if shape else dataset[()]
+        digest.update(_bytes(block))
+        yield block
+    _compare(path, {name: digest.hexdigest()}, expected)
+
+
+def check(path: Path) -> dict[str, object]:
+    """Read the file at ``path`` to its end, a block at a time, and return its attributes.
+
+    Raises:
+        ArrayFileError: as :func:`read`.
+    """
+    with streamed(path) as (_arrays, attributes):
+        return attributes
+
+
+@contextmanager
+def _whole(path: Path) -> Iterator[None]:
+    """Let what HDF5 says of a file be an error that names it."""
     try:
-        with h5py.File(path, "r") as file:
-            missing = sorted(set(names or ()) - set(file))
-            if missing:
-                raise ArrayFileError(
-                    f"{path}: expected the arrays {sorted(names or ())}, found {sorted(file)}"
-                )
-            datasets = _datasets(file, sorted(file) if names is None else names)
-            arrays = {name: dataset[()] for name, dataset in datasets.items()}
-            attributes = _attributes(file)
-        changed = _changed(arrays, attributes, attributes.pop(SHA256, None))
+        yield
     except ArrayFileError:
         raise
     except (OSError, KeyError, ValueError, TypeError, RuntimeError) as error:  # all are HDF5's
@@ -108,23 +233,22 @@ def read(
             f"{path}: expected a whole array file (HDF5), found: {error}. Remove it and run "
             "`dvc repro` again: it is recomputed or fetched"
         ) from error
-    if changed:
-        raise ArrayFileError(
-            f"{path}: expected what was written, found {', '.join(sorted(changed))} changed since "
-            "then. `affectline doctor` finds such files and `--repair` removes them"
-        )
-    return arrays, attributes
 
 
-def _datasets(file: h5py.File, names: Sequence[str]) -> dict[str, h5py.Dataset]:
+def _datasets(path: Path, file: h5py.File, names: Sequence[str] | None) -> dict[str, h5py.Dataset]:
     """Return datasets that are such as :func:`write` makes them; nothing of them is read.
 
     Raises:
+        ArrayFileError: one of ``names`` is not in the file.
         ValueError: a link, a group, data in another file, a type or filter that is not ours, or
             more bytes than a file may declare.
     """
+    if set(names or ()) - set(file):
+        raise ArrayFileError(
+            f"{path}: expected the arrays {sorted(names or ())}, found {sorted(file)}"
+        )
     found = {}
-    for name in names:
+    for name in sorted(file) if names is None else names:
         if not isinstance(file.get(name, getlink=True), h5py.HardLink):
             raise ValueError(f"{name} is a link to elsewhere")
         dataset = file[name]
@@ -148,15 +272,18 @@ def _datasets(file: h5py.File, names: Sequence[str]) -> dict[str, h5py.Dataset]:
     return found
 
 
-def _changed(
-    arrays: Mapping[str, Array], attributes: Mapping[str, object], said: object
-) -> list[str]:
-    """Return what is not as it was written: names of arrays, and ``the attributes``."""
-    known = said if isinstance(said, dict) else {}
-    changed = [name for name, array in arrays.items() if known.get(name) != _array_sha256(array)]
-    if known.get("") != _attributes_sha256(attributes):
-        changed.append("the attributes")
-    return changed
+def _compare(path: Path, found: Mapping[str, str], expected: Mapping[str, object]) -> None:
+    """Compare what is in a file, sha256 by name, with what was written.
+
+    Raises:
+        ArrayFileError: something has been changed.
+    """
+    changed = sorted(n or "the attributes" for n in found if found[n] != expected.get(n))
+    if changed:
+        raise ArrayFileError(
+            f"{path}: expected what was written, found {', '.join(changed)} changed since then. "
+            "`affectline doctor` finds such files and `--repair` removes them"
+        )
 
 
 def read_attributes(path: Path) -> dict[str, object]:
@@ -164,8 +291,11 @@ def read_attributes(path: Path) -> dict[str, object]:
     return read(path, ())[1]
 
 
-def _attributes(file: h5py.File) -> dict[str, object]:
-    """Return the attributes, read a level below `file.attrs`: it takes a third of the time."""
+def _attributes(file: h5py.File) -> tuple[dict[str, object], dict[str, object]]:
+    """Return the attributes and the sha256 of what is in the file.
+
+    They are read a level below `file.attrs`: it takes a third of the time.
+    """
     names: list[bytes] = []
     h5py.h5a.iterate(file.id, names.append)
     found = {}
@@ -175,4 +305,5 @@ def _attributes(file: h5py.File) -> dict[str, object]:
             raise ValueError(f"the attribute {name.decode()} is no text")
         attribute.read(text)
         found[name.decode()] = json.loads(text.item())
-    return found
+    digests = found.pop(SHA256, None)
+    return found, digests if isinstance(digests, dict) else {}

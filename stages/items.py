@@ -20,7 +20,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from features import claims, tables
-from features.arrays import ArrayFileError, read, read_attributes
+from features.arrays import ArrayFileError, check, read_attributes
 from features.cache import ItemStore, link_or_copy, store_root
 from stages.console import StageRun, console, fail, print_table
 from stages.previous import previous_files
@@ -81,7 +81,7 @@ def _is_item(path: Path, key: str, suffix: str) -> bool:
     """Tell whether a file is the item, whole: what is damaged is computed anew."""
     try:
         if suffix == ".h5":
-            return read(path)[1].get("key") == key
+            return check(path).get("key") == key
         return suffix != ".json" or isinstance(json.loads(path.read_bytes()), dict)
     except (ArrayFileError, ValueError):
         return False

@@ -18,7 +18,7 @@ import typer
 from rich.progress import track
 from safetensors import SafetensorError, safe_open
 
-from features.arrays import ArrayFileError, read
+from features.arrays import ArrayFileError, check
 from features.cache import ItemStore, Stored, file_sha256, store_root
 from stages import locked
 from stages.console import console, fail, print_json, print_table, say
@@ -59,7 +59,7 @@ def fault_of(path: Path, suffix: str, key: str | None = None) -> str | None:
     """
     try:
         if suffix == ".h5":
-            found = read(path)[1].get("key")
+            found = check(path).get("key")
         elif suffix == ".safetensors":
             with safe_open(path, "numpy") as file:  # refuses a file of another length
                 said = (file.metadata() or {}).get("affectline", "{}")

@@ -101,3 +101,93 @@ def test_text_of_fixed_length_is_an_array(tmp_path: Path) -> None:
     phases = np.array([b"", b"one"])
     arrays.write(tmp_path / "a.h5", {"phase": phases}, SAYS)
     assert arrays.read(tmp_path / "a.h5")[0]["phase"].tolist() == phases.tolist()
+
+
+def blocks(array: np.ndarray, *lengths: int) -> arrays.Blocks:
+    """Return an array as a stream of blocks of these lengths and what is left."""
+    return arrays.Blocks(array.shape, array.dtype, iter(np.split(array, np.cumsum(lengths))))
+
+
+@pytest.mark.parametrize(
+    ("shape", "lengths"),
+    [
+        ((2_500_000,), (1, 1_000_000, 0, 1_400_000)),
+        ((2_500_000,), (2_500_000,)),
+        ((262_144,), (262_143,)),
+        ((40, 300, 300), (7, 1, 20)),
+        ((3, 700, 800), (1, 1)),
+        ((5,), (2,)),
+        ((0, 128), ()),
+    ],
+)
+def test_blocks_give_the_bytes_of_the_whole_array(
+    tmp_path: Path, shape: tuple[int, ...], lengths: tuple[int, ...]
+) -> None:
+    whole = np.random.default_rng(0).integers(0, 9, shape).astype(np.float32)
+    arrays.write(tmp_path / "whole.h5", {**CONTENT, "x": whole}, SAYS)
+    arrays.write(tmp_path / "blocks.h5", {**CONTENT, "x": blocks(whole, *lengths)}, SAYS)
+    assert (tmp_path / "whole.h5").read_bytes() == (tmp_path / "blocks.h5").read_bytes()
+    np.testing.assert_array_equal(arrays.read(tmp_path / "blocks.h5")[0]["x"], whole)
+
+
+def test_an_array_is_written_and_read_in_blocks_of_a_chunk(tmp_path: Path) -> None:
+    whole = np.random.default_rng(0).random(1_000_000).astype(np.float32)
+    arrays.write(tmp_path / "a.h5", {"x": blocks(whole, 300_000, 1, 500_000), **CONTENT}, SAYS)
+    with arrays.streamed(tmp_path / "a.h5") as (found, says):
+        assert (found["x"].shape, found["x"].dtype, says) == (whole.shape, whole.dtype, SAYS)
+        parts = list(found["x"].parts)
+    assert max(part.nbytes for part in parts) == arrays.CHUNK_BYTES
+    np.testing.assert_array_equal(np.concatenate(parts), whole)
+
+
+@pytest.mark.parametrize(
+    ("shape", "given"),
+    [((5,), np.zeros(4)), ((5,), np.zeros(6)), ((5,), np.zeros(5, int)), ((5, 2), np.zeros(5))],
+)
+def test_blocks_that_are_not_what_they_were_said_to_be_leave_no_file(
+    tmp_path: Path, shape: tuple[int, ...], given: np.ndarray
+) -> None:
+    with pytest.raises(ValueError, match=r"x: expected blocks of \(5,"):
+        arrays.write(tmp_path / "a.h5", {"x": arrays.Blocks(shape, np.dtype(float), [given])}, {})
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_change_is_an_error_at_the_end_of_the_stream_or_on_leaving_it(tmp_path: Path) -> None:
+    path = tmp_path / "a.h5"
+    arrays.write(path, {"x": np.arange(600_000), **CONTENT}, SAYS)
+    with h5py.File(path, "r+") as file:
+        file["x"][3] = 7
+    seen = 0
+    with pytest.raises(ArrayFileError, match="found x changed since then"):
+        with arrays.streamed(path, ["x"]) as (found, _):
+            for part in found["x"].parts:
+                seen += len(part)
+    assert seen == 600_000
+    with pytest.raises(ArrayFileError, match="found x changed since then"):
+        with arrays.streamed(path, ["x"]) as (found, _):
+            next(iter(found["x"].parts))
+    with pytest.raises(ArrayFileError, match="found x changed since then"):
+        arrays.check(path)
+    with arrays.streamed(path, ["fc6"]) as (found, _):
+        np.testing.assert_array_equal(np.concatenate(list(found["fc6"].parts)), CONTENT["fc6"])
+
+
+def test_a_file_is_checked_to_its_end_without_holding_its_arrays(tmp_path: Path) -> None:
+    arrays.write(tmp_path / "a.h5", CONTENT, SAYS)
+    assert arrays.check(tmp_path / "a.h5") == SAYS
+    raw = bytearray((tmp_path / "a.h5").read_bytes())
+    (tmp_path / "b.h5").write_bytes(raw[: len(raw) * 2 // 3])
+    with pytest.raises(ArrayFileError, match="b.h5: expected a whole array file"):
+        arrays.check(tmp_path / "b.h5")
+
+
+def test_an_attribute_that_is_no_scalar_is_not_read(tmp_path: Path) -> None:
+    """Each text of a longer attribute would be written behind the place of the first."""
+    arrays.write(tmp_path / "a.h5", CONTENT, SAYS)
+    texts = np.array(['"k"', '"k"'], h5py.string_dtype())
+    for value in (texts, texts[:1], texts.reshape(2, 1), texts[:0]):
+        with h5py.File(tmp_path / "a.h5", "r+", libver=("v110", "v110")) as file:
+            file.attrs["key"] = value
+        for read in (arrays.read, arrays.read_attributes, arrays.check):
+            with pytest.raises(ArrayFileError, match="a.h5: .*the attribute key is no text"):
+                read(tmp_path / "a.h5")
