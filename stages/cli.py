@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from features import tables
-from features.arrays import ArrayFileError, read, read_attributes
+from features.arrays import ArrayFileError, streamed
 from features.cache import replacing
 from stages import locked, store
 from stages.checks import SystemLibraryError, check_all
@@ -345,8 +345,8 @@ def show(
 ) -> None:
     """Show where a cached file's numbers came from, and what is in it."""
     try:
-        attributes = read_attributes(file)
-        data, _ = read(file)
+        with streamed(file) as (data, attributes):
+            pass  # checked to its end
     except ArrayFileError as error:
         raise fail(str(error)) from None
     axes = attributes.pop("axes", {})

@@ -185,7 +185,7 @@ def test_an_attribute_that_is_no_scalar_is_not_read(tmp_path: Path) -> None:
     """Each text of a longer attribute would be written behind the place of the first."""
     arrays.write(tmp_path / "a.h5", CONTENT, SAYS)
     texts = np.array(['"k"', '"k"'], h5py.string_dtype())
-    for value in (texts, texts[:1], texts.reshape(2, 1), texts[:0]):
+    for value in (texts[:1], texts[:0], texts.reshape(2, 1), texts):
         with h5py.File(tmp_path / "a.h5", "r+", libver=("v110", "v110")) as file:
             file.attrs["key"] = value
         for read in (arrays.read, arrays.read_attributes, arrays.check):
