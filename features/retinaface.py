@@ -10,8 +10,9 @@ the tensor ``origin``, and that decides how frames are prepared:
     https://github.com/biubug6/Pytorch_Retinaface/blob/b984b4b/detect.py
 ``ternaus``
     RGB, 0..1, ImageNet's mean and deviation; the longer side is brought to ``max_size``, enlarged
-    too, and the picture padded on both sides to a square.
-    https://github.com/ternaus/retinaface/blob/b72317d/retinaface/predict_single.py
+    too. https://github.com/ternaus/retinaface/blob/b72317d/retinaface/predict_single.py
+    The release 0.0.7 is older than that commit and pads the picture to a square: it is slower, and
+    finds other faces in a frame that is none.
 
 It has the WEIGHTS, Options and build of a backbone; its network is used through ``detect_batch``.
 """
@@ -79,22 +80,22 @@ class Preparation:
         channels: order of the frame's R, G, B.
         mean: subtracted from each channel (0..255), in that order.
         std: divides it.
-        is_square: the longer side becomes ``max_size`` exactly, the shorter is padded to it.
+        enlarges: a smaller frame is enlarged until its longer side is ``max_size``.
     """
 
     channels: tuple[int, int, int]
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
-    is_square: bool
+    enlarges: bool
 
 
 PREPARATIONS = {
-    "facexlib": Preparation((2, 1, 0), (104.0, 117.0, 123.0), (1.0, 1.0, 1.0), is_square=False),
+    "facexlib": Preparation((2, 1, 0), (104.0, 117.0, 123.0), (1.0, 1.0, 1.0), enlarges=False),
     "ternaus": Preparation(
         (0, 1, 2),
         (0.485 * 255, 0.456 * 255, 0.406 * 255),
         (0.229 * 255, 0.224 * 255, 0.225 * 255),
-        is_square=True,
+        enlarges=True,
     ),
 }
 """By origin of the weights."""
@@ -193,26 +194,21 @@ class RetinaFace(nn.Module):
 
     @torch.inference_mode()
     def _detect_chunk(self, frames_NHWC: NDArray[np.uint8]) -> list[Detections]:
-        inputs, placement = self.prepare(frames_NHWC)
-        size = (inputs.shape[2], inputs.shape[3])
-        priors = _priors(size).to(inputs.device)
+        inputs = self.prepare(frames_NHWC)
+        size = (frames_NHWC.shape[1], frames_NHWC.shape[2])
+        priors = _priors((inputs.shape[2], inputs.shape[3])).to(inputs.device)
         boxes, logits, landmarks = self.network(inputs)
         scores = torch.softmax(logits, dim=-1)[..., 1]  # class 0 is no face
         return [
-            self._select(one, priors, size, placement)
-            for one in zip(boxes, scores, landmarks, strict=True)
+            self._select(one, priors, size) for one in zip(boxes, scores, landmarks, strict=True)
         ]
 
-    def prepare(self, frames_NHWC: NDArray[np.uint8]) -> tuple[Tensor, "Placement"]:
-        """Return network input, float32 (N, 3, h, w), and where in it the frames lie.
-
-        Args:
-            frames_NHWC: (N, H, W, 3) uint8 RGB, N at least 1.
-        """
-        how, longest = self.preparation, self.options.max_size
+    def prepare(self, frames_NHWC: NDArray[np.uint8]) -> Tensor:
+        """Return network input, float32 (N, 3, h, w), of RGB frames, uint8 (N, H, W, 3)."""
+        how = self.preparation
         height, width = frames_NHWC.shape[1:3]
-        scale = longest / max(height, width)
-        if not how.is_square:
+        scale = self.options.max_size / max(height, width)
+        if not how.enlarges:
             scale = min(scale, 1.0)
         new_height, new_width = max(1, round(height * scale)), max(1, round(width * scale))
         resized = frames_NHWC
@@ -222,63 +218,33 @@ class RetinaFace(nn.Module):
         device = self.origin.device
         pixels = torch.from_numpy(np.array(resized, order="C")).to(device).permute(0, 3, 1, 2)
         mean, std = (torch.tensor(v, device=device).view(1, 3, 1, 1) for v in (how.mean, how.std))
-        inputs = (pixels[:, list(how.channels)].float() - mean) / std
-        left = top = 0
-        if how.is_square:
-            left, top = (longest - new_width) // 2, (longest - new_height) // 2
-            right, bottom = longest - new_width - left, longest - new_height - top
-            inputs = nn.functional.pad(inputs, (left, right, top, bottom))
-        scale_xy = (width / new_width, height / new_height)
-        return inputs, Placement(left, top, *scale_xy, width, height)
+        return (pixels[:, list(how.channels)].float() - mean) / std
 
     def _select(
         self,
         found: tuple[Tensor, Tensor, Tensor],
         priors: Tensor,
         size: tuple[int, int],
-        placement: "Placement",
     ) -> Detections:
-        """Return the faces of one frame from the network's output for each prior."""
+        """Return the faces of one frame of (height, width) from the output for each prior."""
         offsets, all_scores, point_offsets = found
         order = torch.argsort(all_scores, descending=True, stable=True)
         order = order[all_scores[order] > self.options.min_score][:CANDIDATES]
-        extent = torch.tensor([size[1], size[0]], device=priors.device)
+        extent = torch.tensor(size[::-1], device=priors.device)  # of what the network sees, shares
         scores = all_scores[order]
         boxes = decode(offsets[order], priors[order], VARIANCE) * extent.repeat(2)
         landmarks = decode_landm(point_offsets[order], priors[order], VARIANCE)
         landmarks = landmarks.view(-1, self.points, 2) * extent
         keep = nms(boxes, scores, self.options.max_overlap)[:MOST_FACES]
-        return _in_frame(boxes[keep], scores[keep], landmarks[keep], placement)
+        return _in_frame(boxes[keep], scores[keep], landmarks[keep], size)
 
 
-@dataclass(frozen=True)
-class Placement:
-    """Where a frame lies in the network's input.
-
-    Attributes:
-        left: its first column there.
-        top: its first row there.
-        scale_x: columns of the frame in one of the input.
-        scale_y: rows of the frame in one of the input.
-        width: of the frame, pixels.
-        height: of the frame, pixels.
-    """
-
-    left: int
-    top: int
-    scale_x: float
-    scale_y: float
-    width: int
-    height: int
-
-
-def _in_frame(boxes: Tensor, scores: Tensor, landmarks: Tensor, placement: Placement) -> Detections:
-    """Bring faces from the input's pixels to the frame's; drop what is nowhere in the frame."""
-    offset = np.array([placement.left, placement.top], np.float32)
-    scale = np.array([placement.scale_x, placement.scale_y], np.float32)
-    corners = (boxes.cpu().numpy().reshape(-1, 2, 2) - offset) * scale
-    points = (landmarks.cpu().numpy() - offset) * scale
-    frame = np.array([placement.width, placement.height], np.float32)
+def _in_frame(
+    boxes: Tensor, scores: Tensor, landmarks: Tensor, size: tuple[int, int]
+) -> Detections:
+    """Drop the faces that are nowhere in a frame of (height, width)."""
+    corners, points = boxes.cpu().numpy().reshape(-1, 2, 2), landmarks.cpu().numpy()
+    frame = np.array(size[::-1], np.float32)
     shown = (np.minimum(corners[:, 1], frame) > np.maximum(corners[:, 0], 0)).all(axis=1)
     everything = np.concatenate([corners, points], axis=1)
     shown &= (np.abs(everything) < FARTHEST).all(axis=(1, 2))

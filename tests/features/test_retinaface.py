@@ -16,7 +16,13 @@ from features import layouts, retinaface
 from features.faces import Detections
 from features.retinaface import CHUNK, Options, RetinaFace
 from features.weights import Weights, WeightsError, load, write_pretrained, write_seeded
-from tests.parity.retinaface import composed, detector, published
+from tests.parity.retinaface import (
+    biubug6_input,
+    composed,
+    detector,
+    published,
+    ternaus_input,
+)
 
 SEEN_PX = 3
 """Boxes that reach less far into the picture are left out: the oracle rounds to pixels."""
@@ -54,18 +60,18 @@ def assert_same(one: Detections, other: Detections) -> None:
 # ------------------------------------------------------------------- beside the package
 
 
-@pytest.mark.parametrize("size", [(160, 160), (90, 160), (160, 121), (360, 480), (40, 30)])
-def test_faces_are_those_of_the_package(network: RetinaFace, size: tuple[int, int]) -> None:
-    height, width = size
-    frame = frame_of(height, width)
+@pytest.mark.parametrize("side", [160, 400, 64])
+def test_faces_of_a_square_are_those_of_the_package(network: RetinaFace, side: int) -> None:
+    """Of a square alone: the release pads what is none, see tests/parity/retinaface.py."""
+    frame = frame_of(side, side)
     found = network.detect(frame)
     model = published(network, 160)
     faces = model.predict_jsons(frame, confidence_threshold=0.6, nms_threshold=0.3)
-    expected = [f for f in faces if f["bbox"] and is_seen(np.array(f["bbox"]), height, width)]
-    shown = [is_seen(box, height, width) for box in found.boxes]
+    expected = [f for f in faces if f["bbox"] and is_seen(np.array(f["bbox"]), side, side)]
+    shown = [is_seen(box, side, side) for box in found.boxes]
     assert len(expected) > 5
     # it cuts off to whole pixels twice: in its input, and again in the frame
-    within = 1 if max(size) == 160 else 1 + max(size) / 160
+    within = 1 if side == 160 else 1 + side / 160
     boxes, landmarks = found.boxes, found.landmarks
     for face in expected:
         at = int(np.argmin(np.abs(found.scores - face["score"])))
@@ -77,10 +83,21 @@ def test_faces_are_those_of_the_package(network: RetinaFace, size: tuple[int, in
     assert (np.diff(found.scores) <= 0).all()
 
 
+@pytest.mark.parametrize("size", [(90, 160), (160, 121), (360, 480), (40, 30)])
+def test_faces_of_other_frames_are_those_without_padding(
+    network: RetinaFace, size: tuple[int, int]
+) -> None:
+    frame = frame_of(*size)
+    boxes, scores, landmarks = composed(network, ternaus_input(frame, 160), 0.6, 0.3)
+    scale = max(size) / 160
+    assert len(scores) > 5
+    assert_same(network.detect(frame), Detections(boxes * scale, scores, landmarks * scale))
+
+
 def test_the_other_preparation_is_biubug6s() -> None:
     network = detector(Options(min_score=0.6, max_overlap=0.3, weights="facexlib"))
     frame = frame_of(120, 210)
-    boxes, scores, landmarks = composed(network, frame, 0.6, 0.3)
+    boxes, scores, landmarks = composed(network, biubug6_input(frame), 0.6, 0.3)
     assert len(scores) > 5
     assert_same(network.detect(frame), Detections(boxes, scores, landmarks))
 
@@ -92,24 +109,23 @@ def test_for_facexlib_a_frame_is_bgr_and_only_made_smaller() -> None:
     network = retinaface.build(Options(weights="facexlib", max_size=100))
     assert isinstance(network, RetinaFace)
     frame = frame_of(80, 60)
-    inputs, _ = network.prepare(frame[None])
+    inputs = network.prepare(frame[None])
     bgr = frame[:, :, ::-1] - np.array([104.0, 117.0, 123.0])
     np.testing.assert_array_equal(inputs[0].permute(1, 2, 0).numpy(), bgr)
     large = frame_of(300, 400)
-    inputs, _ = network.prepare(large[None])
+    inputs = network.prepare(large[None])
     assert inputs.shape == (1, 3, 75, 100)
     red = skimage.transform.resize(large[..., 0].astype(float), (75, 100), anti_aliasing=False)
     assert np.abs(inputs[0, 2].numpy() + 123 - red).max() < 1.01
 
 
-def test_for_ternaus_a_frame_is_rgb_and_brought_to_a_square(network: RetinaFace) -> None:
+def test_for_ternaus_a_frame_is_rgb_and_enlarged_and_not_padded(network: RetinaFace) -> None:
     frame = np.full((40, 20, 3), (255, 0, 128), np.uint8)
-    inputs, _ = network.prepare(frame[None])
-    assert inputs.shape == (1, 3, 160, 160)
+    inputs = network.prepare(frame[None])
+    assert inputs.shape == (1, 3, 160, 80)
     expected = (np.array([1, 0, 128 / 255]) - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]
-    shown = inputs[0, :, :, 40:120].permute(1, 2, 0).numpy()
+    shown = inputs[0].permute(1, 2, 0).numpy()
     np.testing.assert_allclose(shown, np.broadcast_to(expected, shown.shape), rtol=1e-5)
-    assert not inputs[0, :, :, :40].any() and not inputs[0, :, :, 120:].any()
 
 
 # ------------------------------------------------------------------------------- batches
@@ -277,9 +293,7 @@ def test_the_tensors_decide_how_frames_are_prepared(network: RetinaFace, tmp_pat
             assert isinstance(found, RetinaFace)
             assert found.preparation == retinaface.PREPARATIONS[whose]
             expected = retinaface.RetinaFace(Options(max_size=160, weights=whose))
-            torch.testing.assert_close(
-                found.prepare(frame[None])[0], expected.prepare(frame[None])[0]
-            )
+            torch.testing.assert_close(found.prepare(frame[None]), expected.prepare(frame[None]))
     with pytest.raises(WeightsError, match="weights of facexlib, these are ternaus's"):
         load(tmp_path / "w", retinaface.build(Options(weights="facexlib")))
     with pytest.raises(WeightsError, match="tensor `origin` says .* found 'nobody'"):

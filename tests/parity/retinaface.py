@@ -1,4 +1,9 @@
-"""RetinaFace beside the package of ternaus's weights, and beside a composition in NumPy."""
+"""RetinaFace beside the package of ternaus's weights, and beside a composition in NumPy.
+
+The package's release 0.0.7 pads each picture to a square, the last commit of its repository does
+not, and neither do we. So the release is the oracle for squares, and for other frames the package's
+transform and network without the padding.
+"""
 
 import os
 import warnings
@@ -6,6 +11,7 @@ from collections.abc import Iterator
 
 os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"  # it would ask the package index for news
 
+import albumentations
 import numpy as np
 import pytest
 import skimage.data
@@ -45,18 +51,34 @@ def published(network: RetinaFace, max_size: int) -> predict_single.Model:
     return model
 
 
-def composed(network: RetinaFace, frame: NDArray[np.uint8], min_score: float, most: float) -> Found:
-    """Detect as biubug6 does, on a frame that needs no resizing: boxes, scores, landmarks.
+def biubug6_input(frame: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Return biubug6's input, (H, W, 3), of a frame that needs no resizing."""
+    return frame[..., ::-1].astype(np.float32) - np.array([104, 117, 123], np.float32)
 
-    Softmax, anchors, decoding and suppression are written out here.
+
+def ternaus_input(frame: NDArray[np.uint8], max_size: int) -> NDArray[np.float32]:
+    """Return what the package's own transform makes of a frame: (h, w, 3), before any padding."""
+    transform = albumentations.Compose(
+        [albumentations.LongestMaxSize(max_size=max_size, p=1), albumentations.Normalize(p=1)]
+    )
+    prepared: NDArray[np.float32] = transform(image=frame)["image"]
+    return prepared
+
+
+def composed(
+    network: RetinaFace, inputs_HWC: NDArray[np.float32], min_score: float, most: float
+) -> Found:
+    """Detect on prepared input, as it is: boxes, scores, landmarks, in pixels of the input.
+
+    Softmax, anchors, decoding and suppression are written out here. So do biubug6's detect.py and
+    ternaus's predict_single.py at b72317d, which pads nothing.
     """
-    bgr = frame[..., ::-1].astype(np.float32) - np.array([104, 117, 123], np.float32)
     with torch.no_grad():
-        batch = torch.from_numpy(bgr.transpose(2, 0, 1)[None].copy())
+        batch = torch.from_numpy(inputs_HWC.transpose(2, 0, 1)[None].copy())
         offsets, logits, points = (out[0].double().numpy() for out in network.network(batch))
     exponents = np.exp(logits - logits.max(axis=1, keepdims=True))
     scores = exponents[:, 1] / exponents.sum(axis=1)
-    height, width = frame.shape[:2]
+    height, width = inputs_HWC.shape[:2]
     anchors = []
     for step, sides in zip((8, 16, 32), ((16, 32), (64, 128), (256, 512)), strict=True):
         for row in range(-(-height // step)):
@@ -96,12 +118,14 @@ def _is_seen(box: NDArray[np.float64], width: int, height: int) -> bool:
 
 def certificates() -> Iterator[Certificate]:
     """Yield the comparisons."""
+    yield from _ternaus_as_released()
     yield from _ternaus()
     yield from _facexlib()
 
 
-def _ternaus() -> Iterator[Certificate]:
-    frame = skimage.data.astronaut()[:, :400]
+def _ternaus_as_released() -> Iterator[Certificate]:
+    """Compare with the release on a square, where its padding adds nothing."""
+    frame = skimage.data.astronaut()
     network = detector(Options(min_score=0.6, max_overlap=0.3, max_size=160))
     model = published(network, 160)
     inputs: list[torch.Tensor] = []
@@ -118,27 +142,53 @@ def _ternaus() -> Iterator[Certificate]:
         patch.setattr(predict_single, "nms", nms)
         model.predict_jsons(frame, confidence_threshold=0.6, nms_threshold=0.3)
     boxes, scores = (tensor.numpy() for tensor in seen[0])
-    boxes = (boxes - np.tile([(160 - 125) // 2, 0], 2)) * 512 / 160  # 512 x 400 becomes 160 x 125
-    shown = [_is_seen(box, 400, 512) for box in boxes]
+    shown = [_is_seen(box, 160, 160) for box in boxes]
     found = network.detect(frame)
-    about = {
-        "oracle": "retinaface-pytorch 0.0.7, `predict_jsons`",
-        "input": "astronaut, 512 x 400 at 160; input as for ternaus's weights",
-    }
-    prepared = network.prepare(frame[None])[0].numpy()
     pairs = {
-        "input": (inputs[0].numpy(), prepared),
-        "boxes": (boxes[shown].astype(np.float32), found.boxes),
+        "input": (inputs[0].numpy(), network.prepare(frame[None]).numpy()),
+        "boxes": (boxes[shown] * np.float32(512 / 160), found.boxes),
         "scores": (scores[shown], found.scores),
     }
     for name, (reference, ours) in pairs.items():
-        yield Certificate("retinaface", name, reference=reference, ours=ours, **about)
+        yield Certificate(
+            "retinaface",
+            name,
+            "retinaface-pytorch 0.0.7, `predict_jsons`",
+            "astronaut, 512 x 512 at 160: a square, which it does not pad; ternaus's input",
+            reference,
+            ours,
+        )
+
+
+def _ternaus() -> Iterator[Certificate]:
+    frame = skimage.data.astronaut()[:, :400]
+    network = detector(Options(min_score=0.6, max_overlap=0.3, max_size=160))
+    prepared = ternaus_input(frame, 160)
+    boxes, scores, landmarks = composed(network, prepared, 0.6, 0.3)
+    scale = np.float32(512 / 160)  # 512 x 400 becomes 160 x 125
+    found = network.detect(frame)
+    pairs = {
+        "input": (prepared, network.prepare(frame[None])[0].permute(1, 2, 0).numpy()),
+        "boxes": (boxes * scale, found.boxes),
+        "scores": (scores, found.scores),
+        "landmarks": (landmarks * scale, found.landmarks),
+    }
+    for name, (reference, ours) in pairs.items():
+        yield Certificate(
+            "retinaface",
+            name,
+            "ternaus's commit b72317d, which pads nothing: the package's transform and network, "
+            "the rest written out in NumPy",
+            "astronaut, 512 x 400 at 160; ternaus's input",
+            reference,
+            ours,
+        )
 
 
 def _facexlib() -> Iterator[Certificate]:
     frame = skimage.data.astronaut()[40:200, 120:330]
     network = detector(Options(min_score=0.6, max_overlap=0.3, weights="facexlib"))
-    reference = composed(network, frame, 0.6, 0.3)
+    reference = composed(network, biubug6_input(frame), 0.6, 0.3)
     found = network.detect(frame)
     ours = (found.boxes, found.scores, found.landmarks)
     for name, other, own in zip(("boxes", "scores", "landmarks"), reference, ours, strict=True):
@@ -146,7 +196,7 @@ def _facexlib() -> Iterator[Certificate]:
             "retinaface",
             name,
             "the same network; the rest written out in NumPy",
-            "astronaut, 160 x 210; input as for biubug6's weights",
+            "astronaut, 160 x 210; biubug6's input",
             other,
             own,
         )
