@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from features.options import features_of
+from features.options import dtypes_of, features_of
 
 Array = NDArray[np.generic]
 
@@ -34,6 +34,7 @@ def extract(
     view: Mapping[str, Array],
     options: Any,
     *,
+    dtypes: Mapping[str, str] | None = None,
     sample_rate_hz: int = 0,
     precision: str = "float32",
 ) -> dict[str, Array]:
@@ -45,12 +46,13 @@ def extract(
         view: arrays of the view's file: ``frames`` with ``index``, ``pts_s``, ``valid``, or
             ``waveform``.
         options: the module's ``Options``.
+        dtypes: feature -> ``float16`` or ``float32``, where it is to be another than usual.
         sample_rate_hz: rate of the waveform.
         precision: ``float32``, or ``bfloat16`` for products and convolutions in that type.
 
     Returns:
-        Each of the module's features, (T, ...), in its dtype (float16 unless the module says
-        otherwise), and ``index``, ``pts_s``, ``valid`` (T,). Rows that are not valid are zeros.
+        Each of the module's features, (T, ...), in its dtype, and ``index``, ``pts_s``, ``valid``
+        (T,). Rows that are not valid are zeros.
 
     Raises:
         ExtractionError: a feature is not finite or too large for its dtype.
@@ -75,10 +77,10 @@ def extract(
     if "valid" in outputs:
         arrays["valid"][rows] = outputs.pop("valid")
     total = len(arrays["valid"])
+    stored = dtypes_of(module, options, dtypes or {})
     for name, shape in features_of(module, options).items():
-        dtype = np.dtype(getattr(module, "DTYPES", {}).get(name, "float16"))
         values = outputs.get(name, np.zeros((0, *shape), np.float32))
-        arrays[name] = _placed(name, values, rows, total, shape, dtype)
+        arrays[name] = _placed(name, values, rows, total, shape, np.dtype(stored[name]))
     return arrays
 
 
@@ -114,8 +116,8 @@ def _placed(
         raise ExtractionError(f"{name}: the network gave numbers that are not finite")
     if dtype == np.float16 and largest > LARGEST_HALF:
         raise ExtractionError(
-            f"{name}: {largest:.3g} is too large for float16; give the backbone "
-            f"DTYPES = {{{name!r}: 'float32'}}"
+            f"{name}: {largest:.3g} is too large for float16; write `dtypes: {{{name}: float32}}` "
+            "into the backbone's block in params.yaml"
         )
     array = np.zeros((total, *shape), dtype)
     array[rows] = values

@@ -92,3 +92,24 @@ def check_axes(where: str, shape: tuple[int, ...], axes: str) -> None:
             f"{where}: expected a letter for each axis of {shape}, {known} as features/backbones "
             f"says what they mean, found {axes!r}"
         )
+
+
+def dtypes_of(module: ModuleType, options: Any, chosen: Mapping[str, str]) -> dict[str, str]:
+    """Return in which dtype each feature is stored: as chosen, as the module says, or float16.
+
+    Args:
+        module: the backbone's module.
+        options: its ``Options``.
+        chosen: feature name -> ``float16`` or ``float32``.
+
+    Raises:
+        ValueError: a feature that the module does not give under ``options``.
+    """
+    names = features_of(module, options)
+    if unknown := sorted(set(chosen) - set(names)):
+        raise ValueError(
+            f"dtypes of {module.__name__.rpartition('.')[2]}: unknown {', '.join(unknown)} "
+            f"(features are {', '.join(sorted(names))})"
+        )
+    usual: Mapping[str, str] = getattr(module, "DTYPES", {})
+    return {name: chosen.get(name, usual.get(name, "float16")) for name in names}

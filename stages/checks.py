@@ -63,14 +63,16 @@ def _raise(wrong: list[str]) -> None:
 
 def _backbones(params: Params) -> list[str]:
     from features import backbones  # torch is slow to import; the schema comes first
-    from features.options import axes_of, options_of, views_of
+    from features.options import axes_of, dtypes_of, options_of, views_of
 
     wrong = _detector(params)
     for name, block in params.backbones.items():
         where = f"backbones.{name}"
         try:
             module = backbones.load(block.module)
-            axes_of(module, options_of(module, block.options))
+            options = options_of(module, block.options)
+            axes_of(module, options)
+            dtypes_of(module, options, block.dtypes)
         except ValueError as error:
             wrong.append(f"{where}: {error}")
             continue

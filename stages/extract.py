@@ -24,7 +24,7 @@ from torch import nn
 from features import arrays, backbones, tables
 from features.cache import file_sha256, item_key
 from features.extraction import extract
-from features.options import axes_of, options_of, views_of
+from features.options import axes_of, dtypes_of, options_of, views_of
 from features.weights import load, metadata
 from stages.console import StageRun, fail
 from stages.device import be_reproducible, device_of
@@ -54,6 +54,7 @@ class Task:
     module: str
     options: str
     precision: str
+    dtypes: dict[str, str]
     weights: Path
     device: str
     ingredients: dict[str, object]
@@ -73,6 +74,7 @@ def main(
         options = options_of(module, block.options)
         axes_of(module, options)
         _check_view(backbone, block, module)
+        dtypes = dtypes_of(module, options, block.dtypes)
     except (ParamsError, ValueError) as error:
         raise fail(str(error)) from None
     with StageRun("extract", backbone) as run:
@@ -81,7 +83,7 @@ def main(
         known = metadata(weights)
         if known["pretrained"] != "true":
             run.note(f"weights are seeded (random): no emotion can be read from {backbone}")
-        items = _items(videos, view, weights, block, asdict(options), device)
+        items = _items(videos, view, weights, block, asdict(options), dtypes, device)
         # torch spreads one video over all cores; what cannot do so takes a video a core
         pool = workers(params.engine) if getattr(module, "ONE_CORE", False) else Workers(0)
         with fresh_outputs(out, run) as partial:
@@ -106,18 +108,20 @@ def _items(
     weights: Path,
     block: Backbone,
     options: dict[str, object],
+    dtypes: dict[str, str],
     device: str,
 ) -> list[Item]:
     digest = file_sha256(weights)
     items = []
     for row in videos:
         if row["status"] == "ok":
-            made_of = of_features(block, options, digest, str(row["key"]))
+            made_of = of_features(block, options, dtypes, digest, str(row["key"]))
             task = Task(
                 view / str(row["path"]),
                 block.module,
                 json.dumps(options, sort_keys=True),
                 block.precision,
+                dtypes,
                 weights,
                 device,
                 made_of,
@@ -148,6 +152,7 @@ def compute(task: object, outputs: Mapping[str, Path]) -> dict[str, float]:
         network,
         data,
         options,
+        dtypes=task.dtypes,
         sample_rate_hz=int(str(attributes.get("sample_rate_hz", 0))),
         precision=task.precision,
     )

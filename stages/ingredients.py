@@ -46,14 +46,19 @@ def of_faces(
 
 
 def of_features(
-    backbone: Backbone, options: Mapping[str, object], weights_sha256: str, input_key: str
+    backbone: Backbone,
+    options: Mapping[str, object],
+    dtypes: Mapping[str, str],
+    weights_sha256: str,
+    input_key: str,
 ) -> Ingredients:
-    """Return what a video's features are made of; ``options`` are all the backbone's."""
+    """Return what a video's features are made of; ``options`` and ``dtypes`` are complete."""
     return {
         "stage": "extract",
         "module": backbone.module,
         "options": dict(options),
         "precision": backbone.precision,
+        "dtypes": dict(dtypes),
         "weights": weights_sha256,
         "code": code_fingerprint("features.extraction", f"features.backbones.{backbone.module}"),
         "view": backbone.view,

@@ -140,10 +140,12 @@ class Backbone(Model):
     Attributes:
         view: the view that it reads; it stands here so that DVC knows it too.
         precision: of products and convolutions; ``bfloat16`` is faster where the machine has it.
+        dtypes: feature -> the dtype that it is stored in, where it is to be another than usual.
     """
 
     view: Literal["segments", "uniform", "snippets", "sound", "faces"]
     precision: Literal["float32", "bfloat16"] = "float32"
+    dtypes: dict[str, Literal["float16", "float32"]] = {}
 
 
 class Faces(Section):

@@ -14,7 +14,7 @@ from typing import Any, Literal
 from features import backbones, tables
 from features.arrays import ArrayFileError, read_attributes
 from features.cache import ItemStore, canonical, file_sha256, item_key, store_root
-from features.options import options_of
+from features.options import dtypes_of, options_of
 from features.weights import write_seeded
 from stages.decode import wanted_views
 from stages.faces import detector_options
@@ -59,6 +59,7 @@ class Plan:
     params: Params
     weights: dict[str, str | None] = field(default_factory=dict)
     options: dict[str, Ingredients] = field(default_factory=dict)
+    dtypes: dict[str, dict[str, str]] = field(default_factory=dict)
 
     def weights_sha256(self, name: str, block: Model) -> str | None:
         """Return the checksum of a network's weights file as `dvc repro` would leave it.
@@ -128,8 +129,12 @@ class Plan:
             return None
         if backbone not in self.options:
             module = backbones.load(block.module)
-            self.options[backbone] = asdict(options_of(module, block.options))
-        made_of = of_features(block, self.options[backbone], weights, input_key)
+            options = options_of(module, block.options)
+            self.options[backbone] = asdict(options)
+            self.dtypes[backbone] = dtypes_of(module, options, block.dtypes)
+        made_of = of_features(
+            block, self.options[backbone], self.dtypes[backbone], weights, input_key
+        )
         folder = FEATURES / backbone
         return Link(f"extract@{backbone}", folder, folder / item_path(video_id), made_of)
 

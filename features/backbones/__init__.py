@@ -14,7 +14,8 @@ Each module has the same handful of names:
     reader that standardises takes statistics of each of their places. L frame within a row, H and
     W are places where the same is measured: statistics are over them.
 ``DTYPES``
-    feature name -> dtype, only for features that must not be stored as float16.
+    feature name -> dtype, only for features that must not be stored as float16; ``dtypes`` of a
+    block in params.yaml says otherwise.
 ``ONE_CORE``
     True where the network uses one core only: several videos are then computed side by side.
 ``WEIGHTS``

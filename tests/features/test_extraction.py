@@ -102,6 +102,28 @@ def test_numbers_that_cannot_be_kept_are_refused(gain: float, words: str) -> Non
         extract(toy(), network, frames_view(4, 4), Options())
 
 
+def test_what_is_too_large_is_kept_as_the_reason_says() -> None:
+    network, view = Brightness(), frames_view(4, 3)
+    network.gain = 1e4
+    with pytest.raises(ExtractionError, match=r"`dtypes: {level: float32}`"):
+        extract(toy(), network, view, Options())
+    found = extract(toy(), network, view, Options(), dtypes={"level": "float32"})
+    assert (found["level"].dtype, found["colour"].dtype) == (np.float32, np.float16)
+    expected = view["frames"][:3].mean(axis=(1, 2, 3)) * 1e4
+    np.testing.assert_allclose(found["level"][:3, 0], expected, rtol=1e-6)
+
+
+def test_what_a_module_keeps_in_float32_may_be_halved() -> None:
+    module = toy(DTYPES={"level": "float32"})
+    found = extract(module, Brightness(), frames_view(2, 2), Options(), dtypes={"level": "float16"})
+    assert found["level"].dtype == np.float16
+
+
+def test_a_dtype_of_what_is_no_feature_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"dtypes of toy: unknown fc9 \(features are colour, lev"):
+        extract(toy(), Brightness(), frames_view(2, 2), Options(), dtypes={"fc9": "float32"})
+
+
 def test_a_network_that_breaks_its_promise_is_named() -> None:
     module = toy()
     module.FEATURES = {"level": (2,)}

@@ -80,6 +80,21 @@ def test_what_matters_computes_anew_and_what_does_not_is_reused(project: Path) -
     assert Path("features/vggish/joy/loud.h5").read_bytes() == first
 
 
+def test_a_feature_is_stored_as_its_block_says(project: Path) -> None:
+    change(dtypes={"embedding": "float32"})
+    assert run()["computed"] == 2
+    whole, said = arrays.read(Path("features/vggish/joy/loud.h5"))
+    assert whole["embedding"].dtype == np.float32
+    assert isinstance(said["ingredients"], dict)
+    assert said["ingredients"]["dtypes"] == {"embedding": "float32"}
+    change(dtypes={"embedding": "float16"})
+    assert run()["computed"] == 2
+    half, _ = arrays.read(Path("features/vggish/joy/loud.h5"))
+    np.testing.assert_array_equal(half["embedding"], whole["embedding"].astype(np.float16))
+    change(dtypes={})  # which is the same
+    assert run()["computed"] == 0
+
+
 def test_a_view_that_the_module_cannot_read_is_refused(
     project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

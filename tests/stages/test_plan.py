@@ -17,6 +17,7 @@ SECTIONS = ("decode", "faces", "backbones", "train", "experiments", "index", "sa
 OTHER = {
     "align": {"crop": "similarity"},
     "precision": {"float32": "bfloat16"},
+    "fc6": {"float16": "float32"},
     "device": {"auto": "cpu"},
 }
 """Another value of what is no number."""
@@ -41,6 +42,7 @@ def raw() -> dict[str, Any]:
     found["backbones"]["r3d101"] = {"module": "r3d101", "view": "snippets", "source": "seeded"}
     for block in found["backbones"].values():
         block |= {"file": None, "seed": block.get("seed", 0), "precision": "float32"}
+    found["backbones"]["vgg16"]["dtypes"] = {"fc6": "float16"}
     found["faces"]["detector"] |= {"options": {"max_overlap": 0.3}}
     found["backbones"]["vggish"]["options"] = {"relu": False, "pca": True, "quantise": False}
     return found
