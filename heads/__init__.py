@@ -18,7 +18,7 @@ Legend of axes: B batch, T time, D feature, C channel, H height, W width, M moda
 
 import importlib
 import pkgutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any, ClassVar, NamedTuple, Protocol, cast
@@ -110,6 +110,7 @@ class Reported:
         roles: of the experiment.
         accuracy: in [0, 1].
         params: the hyper-parameters that the table varies, all of them.
+        classes: class -> accuracy on its videos (its recall), in [0, 1], where the table has it.
     """
 
     paper: str
@@ -119,6 +120,7 @@ class Reported:
     roles: tuple[str, ...]
     accuracy: float
     params: Mapping[str, object] = field(default_factory=dict)
+    classes: Mapping[str, float] = field(default_factory=dict)
 
 
 class Head(Protocol):
@@ -154,6 +156,19 @@ def load(name: str) -> Head:
     if name not in known:
         raise ValueError(f"unknown head '{name}': expected one of {', '.join(known)}")
     return cast(Head, importlib.import_module(f"heads.{name}"))
+
+
+def resolve(params: Any, roles: Collection[str]) -> Any:
+    """Return hyper-parameters with the value in place of a null that stands for one.
+
+    Two experiments of a head on the same features are the same network where these are equal.
+
+    Args:
+        params: of a head; its `Params` has a method `resolved(roles)` where null stands for
+            something.
+        roles: of the experiment, maps included.
+    """
+    return params.resolved(roles) if hasattr(params, "resolved") else params
 
 
 def validate(head: Head, overrides: Mapping[str, object]) -> Any:

@@ -40,7 +40,8 @@ ALIGNED: frozenset[str] = frozenset()
 _THREE = ("event", "object", "scene")
 _TWO = ("face", "context")
 
-# HAMF and CAAN repeat the original's accuracies on Ekman-6 and VideoEmotion-8. RDAM does not name
+# HAMF, CAAN and VAANet (as CFN, whose Table 1 ticks visual, audio and attributes) repeat the
+# original's accuracies on Ekman-6 and VideoEmotion-8. RDAM does not name
 # the modalities: its numbers are HAMF's on MHED and CAAN's on HEIV, and so are the roles here.
 REFERENCE: Sequence[Reported] = (
     Reported("HAMF", "Table 8", "MHED", "Chen et al.", _THREE, 0.5560),
@@ -51,6 +52,8 @@ REFERENCE: Sequence[Reported] = (
     Reported("CAAN", "Table 6", "VideoEmotion-8", "Emotion in context", _THREE, 0.506),
     Reported("RDAM", "Table 5", "MHED", "Chen et al.", _THREE, 0.5560),
     Reported("RDAM", "Table 5", "HEIV", "Chen et al.", _TWO, 0.4617),
+    Reported("VAANet", "Table 1", "VideoEmotion-8", "CFN", _THREE, 0.504),
+    Reported("VAANet", "Table 2", "Ekman-6", "CFN", _THREE, 0.518),
 )
 
 

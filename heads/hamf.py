@@ -66,8 +66,8 @@ Differs from the paper, or fills what it leaves open (every choice is a field of
   size before the global attention; this one belongs to its modality even with `global_shared`.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from math import sqrt
 from typing import Literal
 
@@ -244,6 +244,11 @@ class Params:
         if isinstance(self.local_attention, dict):
             return self.local_attention[modality]
         return self.local_attention
+
+    def resolved(self, roles: Collection[str]) -> "Params":
+        """Return these settings with the score network of every modality among `roles` named."""
+        named = {name: self.local_of(name) for name in _modalities(roles)}
+        return replace(self, local_attention=named)
 
 
 class HAMF(Network):
@@ -470,8 +475,8 @@ def _two_layers(size: int, hidden: int, classes: int, dropout: float) -> nn.Sequ
     )
 
 
-def _modalities(features: Mapping[str, tuple[int, ...]]) -> list[str]:
-    return sorted(role for role in features if not role.endswith(MAP))
+def _modalities(roles: Collection[str]) -> list[str]:
+    return sorted(role for role in roles if not role.endswith(MAP))
 
 
 def build(

@@ -156,11 +156,12 @@ def paper_tables(results: Sequence[Result]) -> list[PaperTable]:
     tables: dict[tuple[str, str, str], dict[str, tuple[Reported, list[Result]]]] = {}
     for name in heads.names():
         run = [result for result in results if result.about["head"] == name]
-        for said in heads.load(name).REFERENCE:
+        head = heads.load(name)
+        for said in head.REFERENCE:
             same = [
                 result
                 for result in run
-                if is_row(said, result.about["roles"], result.about["params"])
+                if is_row(head, said, result.about["roles"], result.about["params"])
             ]
             rows = tables.setdefault((said.paper, said.table, said.data), {})
             rows.setdefault(said.name, (said, []))[1].extend(same)  # two heads may be one row

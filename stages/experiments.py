@@ -1,7 +1,7 @@
 """What a data set is, and which rows of the papers' tables become experiments on it.
 
 `presets/<name>.yaml` says what a data set is, `presets/bindings.yaml` which features the rows read
-and how they are trained; the rows themselves are the heads' `REFERENCE`.
+and how each paper trains; the rows themselves are the heads' `REFERENCE`.
 """
 
 import math
@@ -11,10 +11,13 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
+import torch
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
 import heads
+from features import backbones
+from features.options import features_of, options_of
 from heads import Head, Reported
 from heads.training import training_of
 from stages.params import Backbone, Count, Name, Params, Section, Splits
@@ -80,35 +83,47 @@ class Preset(Section):
 
 
 class Rule(Section):
-    """Bindings and training of the rows that have this head, this paper and these params.
+    """The features of the rows that have this head and this paper.
 
     Attributes:
         head: of the rows; null for any.
         paper: likewise.
-        params: what the row's params have to contain.
+        here: for the rows about the preset's data set (true) or for rows about other data that
+            run on it (false); null for both.
         roles: role -> feature.
         maps: role -> feature of its map.
         use_maps: which rows get maps: none, those of one role, all.
-        train: settings of `train`.
-        iterations: batches of a phase, instead of `train.epochs`.
     """
 
     head: Name | None = None
     paper: str | None = None
-    params: dict[str, Any] = {}
+    here: bool | None = None
     roles: dict[Name, str] = {}
     maps: dict[Name, str] = {}
     use_maps: Literal["never", "single", "always"] | None = None
-    train: dict[str, Any] = {}
-    iterations: Count | None = None
 
-    def holds(self, head: str, said: Reported) -> bool:
-        """Tell whether the rule is for this row."""
+    def holds(self, head: str, said: Reported, here: bool) -> bool:
+        """Tell whether the rule is for this row; `here`: it is about the preset's data set."""
         return (
             self.head in (None, head)
             and self.paper in (None, said.paper)
-            and self.params.items() <= dict(said.params).items()
+            and self.here in (None, here)
         )
+
+
+class Protocol(Section):
+    """How a paper trains: all rows of its tables, baselines and rivals too, whatever the head.
+
+    Attributes:
+        train: settings of `train`.
+        iterations: batches of the whole training, instead of `train.epochs`: a head that trains
+            in phases shares them out equally, so that all rows of a table train equally long.
+        notes: what of it the paper does not state, and what was chosen; shown to the user.
+    """
+
+    train: dict[str, Any]
+    iterations: Count | None = None
+    notes: Annotated[tuple[str, ...], Field(strict=False)]
 
 
 class Bindings(Section):
@@ -116,7 +131,21 @@ class Bindings(Section):
 
     backbones: dict[Name, Backbone]
     stand_ins: dict[Name, str]
+    protocols: dict[str, Protocol]
     rules: Annotated[tuple[Rule, ...], Field(strict=False)]
+
+    def protocol(self, paper: str) -> Protocol:
+        """Return how a paper trains.
+
+        Raises:
+            PresetError: no protocol stands there.
+        """
+        if paper not in self.protocols:
+            raise PresetError(
+                f"{PRESETS / BINDINGS}.yaml: expected a protocol of {paper}, found those of "
+                f"{', '.join(self.protocols)}: add one"
+            )
+        return self.protocols[paper]
 
 
 def names() -> list[str]:
@@ -242,7 +271,7 @@ def plan_experiments(
 ) -> tuple[list[Planned], list[str]]:
     """Return the experiments of these rows, and a line for each row that cannot run.
 
-    Rows that are the same network on the same features are one experiment.
+    Rows that are the same network on the same features, trained alike, are one experiment.
 
     Args:
         preset: the data set.
@@ -256,7 +285,8 @@ def plan_experiments(
     same: dict[object, str] = {}
     left_out = []
     for head, said in rows:
-        rules = [rule for rule in bindings.rules if rule.holds(head, said)]
+        here = said.data == preset.title
+        rules = [rule for rule in bindings.rules if rule.holds(head, said, here)]
         features = _features(said, rules)
         missing = [role for role in said.roles if role not in features]
         if missing:
@@ -264,13 +294,27 @@ def plan_experiments(
             continue
         module = heads.load(head)
         overrides = {**_polarity(module, preset), **_values(said.params)}
-        identity = (head, frozenset(features.items()), repr(heads.validate(module, overrides)))
+        settings = heads.validate(module, overrides)
+        protocol = bindings.protocol(said.paper)
+        train = dict(protocol.train)
+        if epochs is not None:
+            train["epochs"] = epochs
+        elif protocol.iterations is not None:
+            phases = _phases(module, settings, features, bindings, preset)
+            batch_videos = training_of(params.train | train).batch_videos
+            batches = phases * math.ceil(training_videos / batch_videos)
+            train["epochs"] = math.ceil(protocol.iterations / batches)
+        identity = (
+            head,
+            frozenset(features.items()),
+            repr(heads.resolve(settings, features)),
+            repr(training_of(params.train | train)),
+        )
         if identity in same:
             name = same[identity]
             planned[name] = replace(planned[name], said=(*planned[name].said, said))
             continue
         name = same[identity] = _experiment_name(head, said, preset, planned)
-        train = _training(rules, params, training_videos, epochs)
         planned[name] = Planned(name, head, (said,), features, overrides, train)
     return list(planned.values()), left_out
 
@@ -294,20 +338,23 @@ def _features(said: Reported, rules: Iterable[Rule]) -> dict[str, str]:
     return found
 
 
-def _training(
-    rules: Iterable[Rule], params: Params, training_videos: int, epochs: int | None
-) -> dict[str, object]:
-    settings: dict[str, object] = {}
-    iterations = None
-    for rule in rules:
-        settings |= rule.train
-        iterations = rule.iterations or iterations
-    batch_videos = training_of(params.train | settings).batch_videos
-    if iterations is not None:
-        settings["epochs"] = math.ceil(iterations / math.ceil(training_videos / batch_videos))
-    if epochs is not None:
-        settings["epochs"] = epochs
-    return settings
+def _phases(
+    module: Head,
+    settings: Any,
+    features: Mapping[str, str],
+    bindings: Bindings,
+    preset: Preset,
+) -> int:
+    """Return in how many phases a network with these settings trains on these features."""
+    shapes = {}
+    for role, source in features.items():
+        name, _, feature = source.partition("/")
+        backbone = bindings.backbones[name]
+        network = backbones.load(backbone.module)
+        shapes[role] = features_of(network, options_of(network, backbone.options))[feature]
+    classes = tuple(preset.classes) or ("one", "other")
+    with torch.device("meta"):  # shapes alone, no memory
+        return len(module.build(settings, shapes, classes).phases())
 
 
 def _polarity(module: Head, preset: Preset) -> dict[str, object]:

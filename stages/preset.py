@@ -354,6 +354,10 @@ def _notes(
     notes = []
     used = {role for planned in experiments for role in planned.roles}
     notes += [f"{role}: {why}" for role, why in bindings.stand_ins.items() if role in used]
+    papers = sorted({said.paper for planned in experiments for said in planned.said})
+    notes += [f"{paper}: {note}" for paper in papers for note in bindings.protocol(paper).notes]
+    if choices.epochs is not None:
+        notes.append(f"every experiment trains {choices.epochs} epochs a phase, whatever its paper")
     if not any(said.data == preset.title for planned in experiments for said in planned.said):
         what = "your data" if preset.title is None else f"{preset.title} that the heads know"
         notes.append(f"no table is about {what}: these are the heads' fullest experiments")

@@ -17,8 +17,8 @@
 
 import csv
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from math import isnan
 from pathlib import Path
 from typing import Any
@@ -26,8 +26,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+import heads
 from features import arrays, tables
-from heads import Reported
+from heads import Head, Reported
 
 ATTENTION = {
     "video_id": pa.string(),
@@ -100,16 +101,25 @@ def read_result(results: Path, name: str) -> Result:
     return Result(name, folder, metrics, about, predictions, curves, per_class)
 
 
-def is_row(said: Reported, roles: Iterable[str], params: Mapping[str, object]) -> bool:
+def is_row(
+    head: Head, said: Reported, roles: Collection[str], params: Mapping[str, object]
+) -> bool:
     """Tell whether an experiment of that head, with these roles and params, is the paper's row.
 
-    `params` may come from the head or from `about.json`.
+    A null stands for what the head makes of it, in the row as in the experiment. `params` may come
+    from the head or from `about.json`.
+
+    Raises:
+        ValueError: params that the head does not take.
     """
     # A role's map belongs to the role.
     if set(said.roles) != {role.removesuffix("_map") for role in roles}:
         return False
-    named = {name: params.get(name) for name in said.params}
-    return _rounded(named) == _rounded(dict(said.params))
+    ours, theirs = (
+        asdict(heads.resolve(heads.validate(head, values), roles))
+        for values in (params, {**params, **said.params})
+    )
+    return _rounded(ours) == _rounded(theirs)
 
 
 def write_json(path: Path, content: Mapping[str, object]) -> None:

@@ -221,7 +221,7 @@ class Plan:
             "paper": [
                 asdict(said)
                 for said in self.head.REFERENCE
-                if results.is_row(said, roles, settings)
+                if results.is_row(self.head, said, roles, settings)
             ],
             "features": {
                 backbone: _origin(arrays.read_attributes(path))

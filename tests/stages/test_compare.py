@@ -108,9 +108,18 @@ def test_an_experiment_stands_in_every_row_that_has_its_head_roles_and_params(
     assert layers["fusion, 1FC"] == ["caan"]
     assert layers["fusion, 2FC"] == layers["face, 1FC"] == []
     rows = {said.name: [r.name for r in same] for said, same in tables["CAAN", "Table 3", "HEIV"]}
-    assert rows["fusion, attention"] == ["caan"]
+    assert rows["fusion, attention"] == []  # which has the default, three layers
     assert rows["face, average"] == ["face"]
     assert rows["fusion, average"] == []
+
+
+def test_a_null_is_the_row_that_says_what_it_stands_for_and_the_reverse(tmp_path: Path) -> None:
+    own = write_result(tmp_path, "own")
+    three = write_result(tmp_path, "three", params={"score_layers": 3})
+    tables = {(t.paper, t.table, t.data): t.rows for t in paper_tables([own, three])}
+    for table, row in (("Table 2", "fusion, 3FC"), ("Table 3", "fusion, attention")):
+        rows = {said.name: [r.name for r in same] for said, same in tables["CAAN", table, "HEIV"]}
+        assert rows[row] == ["own", "three"]
 
 
 def test_only_tables_with_a_row_that_was_run_are_shown_in_the_papers_order(tmp_path: Path) -> None:

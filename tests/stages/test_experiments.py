@@ -2,8 +2,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
 
+import heads
 from features import backbones
 from features.options import features_of, options_of
 from heads import Reported
@@ -37,10 +39,13 @@ def preset(**changes: Any) -> Preset:
     return Preset.model_validate({**raw, **changes})
 
 
-def bindings(*rules: dict[str, Any]) -> Bindings:
+def bindings(*rules: dict[str, Any], **protocols: dict[str, Any]) -> Bindings:
     first = {"roles": {"face": "v/fc6", "context": "w/fc6"}, "maps": {"face": "v/pool5"}}
-    raw = {"backbones": {"v": BLOCK}, "stand_ins": {}, "rules": [first, *rules]}
-    return Bindings.model_validate(raw)
+    raw = {"backbones": {"v": BLOCK, "w": BLOCK}, "stand_ins": {}, "rules": [first, *rules]}
+    ours = {"train": {}, "notes": ()}
+    papers = ("CAAN", "HAMF", "VAANet")
+    told = {paper: {**ours, **protocols.get(paper, {})} for paper in papers}
+    return Bindings.model_validate({**raw, "protocols": told})
 
 
 def said(name: str = "ours", *roles: str, **changes: Any) -> Reported:
@@ -53,8 +58,10 @@ def plan(
     rules: tuple[dict[str, Any], ...] = (),
     of: Preset | None = None,
     epochs: int | None = None,
+    **protocols: dict[str, Any],
 ) -> tuple[list[Planned], list[str]]:
-    return plan_experiments(of or preset(), rows, bindings(*rules), PARAMS, 30, epochs)
+    told = bindings(*rules, **protocols)
+    return plan_experiments(of or preset(), rows, told, PARAMS, 30, epochs)
 
 
 # ----------------------------------------------------------------------------------- files
@@ -187,26 +194,110 @@ def test_an_experiment_on_other_data_has_the_name_of_its_head() -> None:
     assert [planned.name for planned in plan(*rows)[0]] == ["caan", "pooling_caan"]
 
 
+def test_a_null_that_stands_for_the_value_of_another_row_is_the_same_network() -> None:
+    alone = [said("1FC", params={"score_layers": 1}), said("own", params={"score_layers": None})]
+    both = [
+        said(name, "face", "context", params={"score_layers": layers})
+        for name, layers in (("1FC, both", 1), ("3FC, both", 3), ("own, both", None))
+    ]
+    found, _ = plan(*(("caan", row) for row in (*alone, *both)))
+    assert [[row.name for row in planned.said] for planned in found] == [
+        ["1FC", "own"],
+        ["1FC, both"],
+        ["3FC, both", "own, both"],
+    ]
+    locals_ = [said(str(of), params={"local_attention": of}) for of in ("L1", "L2", None)]
+    found, _ = plan(*(("hamf", row) for row in locals_))
+    assert [[row.name for row in planned.said] for planned in found] == [["L1"], ["L2", "None"]]
+    forms = [said(str(of), "visual", params={"rescale": of}) for of in (True, False, None)]
+    visual = {"roles": {"visual": "v/pool5"}}
+    found, _ = plan(*(("vaanet", row) for row in forms), rules=(visual,))
+    assert [[r.name for r in planned.said] for planned in found] == [["True", "None"], ["False"]]
+
+
+def test_a_network_that_two_papers_train_differently_is_two_experiments() -> None:
+    rows = [("caan", said("a")), ("caan", said("b", paper="HAMF"))]
+    assert len(plan(*rows)[0]) == 1
+    found, _ = plan(*rows, HAMF={"train": {"epochs": 3}})
+    assert [planned.train for planned in found] == [{}, {"epochs": 3}]
+    assert len(plan(*rows, HAMF={"train": {"epochs": PARAMS.train["epochs"]}})[0]) == 1
+
+
+@pytest.mark.parametrize("name", names())
+def test_no_network_of_a_preset_trains_twice(name: str) -> None:
+    of = load_preset(name)
+    found, left_out = plan_experiments(
+        of, choose(of, reported()), load_bindings(), PARAMS, training_videos=600
+    )
+    assert left_out == []
+    networks = [
+        (
+            planned.head,
+            frozenset(planned.roles.items()),
+            # What null stands for shows in the network: its parameters, by name and shape.
+            repr(sorted((k, str(v)) for k, v in weights_of(planned, of).items())),
+            repr(sorted(planned.overrides.items())) if planned.head in ("rdam", "vaanet") else "",
+            str(planned.train),
+        )
+        for planned in found
+    ]
+    assert len(set(networks)) == len(networks)
+
+
+def weights_of(planned: Planned, of: Preset) -> dict[str, object]:
+    module, bound = heads.load(planned.head), load_bindings()
+    shapes = {}
+    for role, source in planned.roles.items():
+        name, _, feature = source.partition("/")
+        network = backbones.load(bound.backbones[name].module)
+        options = options_of(network, bound.backbones[name].options)
+        shapes[role] = features_of(network, options)[feature]
+    classes = tuple(of.classes) or ("joy", "fear")
+    with torch.device("meta"):
+        built = module.build(heads.validate(module, planned.overrides), shapes, classes)
+    return {key: value.shape for key, value in built.named_parameters()}
+
+
+def test_a_row_of_several_papers_is_named_in_all_of_them() -> None:
+    mhed, heiv, ekman6 = (load_preset(name) for name in ("mhed", "heiv", "ekman6"))
+    tables = {}
+    for of in (mhed, heiv, ekman6):
+        found, _ = plan_experiments(of, choose(of, reported()), load_bindings(), PARAMS, 600)
+        tables |= {(of.title, planned.name): planned.reported() for planned in found}
+    assert (
+        tables["MHED", "hamf_t3_face_l2"]
+        == "HAMF, MHED, Table 3: 57.94; HAMF, MHED, Table 7: 57.94"
+    )
+    assert tables["MHED", "hamf_t8_quality_aware_network"] == (
+        "HAMF, MHED, Table 8: 46.03; RDAM, MHED, Table 5: 46.03"
+    )
+    assert (
+        tables["HEIV", "caan_t2_face_1fc"]
+        == "CAAN, HEIV, Table 2: 48.89; CAAN, HEIV, Table 3: 48.89"
+    )
+    assert tables["Ekman-6", "caan_t6_caan"] == (
+        "CAAN, Ekman-6, Table 6: 56.23; HAMF, Ekman-6, Table 9: 56.23"
+    )
+
+
 def test_the_later_rule_wins_key_by_key() -> None:
     rules = (
-        {"head": "caan", "roles": {"face": "x/fc6"}, "train": {"epochs": 3, "batch_videos": 10}},
-        {"paper": "CAAN", "train": {"epochs": 4}},
-        {"paper": "HAMF", "train": {"epochs": 5}},
-        {"head": "caan", "params": {"score_layers": 2}, "train": {"epochs": 6}},
+        {"head": "caan", "roles": {"face": "x/fc6"}},
+        {"paper": "CAAN", "here": True, "roles": {"context": "y/fc6"}},
+        {"paper": "CAAN", "here": False, "roles": {"face": "z/fc6"}},
+        {"paper": "HAMF", "roles": {"face": "u/fc6"}},
     )
     found, _ = plan(
         ("caan", said("a", "face", "context")),
-        ("caan", said("b", params={"score_layers": 2, "fusion": 8})),
         ("pooling", said("c")),
+        ("pooling", said("d", data="HEIV")),
         rules=rules,
     )
-    assert [planned.train for planned in found] == [
-        {"epochs": 4, "batch_videos": 10},
-        {"epochs": 6, "batch_videos": 10},
-        {"epochs": 4},
+    assert [planned.roles for planned in found] == [
+        {"face": "x/fc6", "context": "y/fc6"},
+        {"face": "v/fc6"},
+        {"face": "z/fc6"},
     ]
-    assert found[0].roles == {"face": "x/fc6", "context": "w/fc6"}
-    assert found[2].roles == {"face": "v/fc6"}
 
 
 @pytest.mark.parametrize(
@@ -225,11 +316,34 @@ def test_a_role_has_its_map_beside_it_where_the_rule_says_so(
 
 
 def test_iterations_become_epochs_of_this_data_set() -> None:
-    rule = {"iterations": 10, "train": {"batch_videos": 20}}
-    (planned,), _ = plan(("caan", said()), rules=(rule,))
+    protocol = {"iterations": 10, "train": {"batch_videos": 20}}
+    (planned,), _ = plan(("caan", said()), CAAN=protocol)
     assert planned.train == {"batch_videos": 20, "epochs": 5}  # two batches of 30 videos
-    (planned,), _ = plan(("caan", said()), rules=(rule,), epochs=3)
+    (planned,), _ = plan(("caan", said()), epochs=3, CAAN=protocol)
     assert planned.train["epochs"] == 3
+
+
+def test_a_head_with_phases_trains_as_many_iterations_as_one_without() -> None:
+    protocol = {"iterations": 24, "train": {"batch_videos": 10}}  # three batches of 30 videos
+    joint = said("joint", paper="HAMF", params={"training": "joint"})
+    rows = [("hamf", said("phases", paper="HAMF")), ("hamf", joint)]
+    rows += [("pooling", said("none", paper="HAMF"))]
+    found, _ = plan(*rows, HAMF=protocol)
+    assert [planned.train["epochs"] for planned in found] == [4, 8, 8]
+
+
+def test_all_rows_of_a_paper_train_alike_but_for_their_phases() -> None:
+    for of in map(load_preset, names()):
+        found, _ = plan_experiments(of, choose(of, reported()), load_bindings(), PARAMS, 600)
+        settings: dict[str, dict[str, object]] = {}
+        for planned in found:
+            train = {key: value for key, value in planned.train.items() if key != "epochs"}
+            assert settings.setdefault(planned.said[0].paper, train) == train, planned.name
+
+
+def test_a_paper_without_a_protocol_is_an_error() -> None:
+    with pytest.raises(PresetError, match=r"bindings\.yaml: expected a protocol of MMF, found "):
+        plan(("caan", said(paper="MMF")))
 
 
 def test_a_loss_of_polarity_is_told_the_polarity_of_classes_that_it_does_not_know() -> None:
