@@ -230,8 +230,7 @@ def _whole(path: Path) -> Iterator[None]:
         raise
     except (OSError, KeyError, ValueError, TypeError, RuntimeError) as error:  # all are HDF5's
         raise ArrayFileError(
-            f"{path}: expected a whole array file (HDF5), found: {error}. Remove it and run "
-            "`dvc repro` again: it is recomputed or fetched"
+            f"{path}: expected a whole array file (HDF5), found: {error}"
         ) from error
 
 
@@ -281,8 +280,7 @@ def _compare(path: Path, found: Mapping[str, str], expected: Mapping[str, object
     changed = sorted(n or "the attributes" for n in found if found[n] != expected.get(n))
     if changed:
         raise ArrayFileError(
-            f"{path}: expected what was written, found {', '.join(changed)} changed since then. "
-            "`affectline doctor` finds such files and `--repair` removes them"
+            f"{path}: expected what was written, found {', '.join(changed)} changed since"
         )
 
 

@@ -8,7 +8,7 @@ read again. What is remembered belongs to a machine; to lose it costs time only.
 import json
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from features.cache import file_sha256, replacing
@@ -61,7 +61,8 @@ def digests(store: Path) -> Iterator[Digests]:
     """Yield the digests that this machine remembers in a store, and keep the new ones after."""
     found = Digests(store / "digests" / f"{host()}.json")
     yield found
-    found.save()
+    with suppress(OSError):  # a store that is only read: the files are read again, no more
+        found.save()
 
 
 def _stamp(file: Path) -> Stamp:

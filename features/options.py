@@ -3,8 +3,9 @@
 Needs no torch: what only asks what there is to choose does not wait for it.
 """
 
+import difflib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from types import ModuleType
 from typing import Any, TypeVar, cast
@@ -12,6 +13,24 @@ from typing import Any, TypeVar, cast
 from pydantic import TypeAdapter, ValidationError
 
 T = TypeVar("T")
+
+
+def near(name: object, known: Iterable[str]) -> str:
+    """Return the question whether the likeliest of the known names was meant, or nothing."""
+    likeliest = difflib.get_close_matches(str(name), list(known), n=1)
+    return f", did you mean {likeliest[0]!r}?" if likeliest else ""
+
+
+def check_names(kind: type[Any], values: Iterable[str], name: str) -> None:
+    """Check that each of `values` is a field of the dataclass `kind`, which is called `name`.
+
+    Raises:
+        ValueError: some are not; the message lists the fields, the likeliest first.
+    """
+    known = [field.name for field in fields(kind)]
+    if unknown := sorted(set(values) - set(known)):
+        told = " ".join(f"unknown {value}{near(value, known)}" for value in unknown)
+        raise ValueError(f"{name}: {told} (fields are {', '.join(known) or 'none'})")
 
 
 def construct(kind: type[T], values: Mapping[str, object], name: str) -> T:
@@ -26,22 +45,24 @@ def construct(kind: type[T], values: Mapping[str, object], name: str) -> T:
         ValueError: an unknown field or a value that does not fit; it lists the fields.
     """
     known = ", ".join(field.name for field in fields(cast(Any, kind)))
-    if unknown := sorted(set(values) - set(known.split(", "))):
-        raise ValueError(f"{name}: unknown {', '.join(unknown)} (fields are {known or 'none'})")
+    check_names(cast(Any, kind), values, name)
     try:
         # By way of JSON, where strict takes a list for a tuple and 1 for 1.0, and no more.
         text = json.dumps(dict(values), default=str, allow_nan=False)
         return TypeAdapter(kind).validate_json(text, strict=True)
     except ValidationError as error:
-        found = "; ".join(
-            ".".join(str(part) for part in item["loc"])
-            + (": " if item["loc"] else "")
-            + f"{item['msg']}, found {item['input']!r}"
-            for item in error.errors(include_url=False)
-        )
+        found = "; ".join(_told(item) for item in error.errors(include_url=False))
         raise ValueError(f"{name}: {found} (fields are {known})") from error
     except ValueError as error:  # not a number, or infinite
         raise ValueError(f"{name}: {error} (fields are {known})") from error
+
+
+def _told(item: Any) -> str:
+    """Say what is wrong with one value; a check of our own says all of it."""
+    where = ".".join(str(part) for part in item["loc"]) + (": " if item["loc"] else "")
+    if item["type"] == "value_error":
+        return f"{where}{item['ctx']['error']}"
+    return f"{where}{item['msg']}, found {item['input']!r}"
 
 
 def options_of(module: ModuleType, options: Mapping[str, object]) -> Any:

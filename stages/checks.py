@@ -6,11 +6,18 @@ here: that a backbone and a head exist, what options they take, which features t
 
 import ctypes.util
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-import yaml
+from features import claims
+from features.cache import store_root
+from stages.console import fail, reason
+from stages.locked import read_deps
+from stages.params import PARAMS, Backbone, Params, ParamsError, read_yaml
 
-from stages.params import Backbone, Params, ParamsError
+PIPELINE = Path("dvc.yaml")
 
 SYSTEM_LIBRARIES = {
     "GL": "libgl1",
@@ -130,21 +137,33 @@ def _known_features(block: Backbone) -> list[str]:
 
 def _heads(params: Params) -> list[str]:
     import heads
-    from heads.training import training_of
+    from features.options import check_names
+    from heads.training import Training, training_of
 
     wrong = []
+    common: dict[str, Any] | None = params.train
     try:
         training_of(params.train)
     except ValueError as error:
         wrong.append(f"train: {error}")
+        common = None  # told once, and not for each experiment again
     for name, experiment in params.experiments.items():
+        where = f"experiments.{name}"
+        try:
+            check_names(Training, experiment.train, "training")
+            if common is not None:
+                training_of(common | experiment.train)
+        except ValueError as error:
+            wrong.append(f"{where}.train: {error}")
         try:
             head = heads.load(experiment.head)
-            heads.validate(head, experiment.overrides)
-            training_of(params.train | experiment.train)
         except ValueError as error:
-            wrong.append(f"experiments.{name}: {error}")
+            wrong.append(f"{where}.head: {error}")
             continue
+        try:
+            heads.validate(head, experiment.overrides)
+        except ValueError as error:
+            wrong.append(f"{where}.with: {error}")
         for role in experiment.roles:
             if head.ROLES is not None and role not in head.ROLES:
                 where = f"experiments.{name}.roles.{role}"
@@ -152,7 +171,7 @@ def _heads(params: Params) -> list[str]:
     return wrong
 
 
-def check_pipeline(params: Params, path: Path = Path("dvc.yaml")) -> None:
+def check_pipeline(params: Params, path: Path = PIPELINE) -> None:
     """Check that dvc.yaml makes training wait for the backbones of params.yaml, and no others.
 
     DVC cannot repeat a dependency for each entry of params.yaml, so that list is written out.
@@ -162,7 +181,10 @@ def check_pipeline(params: Params, path: Path = Path("dvc.yaml")) -> None:
     """
     if not path.is_file():
         return
-    listed = yaml.safe_load(path.read_text(encoding="utf-8"))["stages"]["train"]["do"]["deps"]
+    try:
+        listed = read_yaml(path)["stages"]["train"]["do"]["deps"]
+    except (KeyError, TypeError):
+        raise ParamsError(f"{path}: expected the stage train with deps; restore it") from None
     wanted = {f"data/features/{name}.parquet" for name in params.backbones}
     found = {dep for dep in listed if dep.startswith("data/features/")}
     lines = [f"add the line `- {dep}`" for dep in sorted(wanted - found)]
@@ -175,7 +197,98 @@ def check_pipeline(params: Params, path: Path = Path("dvc.yaml")) -> None:
 
 
 def check_all(params: Params) -> None:
-    """Run every check; errors as above."""
+    """Check everything that no stage can work without; errors as above.
+
+    Raises:
+        DeviceError: this machine has no ``engine.device``.
+    """
+    from stages.device import device_of  # torch is slow to import
+
     check_pipeline(params)
     check_system()
     check_modules(params)
+    device_of(params.engine)
+
+
+# ---------------------------------------------------------------------------- before a run
+
+
+def check_store() -> None:
+    """Check that the store can be written, as a stage that computes something must.
+
+    Raises:
+        ParamsError: it cannot.
+    """
+    try:
+        with claims.scratch(store_root() / "unfinished"):
+            pass
+    except OSError as error:
+        raise ParamsError(
+            f"the store {store_root()} cannot be written: {reason(error)}. Give it room and "
+            "rights, or name another folder in AFFECTLINE_STORE"
+        ) from None
+
+
+def check_root(params: Params) -> str | None:
+    """Check that the videos are here, or that a stage makes them.
+
+    Returns:
+        What a person should know where they are absent, and have been indexed elsewhere.
+
+    Raises:
+        ParamsError: they are not.
+    """
+    root = Path(params.index.root)
+    if root.exists() or any(out == root or out in root.parents for out in _outputs()):
+        return None
+    if root.with_name(f"{root.name}.dvc").is_file():
+        raise ParamsError(f"{root}: the videos are not here; `dvc pull {root}` brings them")
+    if root in read_deps("index"):
+        return (
+            f"the videos of {root} are not here: `dvc repro --pull` takes what was made of them, "
+            "`dvc pull data/index.parquet extract` with `dvc repro --allow-missing` trains"
+        )
+    raise ParamsError(
+        f"{PARAMS}: index.root: found nothing at {root}, expected a folder <label>/<name>.<ext> "
+        "or a CSV path,label[,split]"
+    )
+
+
+def _outputs() -> Iterator[Path]:
+    """Yield what the stages of dvc.yaml put out, but for stages of a ``foreach``."""
+    stages = read_yaml(PIPELINE).get("stages") or {}
+    for block in stages.values():
+        for out in block.get("outs", ()):
+            yield Path(next(iter(out)) if isinstance(out, dict) else out)
+
+
+def check_project() -> None:
+    """Check that the working folder is a project.
+
+    Raises:
+        ParamsError: it is none; it names the project above it, if there is one.
+    """
+    here = Path.cwd()
+    above = [folder for folder in here.parents if _is_project(folder)]
+    if not _is_project(here):
+        to_do = f"`cd {above[0]}`" if above else "go to its folder, or clone one"
+        raise ParamsError(
+            f"{here}: expected a project of affectline, a folder with {PARAMS} and {PIPELINE}, "
+            f"found neither; {to_do} and run this again"
+        )
+
+
+def _is_project(folder: Path) -> bool:
+    return (folder / PARAMS).is_file() or (folder / PIPELINE).is_file()
+
+
+@contextmanager
+def in_project() -> Iterator[None]:
+    """Do a command's work in a project; what is wrong is told in a line, and ends it."""
+    try:
+        check_project()
+        yield
+    except BrokenPipeError:
+        raise  # nobody reads on: typer ends quietly
+    except (ValueError, OSError, SystemLibraryError) as error:
+        raise fail(reason(error)) from None

@@ -13,7 +13,7 @@ from features import tables
 from features.arrays import ArrayFileError, streamed
 from features.cache import replacing
 from stages import locked, store
-from stages.checks import SystemLibraryError, check_all
+from stages.checks import PIPELINE, check_all, check_root, check_store, in_project
 from stages.console import answers, fail, print_json, print_table, say
 from stages.index import list_videos
 from stages.params import ParamsError, load_params
@@ -35,13 +35,15 @@ RESULTS = Path("results")
 @app.command()
 def check() -> None:
     """Check params.yaml, dvc.yaml and this machine before `dvc repro`."""
-    try:
+    with in_project():
         params = load_params()
         check_all(params)
+        absent = check_root(params)
+        check_store()
         root = Path(params.index.root)
         videos = list_videos(root)[0] if root.exists() else []
-    except (ValueError, SystemLibraryError) as error:
-        raise fail(str(error)) from None
+    if absent:
+        say(absent)
     for video in videos:  # DVC stops at a name that is not UTF-8, before any stage can tell
         if video.problem:
             say(f"{video.file}: {video.problem}")
@@ -54,26 +56,26 @@ def check() -> None:
 @app.command()
 def sync() -> None:
     """Bring the deps of train in dvc.yaml up to the backbones of params.yaml."""
-    try:
+    with in_project():
         params = load_params()
-    except ParamsError as error:
-        raise fail(str(error)) from None
-    path = Path("dvc.yaml")
-    lines = path.read_text(encoding="utf-8").splitlines()
-    start = lines.index("  train:")
-    places = [
-        at
-        for at in range(start, len(lines))
-        if lines[at].strip().startswith(f"- {TRAIN_DEPS}") and lines[at].endswith(".parquet")
-    ]
-    if not places:
-        raise fail(f"{path}: expected the deps of train to list `- {TRAIN_DEPS}<backbone>.parquet`")
-    indent = lines[places[0]].split("-")[0]
-    wanted = [f"{indent}- {TRAIN_DEPS}{name}.parquet" for name in params.backbones]
-    kept = [line for at, line in enumerate(lines) if at not in places]
-    kept[places[0] : places[0]] = wanted
-    with replacing(path) as partial:
-        partial.write_text("\n".join(kept) + "\n", encoding="utf-8")
+        lines = PIPELINE.read_text(encoding="utf-8").splitlines()
+        start = lines.index("  train:") if "  train:" in lines else len(lines)
+        places = [
+            at
+            for at in range(start, len(lines))
+            if lines[at].strip().startswith(f"- {TRAIN_DEPS}") and lines[at].endswith(".parquet")
+        ]
+        if not places:
+            raise ParamsError(
+                f"{PIPELINE}: expected the stage train, its deps with a line "
+                f"`- {TRAIN_DEPS}<backbone>.parquet`, found none; restore it from git"
+            )
+        indent = lines[places[0]].split("-")[0]
+        wanted = [f"{indent}- {TRAIN_DEPS}{name}.parquet" for name in params.backbones]
+        kept = [line for at, line in enumerate(lines) if at not in places]
+        kept[places[0] : places[0]] = wanted
+        with replacing(PIPELINE) as partial:
+            partial.write_text("\n".join(kept) + "\n", encoding="utf-8")
     say(f"sync: train reads {', '.join(params.backbones)}")
 
 
@@ -84,10 +86,12 @@ def failures(
     """List the videos that a stage could not use, with the reason."""
     found: dict[tuple[str, str], str] = {}
     places = ["data/index", "data/views/*", "data/features/*"]
-    for place in places:
-        for path in sorted(Path().glob(f"{place}.parquet")):
-            rows = tables.read(path)
-            for row in rows:
+    with in_project():
+        paths = [path for place in places for path in sorted(Path().glob(f"{place}.parquet"))]
+        if not paths:
+            raise ValueError("data/index.parquet: no stage has run yet; `dvc repro` runs them")
+        for path in paths:
+            for row in tables.read(path):
                 if row.get("status") == "failed":
                     video = (str(row["video_id"]), str(row["reason"]))
                     found.setdefault(video, path.with_suffix("").name)
@@ -111,10 +115,11 @@ def weights(
     from features.download import DownloadError  # both are slow to import, with torch
     from stages.weights import survey
 
-    try:
-        found = survey(load_params())
-    except (ParamsError, DownloadError, ValueError) as error:
-        raise fail(str(error)) from None
+    with in_project():
+        try:
+            found = survey(load_params())
+        except DownloadError as error:
+            raise fail(str(error)) from None
     if as_json:
         print_json([asdict(row) for row in found])
         return
@@ -143,10 +148,8 @@ def explain(
     """Say what went into a video's features, whether they are current, and if not, what changed."""
     from stages import explain as explaining  # slow to import, with torch
 
-    try:
+    with in_project():
         said = explaining.explain(load_params(), video, backbone)
-    except ValueError as error:
-        raise fail(str(error)) from None
     if as_json:
         print_json(explaining.as_record(said))
     else:
@@ -163,10 +166,8 @@ def compare_two(
     from stages.compare import compare, tell  # slow to import, with torch
     from stages.results import read_result
 
-    try:
+    with in_project():
         found = compare(*(read_result(RESULTS, name) for name in (first, second)))
-    except ValueError as error:
-        raise fail(str(error)) from None
     if as_json:
         print_json(asdict(found))
         return
@@ -189,13 +190,11 @@ def status(
     from stages import status as counting  # slow to import, with torch
     from stages.calibration import calibrate
 
-    try:
+    with in_project():
         params = load_params()
         if try_few:
             calibrate(params, list_videos(Path(params.index.root))[0])
         stages = counting.status(params)
-    except ValueError as error:
-        raise fail(str(error)) from None
     if as_json:
         print_json([asdict(stage) for stage in stages])
     else:
@@ -236,13 +235,11 @@ def preset(
 
     source: Literal["seeded", "pretrained"] = "seeded" if seeded else "pretrained"
     choices = presets.Choices(splits, paper, out, source, epochs, keep)
-    try:
+    with in_project():
         plan = presets.make_plan(name, root, choices, dry_run=dry_run)
         _show_plan(plan, dry_run)
         if not dry_run:
             plan.write()
-    except (ValueError, OSError) as error:
-        raise fail(str(error)) from None  # names of files have brackets
     if not dry_run:
         sync()
         say("next: `affectline check`, `affectline weights`, then `dvc repro`")
@@ -285,10 +282,8 @@ def diff(
     """Say how far each backbone's features moved between two revisions, worst videos first."""
     from stages import moved  # slow to import, with torch
 
-    try:
+    with in_project():
         found = moved.diff(first, second)
-    except ValueError as error:
-        raise fail(str(error)) from None
     if as_json:
         print_json([asdict(part) for part in found])
         return
@@ -309,18 +304,16 @@ def doctor(
     """Look whether all is well: machine, weights, store, outputs, DVC's cache."""
     from stages import doctor as examining
 
-    if command := locked.busy():
-        raise fail(f"doctor: {command} is at work here; run it again after that")
-    found = list(examining.kept())
     about: dict[str, str] = {}
-    if not quick:
-        try:
+    with in_project():
+        if command := locked.busy():
+            raise fail(f"doctor: {command} is at work here; run it again after that")
+        found = list(examining.kept())
+        if not quick:
             found += [*examining.packages(), *examining.remotes(), *examining.whole()]
             found += examining.machine(load_params())
-        except ValueError as error:
-            raise fail(str(error)) from None
-        about = examining.environment()
-    removed = examining.repair(found) if mend else []
+            about = examining.environment()
+        removed = examining.repair(found) if mend else []
     if as_json:
         rows = [{"what": said.what, "where": said.where, "to_do": said.to_do} for said in found]
         said = {"environment": about, "findings": rows, "removed": [str(p) for p in removed]}

@@ -45,6 +45,9 @@ LINE_EVERY_S = 10.0
 
 LOGS = Path("logs")
 
+MEND = "`affectline doctor --repair` removes what is damaged, then `dvc repro` makes it again"
+"""What to do about a damaged file of the store or of an output."""
+
 STEERING = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
 )
@@ -137,13 +140,20 @@ class StageRun:
             "peak_rss_mib": peak_rss_mib(),
             "ok": kind is None or (isinstance(error, SystemExit) and not error.code),
         }
-        with replacing(path) as partial:
-            partial.write_text(
-                json.dumps(record, indent=2, sort_keys=True) + "\n", encoding="utf-8"
-            )
+        try:
+            with replacing(path) as partial:
+                partial.write_text(
+                    json.dumps(record, indent=2, sort_keys=True) + "\n", encoding="utf-8"
+                )
+        except OSError as unwritten:
+            self.note(f"no log: {reason(unwritten)}")
         console.print(self._closing_line(record), soft_wrap=True)
-        if isinstance(error, (ArrayFileError, TableError)):
-            raise fail(f"{self.name}: {error}") from None  # says what is wrong with which file
+        if isinstance(error, (ArrayFileError, TableError)):  # of the store or an output
+            raise fail(f"{self.name}: {error}. {MEND}") from None
+        if isinstance(error, OSError):
+            raise fail(
+                f"{self.name}: {reason(error)}. Mend that and run again: what was computed is kept"
+            ) from None
 
     def count(self, **counts: float) -> None:
         """Add to the counts, e.g. ``count(items=3, computed=1, reused=2)``."""
@@ -275,6 +285,13 @@ def print_json(value: object) -> None:
     """Print a value as JSON; what would steer a terminal is written by its number."""
     text = json.dumps(value, indent=2, ensure_ascii=False)
     print(STEERING.sub(lambda match: f"\\u{ord(match[0]):04x}", text), flush=True)
+
+
+def reason(error: BaseException) -> str:
+    """Return what an error says; of one of the system, which file it is about."""
+    if isinstance(error, OSError) and error.strerror:
+        return ": ".join(str(part) for part in (error.filename, error.strerror) if part)
+    return str(error) or type(error).__name__
 
 
 def fail(message: str) -> SystemExit:

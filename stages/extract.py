@@ -75,10 +75,10 @@ def main(
         axes_of(module, options)
         _check_view(backbone, block, module)
         dtypes = dtypes_of(module, options, block.dtypes)
+        device = device_of(params.engine)
     except (ParamsError, ValueError) as error:
         raise fail(str(error)) from None
     with StageRun("extract", backbone) as run:
-        device = device_of(params.engine)
         videos = tables.read(view.with_suffix(".parquet"), ["video_id", "key", "path"])
         known = metadata(weights)
         if known["pretrained"] != "true":

@@ -28,7 +28,7 @@ from stages.checks import SystemLibraryError, check_all
 from stages.console import StageRun, fail
 from stages.ingredients import of_headers
 from stages.items import check_failures, fresh_outputs, item_path, run_items
-from stages.params import ParamsError, Splits, load_params
+from stages.params import Splits, load_params
 from stages.previous import previous_file
 from stages.work import Item, Workers, workers
 
@@ -94,7 +94,7 @@ def main(
     try:
         params = load_params()
         check_all(params)  # this stage comes first: what is wrong anywhere ends here
-    except (ParamsError, SystemLibraryError) as error:
+    except (ValueError, SystemLibraryError) as error:
         raise fail(str(error)) from None
     with StageRun("index") as run:
         try:

@@ -70,6 +70,23 @@ def read_outputs() -> list[Output]:
         ) from error
 
 
+def read_deps(stage: str) -> list[Path]:
+    """Return the files and folders that a stage has read, as dvc.lock has them.
+
+    Raises:
+        LockError: it is no YAML, or not what DVC writes.
+    """
+    if not LOCK.is_file():
+        return []
+    try:
+        deps = _yaml(LOCK).get("stages", {}).get(stage, {}).get("deps", ())
+        return [Path(dep["path"]) for dep in deps]
+    except (AttributeError, KeyError, TypeError) as error:
+        raise LockError(
+            f"{LOCK}: expected the path of each dependency, found {error!r}. Restore it from git"
+        ) from error
+
+
 def _stages() -> set[str]:
     """Return the names of the stages of dvc.yaml, those of a ``foreach`` one by one."""
     params = _yaml(PARAMS)

@@ -4,14 +4,15 @@ Every stage uses its own section only, yet checks the whole file, so that a typi
 last section ends the first stage and not the last.
 """
 
-import difflib
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from features.options import near
 from features.views import View
 
 PARAMS = Path("params.yaml")
@@ -25,6 +26,10 @@ Seed = Annotated[int, Field(ge=0, lt=2**63)]
 
 LARGEST_VALUES = 100_000
 """Most values in the file, its aliases written out: nine lines of them can mean a milliard."""
+
+
+LONGEST_VALUE = 80
+"""Characters of a wrong value that a message shows."""
 
 
 class ParamsError(ValueError):
@@ -226,22 +231,67 @@ def load_params(path: Path = PARAMS) -> Params:
     Raises:
         ParamsError: with one line for each thing that is wrong.
     """
-    try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
-        values = _count(raw, {})
-    except FileNotFoundError:
-        raise ParamsError(f"{path}: no such file here; run from the project's root") from None
-    except (yaml.YAMLError, ValueError, RecursionError) as error:  # a number, or nesting, too long
-        raise ParamsError(f"{path}: expected YAML, found: {error}") from error
-    if values > LARGEST_VALUES:
-        raise ParamsError(f"{path}: expected at most {LARGEST_VALUES:,} values, found {values:,}")
-    if not isinstance(raw, dict):
-        raise ParamsError(f"{path}: expected sections, found {type(raw).__name__}")
+    raw = read_yaml(path)
     try:
         return Params.model_validate(raw)
     except ValidationError as error:
         lines = [_line(item, raw) for item in error.errors()]
         raise ParamsError("\n".join(f"{path}: {line}" for line in lines)) from None
+
+
+def read_yaml(path: Path) -> dict[Any, Any]:
+    """Read a file of YAML that has keys and values, each key once.
+
+    Raises:
+        ParamsError: no such file, no YAML, a key that stands twice, too many values.
+    """
+    try:
+        loader = yaml.SafeLoader(path.read_text(encoding="utf-8"))
+        node = loader.get_single_node()
+        repeated = [] if node is None else list(_repeated(loader, node))
+        raw = None if node is None or repeated else loader.construct_document(node)
+        values = _count(raw, {})
+    except FileNotFoundError:
+        raise ParamsError(f"{path}: no such file here; run from the project's root") from None
+    except OSError as error:
+        raise ParamsError(f"{path}: cannot be read: {error.strerror}") from None
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # a number, or nesting, too long
+        text = " ".join(str(error).split())
+        raise ParamsError(f"{path}: expected YAML, found: {text}") from error
+    if repeated:
+        raise ParamsError("\n".join(f"{path}: {line}" for line in repeated))
+    if values > LARGEST_VALUES:
+        raise ParamsError(f"{path}: expected at most {LARGEST_VALUES:,} values, found {values:,}")
+    if not isinstance(raw, dict):
+        raise ParamsError(f"{path}: expected keys and values, found {type(raw).__name__}")
+    return raw
+
+
+def _repeated(loader: yaml.SafeLoader, top: yaml.Node) -> Iterator[str]:
+    """Yield a line for each key that stands twice in its place: YAML would keep the last alone."""
+    waiting, visited = [("", top)], {id(top)}
+    while waiting:
+        above, node = waiting.pop()
+        parts = node.value if isinstance(node, yaml.CollectionNode) else ()
+        lines: dict[object, int] = {}
+        for number, part in enumerate(parts):
+            where, inner = f"{above}{number}.", part
+            if isinstance(node, yaml.MappingNode):
+                key, inner = part
+                if not isinstance(key, yaml.ScalarNode):
+                    continue  # refused when it is read
+                where, line = f"{above}{key.value}.", key.start_mark.line + 1
+                is_merge = key.tag == "tag:yaml.org,2002:merge"  # `<<`, which is no value
+                name = key.value if is_merge else loader.construct_object(key)
+                if name in lines:
+                    yield (
+                        f"{where[:-1]}: found twice, in line {lines[name]} and in line {line}, of "
+                        "which one alone would count; rename or remove one"
+                    )
+                lines[name] = line
+            if id(inner) not in visited:  # an alias is the node that it means
+                visited.add(id(inner))
+                waiting.append((where, inner))
 
 
 def _count(value: object, known: dict[int, int]) -> int:
@@ -256,12 +306,15 @@ def _count(value: object, known: dict[int, int]) -> int:
 def _line(item: Any, raw: object) -> str:
     where = ".".join(str(part) for part in item["loc"])
     if item["type"] == "extra_forbidden":
-        return f"{where}: unknown key; {_known_keys(item['loc'])}"
+        return f"{where}: unknown key{_known_keys(item['loc'])}"
     if item["type"] == "missing":
         return f"{where}: missing; {item['msg'].lower()}"
     if item["type"] == "value_error":
-        return str(item["ctx"]["error"])
-    return f"{where}: found {item['input']!r}; {item['msg'].replace('Input', 'it', 1)}"
+        said = str(item["ctx"]["error"])
+        return f"{where}: {said}" if where else said
+    found = repr(item["input"])
+    shown = found if len(found) <= LONGEST_VALUE else f"{found[:LONGEST_VALUE]} …"
+    return f"{where}: found {shown}; {item['msg'].replace('Input', 'it', 1)}"
 
 
 def _known_keys(location: tuple[Any, ...]) -> str:
@@ -274,11 +327,9 @@ def _known_keys(location: tuple[Any, ...]) -> str:
         else:  # dict[Name, Section]
             model = next((a for a in getattr(model, "__args__", ()) if _is_section(a)), None)
     if not _is_section(model):
-        return "it is not allowed here"
+        return "; it is not allowed here"
     known = [f.alias or n for n, f in model.model_fields.items()]
-    near = difflib.get_close_matches(str(location[-1]), known, n=1)
-    hint = f"did you mean {near[0]!r}? " if near else ""
-    return f"{hint}allowed: {', '.join(known)}"
+    return f"{near(location[-1], known)}; allowed: {', '.join(known)}"
 
 
 def _is_section(value: Any) -> bool:

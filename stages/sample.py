@@ -22,8 +22,8 @@ import typer
 
 from features.cache import replacing
 from sample.clips import FPS, LABELS, NOTICE, Plan, encode_clip, plan_clip
-from stages.console import StageRun
-from stages.params import load_params
+from stages.console import StageRun, fail
+from stages.params import ParamsError, load_params
 
 CLIP = re.compile(r"clip\d{2,}\.mp4")
 
@@ -69,7 +69,10 @@ def main(
     truth: Annotated[Path, typer.Option(help="JSON file of what each clip shows.")],
 ) -> None:
     """Make the sample clips."""
-    params = load_params().sample
+    try:
+        params = load_params().sample
+    except ParamsError as error:
+        raise fail(str(error)) from None
     plans = plan_sample(params.seed, params.clips_per_class, params.seconds)
     workers = min(os.cpu_count() or 1, len(plans))
     spawn = multiprocessing.get_context("spawn")  # no fork of a process that holds threads

@@ -21,6 +21,7 @@ from safetensors import SafetensorError, safe_open
 from features.arrays import ArrayFileError, check
 from features.cache import ItemStore, Stored, file_sha256, store_root
 from stages import locked
+from stages.checks import in_project
 from stages.console import console, fail, print_json, print_table, say
 
 app = typer.Typer(no_args_is_help=True, help="The item store: size, soundness, what may go.")
@@ -68,7 +69,7 @@ def fault_of(path: Path, suffix: str, key: str | None = None) -> str | None:
             json.loads(path.read_bytes())
             found = None
     except ArrayFileError as error:
-        return str(error).removeprefix(f"{path}: ").partition(". ")[0]
+        return str(error).removeprefix(f"{path}: ")
     except (OSError, ValueError, SafetensorError) as error:
         return f"expected a whole {suffix} file, found: {' '.join(str(error).split())}"
     if key is not None and found not in (None, key):
@@ -161,10 +162,11 @@ def disposable(store: ItemStore, older_than_days: float) -> list[Stored]:
 @app.command()
 def size(as_json: Json = False) -> None:
     """Say how much lies in the store, by the days since each item was last used."""
-    store = ItemStore(store_root())
-    rows = by_age(list(store.items()))
-    downloads = _folder_bytes(store.root / "sources")
-    unfinished = _folder_bytes(store.root / "unfinished")
+    with in_project():
+        store = ItemStore(store_root())
+        rows = by_age(list(store.items()))
+        downloads = _folder_bytes(store.root / "sources")
+        unfinished = _folder_bytes(store.root / "unfinished")
     if as_json:
         said = {
             "root": str(store.root),
@@ -216,8 +218,9 @@ def _folder_bytes(folder: Path) -> int:
 @app.command()
 def verify(as_json: Json = False) -> None:
     """Read every item whole, and list those that are damaged or not what their name says."""
-    store = ItemStore(store_root())
-    found = list(faults(store))
+    with in_project():
+        store = ItemStore(store_root())
+        found = list(faults(store))
     if as_json:
         print_json([asdict(f) | {"path": str(f.path)} for f in found])
     else:
@@ -241,15 +244,13 @@ def gc(
     unless DVC's cache or a remote still has it. Other clones on a shared store are known by their
     use alone: choose --older-than so that they have used what they need.
     """
-    store = ItemStore(store_root())
-    if command := locked.busy():
-        raise fail(f"store gc: {command} is at work in this workspace; run it again after that")
-    try:
+    with in_project():
+        store = ItemStore(store_root())
+        if command := locked.busy():
+            raise fail(f"store gc: {command} is at work in this workspace; run it again after that")
         items = disposable(store, older_than)
-    except (UnknownNeeds, locked.LockError) as error:
-        raise fail(str(error)) from None
-    for item in items if not dry_run else ():
-        store.remove(item)
+        for item in items if not dry_run else ():
+            store.remove(item)
     alone = sum(item.bytes for item in items if item.links == 1)
     shared = sum(item.bytes for item in items if item.links > 1)
     if as_json:

@@ -65,7 +65,7 @@ def test_what_was_changed_by_hand_is_an_error(tmp_path: Path) -> None:
                 file.attrs["pretrained"] = "true"
             else:
                 del file.attrs[arrays.SHA256]
-        with pytest.raises(ArrayFileError, match="changed since.*affectline doctor"):
+        with pytest.raises(ArrayFileError, match="changed since$"):
             arrays.read(path)
     arrays.write(tmp_path / "b.h5", CONTENT, SAYS)
     with h5py.File(tmp_path / "b.h5", "r+") as file:
@@ -158,15 +158,15 @@ def test_a_change_is_an_error_at_the_end_of_the_stream_or_on_leaving_it(tmp_path
     with h5py.File(path, "r+") as file:
         file["x"][3] = 7
     seen = 0
-    with pytest.raises(ArrayFileError, match="found x changed since then"):
+    with pytest.raises(ArrayFileError, match="found x changed since$"):
         with arrays.streamed(path, ["x"]) as (found, _):
             for part in found["x"].parts:
                 seen += len(part)
     assert seen == 600_000
-    with pytest.raises(ArrayFileError, match="found x changed since then"):
+    with pytest.raises(ArrayFileError, match="found x changed since$"):
         with arrays.streamed(path, ["x"]) as (found, _):
             next(iter(found["x"].parts))
-    with pytest.raises(ArrayFileError, match="found x changed since then"):
+    with pytest.raises(ArrayFileError, match="found x changed since$"):
         arrays.check(path)
     with arrays.streamed(path, ["fc6"]) as (found, _):
         np.testing.assert_array_equal(np.concatenate(list(found["fc6"].parts)), CONTENT["fc6"])

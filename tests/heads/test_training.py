@@ -373,7 +373,7 @@ def test_settings_become_training_with_defaults_for_the_rest() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"epoch": 3}, "training: unknown epoch .fields are epochs"),
+        ({"epoch": 3}, "training: unknown epoch, did you mean 'epochs'. .fields are epochs"),
         ({"epochs": 0}, "epochs must be at least 1, found 0"),
         ({"epochs": 1.5}, "epochs: .*found 1.5"),
         ({"learning_rate": 0.0}, "learning_rate must be above 0"),

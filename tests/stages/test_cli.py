@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
+import typer
 import yaml
 from typer.testing import CliRunner
 
@@ -26,6 +27,56 @@ def project(in_folder: Path) -> Path:
 def run(*arguments: str) -> tuple[int, str]:
     done = CliRunner().invoke(app, list(arguments))
     return done.exit_code, done.output
+
+
+COMMANDS = {
+    "check": [],
+    "sync": [],
+    "failures": [],
+    "weights": [],
+    "explain": ["joy/a", "vgg16"],
+    "compare": ["caan", "hamf"],
+    "status": [],
+    "preset": ["--root", "."],
+    "diff": ["HEAD"],
+    "doctor": ["--quick"],
+    "store size": [],
+    "store verify": [],
+    "store gc": ["--older-than", "1"],
+}
+"""Every command that needs a project, with what it must be given."""
+
+
+def test_no_command_is_forgotten() -> None:
+    group = typer.main.get_group(app)
+    names = {
+        f"{name} {inner}".strip()
+        for name, command in group.commands.items()
+        for inner in getattr(command, "commands", {"": None})
+    }
+    assert names == {*COMMANDS, "show"}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_outside_a_project_a_command_says_where_one_must_be(command: str, in_folder: Path) -> None:
+    code, said = run(*command.split(), *COMMANDS[command])
+    assert code == 1 and len(said.splitlines()) == 1
+    assert f"error: {in_folder}: expected a project of affectline, a folder with params" in said
+    assert not list(in_folder.iterdir())
+
+
+def test_below_a_project_its_folder_is_named(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("data/raw").mkdir(parents=True)
+    monkeypatch.chdir("data/raw")
+    code, said = run("failures")
+    assert code == 1 and f"found neither; `cd {project}` and run this again" in said
+
+
+def test_failures_before_any_run_are_not_none(project: Path) -> None:
+    code, said = run("failures")
+    assert code == 1 and "no stage has run yet" in said
 
 
 def test_sync_changes_nothing_where_all_is_right(project: Path) -> None:
@@ -74,7 +125,18 @@ def test_show_names_the_arrays_and_where_they_came_from(
 
 
 def test_check_tells_what_is_wrong(project: Path) -> None:
-    assert run("check")[0] == 0
+    code, said = run("check")
+    assert code == 0 and "videos of data/sample: all right" in said
+    for wrong, right, words in (
+        ("root: data/sample ", "root: data/smaple ", "index.root: found nothing at data/smaple"),
+        ("report:\n", "max_failed: 0.3\nreport:\n", "max_failed: found twice, in line 3 and in "),
+    ):
+        text = Path("params.yaml").read_text()
+        assert wrong in text
+        Path("params.yaml").write_text(text.replace(wrong, right))
+        code, said = run("check")
+        assert code == 1 and words in said and len(said.splitlines()) == 1, said
+        Path("params.yaml").write_text(text)
     Path("params.yaml").write_text(Path("params.yaml").read_text() + "colour: red\n")
     code, said = run("check")
     assert code == 1 and "colour: unknown key" in said

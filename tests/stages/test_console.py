@@ -1,9 +1,11 @@
+import errno
 import json
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
+from features.arrays import ArrayFileError
 from stages import console
 from stages.console import StageRun
 
@@ -72,6 +74,34 @@ def test_a_failed_run_says_so(in_folder: Path, capsys: pytest.CaptureFixture[str
         raise console.fail("no videos")
     assert log("index")["ok"] is False
     assert "index: failed" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (
+            OSError(errno.EROFS, "Read-only file system", "/store/items"),
+            "decode: /store/items: Read-only file system. Mend that and run again: ",
+        ),
+        (ArrayFileError("a.h5: expected a"), "decode: a.h5: expected a. `affectline doctor --rep"),
+    ],
+)
+def test_what_a_person_can_mend_ends_a_stage_with_one_line(
+    error: Exception, words: str, in_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit), StageRun("decode"):
+        raise error
+    told = capsys.readouterr().err.splitlines()
+    assert len(told) == 2 and told[1].startswith(f"error: {words}")
+
+
+def test_a_log_that_cannot_be_written_hides_no_error(
+    in_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("logs").touch()
+    with pytest.raises(ValueError, match="the cause"), StageRun("decode"):
+        raise ValueError("the cause")
+    assert "decode: no log: logs" in capsys.readouterr().err
 
 
 def test_without_a_terminal_progress_is_plain_lines(

@@ -35,6 +35,7 @@ def workspace(in_folder: Path) -> Path:
     """A store with the items a, b and c; a is in an output, b in a run, c in nothing."""
     Path(".dvc").mkdir()
     Path(".dvc/config").touch()
+    Path("params.yaml").touch()
     for name in "abc":
         add(name)
     tables.write(Path("data/features/toy.parquet"), [{"key": "a" * 64}], pa.schema(KEY))
