@@ -79,12 +79,9 @@ def compare(first: Result, second: Result) -> Comparison:
         ((a, b),) = right.values()
         return Comparison(first.name, second.name, runs, MCNEMAR, mcnemar(a, b), None)
     scores = [a for a, _ in runs.values()], [b for _, b in runs.values()]
-    ratios = [
-        split["test"] / split["train"]
-        for result in (first, second)
-        for split in result.about["splits"].values()
-    ]
-    corrected = paired_difference(*scores, float(np.mean(ratios)))
+    splits = [split for result in (first, second) for split in result.about["splits"].values()]
+    ratio = float(np.mean([split["test"] / split["train"] for split in splits]))
+    corrected = paired_difference(*scores, ratio)
     plain = paired_difference(*scores, 0)
     return Comparison(first.name, second.name, runs, CORRECTED, corrected, plain)
 
@@ -138,17 +135,22 @@ def tell(found: Comparison) -> list[str]:
             "new trainings",
         ]
     return [
-        _line(found, found.difference, f"{found.test} over {count} runs, which share videos"),
+        _line(
+            found,
+            found.difference,
+            f"{found.test} over {count} runs, which share videos",
+            "corrected 95 % interval",
+        ),
         _line(found, found.plain, "plain paired t-test, as if the runs shared none: too sure"),
     ]
 
 
-def _line(found: Comparison, said: Difference, test: str) -> str:
+def _line(found: Comparison, said: Difference, test: str, interval: str = "95 % interval") -> str:
     low, high, p = said["ci95_low"], said["ci95_high"], said["p"]
     start = f"{found.first} - {found.second}: {100 * (said['mean'] or 0):+.1f} points"
     if low is None or high is None or p is None:
         return f"{start}, the same in every run: no interval and no p ({test})"
-    return f"{start}, 95 % interval {100 * low:+.1f} to {100 * high:+.1f}, p = {p:.3g} ({test})"
+    return f"{start}, {interval} {100 * low:+.1f} to {100 * high:+.1f}, p = {p:.3g} ({test})"
 
 
 def paper_tables(results: Sequence[Result]) -> list[PaperTable]:

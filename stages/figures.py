@@ -97,7 +97,8 @@ def panels(parts: Iterable[tuple[str, str]], kind: str = "panels") -> str:
 
 
 def strip(
-    found: Mapping[str, float | int | None],
+    mean: float,
+    interval: tuple[float | None, float | None],
     dots: Iterable[float],
     line: float,
     span: tuple[float, float],
@@ -105,7 +106,8 @@ def strip(
     """Return one line of a dot plot.
 
     Args:
-        found: `mean`, `ci95_low` and `ci95_high`, as `heads.metrics` gives them.
+        mean: over the runs.
+        interval: its ends; None where there is none.
         dots: a value a run.
         line: where the dashed line is.
         span: values at the left and the right end.
@@ -115,8 +117,7 @@ def strip(
         share = (value - span[0]) / (span[1] - span[0])
         return f"{100 * min(max(share, 0), 1):.1f}%"
 
-    low, high, mean = found["ci95_low"], found["ci95_high"], found["mean"]
-    assert mean is not None
+    low, high = interval
     parts = [f'<s style="left:{at(line)}"></s>']
     parts += [f'<i style="left:{at(value)}"></i>' for value in dots]
     if low is not None and high is not None:

@@ -310,10 +310,12 @@ def _metrics(
     answers: Answers, scores: Sequence[Mapping[str, float]], selection: Selection
 ) -> dict[str, object]:
     """Return what `<experiment>.json` holds; accuracies are shares, not per cent."""
-    commonest = [_commonest_accuracy(selection, split) for split in selection.splits.values()]
+    splits = selection.splits.values()
+    commonest = [_commonest_accuracy(selection, split) for split in splits]
+    ratio = float(np.mean([len(split.test) / len(split.train) for split in splits]))
     return {
-        "accuracy": over_runs([score["accuracy"] for score in scores]),
-        "macro_f1": over_runs([score["macro_f1"] for score in scores]),
+        "accuracy": over_runs([score["accuracy"] for score in scores], ratio),
+        "macro_f1": over_runs([score["macro_f1"] for score in scores], ratio),
         "chance": 1 / len(selection.classes),
         "commonest_class": float(np.mean(commonest)),
         "videos": len(selection.videos),

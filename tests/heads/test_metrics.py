@@ -31,26 +31,57 @@ def test_a_class_without_test_videos_still_counts() -> None:
     assert scores["macro_f1"] == pytest.approx(1 / 3)
 
 
-def test_the_interval_over_runs_is_students() -> None:
+def test_the_plain_interval_over_runs_is_students() -> None:
     # 2.776 is the 97.5 % quantile for 4 degrees of freedom, from a printed table.
-    found = over_runs([0.5, 0.6, 0.4, 0.55, 0.45])
+    found = over_runs([0.5, 0.6, 0.4, 0.55, 0.45], 0.5)
     std = 0.0790569
     assert found["mean"] == pytest.approx(0.5)
     assert found["std"] == pytest.approx(std, abs=1e-6)
-    assert found["ci95_low"] == pytest.approx(0.5 - 2.776 * std / 5**0.5, abs=1e-4)
-    assert found["ci95_high"] == pytest.approx(0.5 + 2.776 * std / 5**0.5, abs=1e-4)
+    assert found["ci95_plain_low"] == pytest.approx(0.5 - 2.776 * std / 5**0.5, abs=1e-4)
+    assert found["ci95_plain_high"] == pytest.approx(0.5 + 2.776 * std / 5**0.5, abs=1e-4)
     assert found["runs"] == 5
 
 
-def test_a_single_run_has_no_spread() -> None:
-    assert json.dumps(over_runs([0.25])) == (
-        '{"mean": 0.25, "std": null, "ci95_low": null, "ci95_high": null, "runs": 1}'
+def test_the_corrected_interval_allows_for_the_videos_that_runs_share() -> None:
+    scores = [0.50, 0.53, 0.47, 0.52, 0.49, 0.51, 0.48, 0.54, 0.46, 0.50]
+    found = over_runs(scores, 367 / 734)
+    mean = sum(scores) / 10
+    variance = sum((score - mean) ** 2 for score in scores) / 9
+    # Nadeau and Bengio: (1/J + n_test/n_train) s^2; 2.262 is Student's for 9 degrees of freedom.
+    half = 2.262157 * ((1 / 10 + 367 / 734) * variance) ** 0.5
+    assert found["ci95_corrected_low"] == pytest.approx(mean - half, abs=1e-6)
+    assert found["ci95_corrected_high"] == pytest.approx(mean + half, abs=1e-6)
+    wide, narrow = (
+        float(found[f"ci95_{name}_high"] or 0) - float(found[f"ci95_{name}_low"] or 0)
+        for name in ("corrected", "plain")
     )
+    assert wide / narrow == pytest.approx(6**0.5)  # 2.45
+    # Two heads of which one is always 0.1 are compared as that score alone is judged.
+    difference = paired_difference([score + 0.1 for score in scores], [0.1] * 10, 367 / 734)
+    assert difference["ci95_low"] == pytest.approx(found["ci95_corrected_low"])
+    assert list(found).index("ci95_corrected_low") < list(found).index("ci95_plain_low")
+
+
+def test_intervals_over_runs_end_at_0_and_1() -> None:
+    found = over_runs([0.0, 1.0], 0.5)
+    assert (found["ci95_corrected_low"], found["ci95_corrected_high"]) == (0, 1)
+
+
+def test_a_single_run_has_no_spread() -> None:
+    assert json.dumps(over_runs([0.25], 0.5)) == (
+        '{"mean": 0.25, "std": null, "ci95_corrected_low": null, "ci95_corrected_high": null, '
+        '"ci95_plain_low": null, "ci95_plain_high": null, "runs": 1}'
+    )
+
+
+def test_a_negative_ratio_is_an_error() -> None:
+    with pytest.raises(ValueError, match="test_per_train must be at least 0, found -0.5"):
+        over_runs([0.5, 0.6], -0.5)
 
 
 def test_no_run_is_an_error() -> None:
     with pytest.raises(ValueError, match="at least one run"):
-        over_runs([])
+        over_runs([], 0.5)
 
 
 def test_scores_per_class_are_means_over_runs() -> None:

@@ -72,7 +72,11 @@ def test_the_command_prints_the_runs_and_both_tests(in_folder: Path) -> None:
         write_result(Path("results"), name, videos=30, seed=seed)
     code, said = run("compare", "caan", "face")
     assert code == 0
-    for text in ("split_02", "points, 95 % interval", "corrected resampled t-test over 3 runs"):
+    for text in (
+        "split_02",
+        "points, corrected 95 % interval",
+        "corrected resampled t-test over 3 runs",
+    ):
         assert text in said
     code, said = run("compare", "caan", "face", "--json")
     found = json.loads(said)

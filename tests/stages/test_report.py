@@ -103,7 +103,9 @@ def test_accuracy_is_mean_deviation_and_interval(tmp_path: Path) -> None:
     said = result.metrics["accuracy"]
     text = Text(section(page_of(result), "accuracy"))
     assert f"{100 * said['mean']:.1f} ± {100 * said['std']:.1f}" in text
-    assert f"{100 * said['ci95_low']:.1f} to {100 * said['ci95_high']:.1f}" in text
+    low, high = said["ci95_corrected_low"], said["ci95_corrected_high"]
+    assert f"{100 * low:.1f} to {100 * high:.1f}" in text
+    assert "corrected 95 % interval" in text and "(Nadeau and Bengio 2003)" in text
     assert "chance, 33.3 %" in text
 
 

@@ -1,6 +1,6 @@
 import csv
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ import heads
 from features import arrays
 from features.cache import PROJECT
 from heads.data import Features, collate, select_videos
+from heads.metrics import over_runs
 from heads.training import Training, build_network, training_of
 from stages import train
 from tests.heads.conftest import EMOTIONS, Folder, make_folder
@@ -123,6 +124,21 @@ def test_the_metrics_are_those_of_the_predictions(data: Folder) -> None:
         assert row["predicted"] == EMOTIONS[int(np.argmax(chances))]
     pairs = list(csv.DictReader(Path("results/caan/confusion.csv").read_text().splitlines()))
     assert pairs == [{"actual": r["label"], "predicted": r["predicted"]} for r in rows]
+
+
+def test_the_intervals_are_corrected_by_the_videos_that_train_and_test(
+    data: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ratios = []
+
+    def recorded(values: Sequence[float], test_per_train: float) -> object:
+        ratios.append(test_per_train)
+        return over_runs(values, test_per_train)
+
+    monkeypatch.setattr(train, "over_runs", recorded)
+    run(data)
+    shares = [split["test"] / split["train"] for split in about()["splits"].values()]
+    assert ratios == [pytest.approx(np.mean(shares))] * 2 and 0 < shares[0] < 1
 
 
 def test_the_metrics_say_what_they_stand_on(data: Folder) -> None:
