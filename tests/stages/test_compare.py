@@ -1,4 +1,5 @@
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -7,11 +8,20 @@ from scipy import stats
 from typer.testing import CliRunner
 
 import heads
+from features.cache import PROJECT
 from stages.cli import app
 from stages.compare import CORRECTED, MCNEMAR, compare, paper_tables
 from tests.stages.made_results import write_result
 
 FACE = {"face": "vggface/fc6"}
+
+
+@pytest.fixture
+def project(in_folder: Path) -> Path:
+    """Work in a folder that is a project, as the command asks."""
+    for name in ("params.yaml", "dvc.yaml"):
+        shutil.copy(PROJECT / name, in_folder)
+    return in_folder
 
 
 def run(*arguments: str) -> tuple[int, str]:
@@ -67,7 +77,7 @@ def test_other_runs_are_listed(tmp_path: Path) -> None:
         compare(first, second)
 
 
-def test_the_command_prints_the_runs_and_both_tests(in_folder: Path) -> None:
+def test_the_command_prints_the_runs_and_both_tests(project: Path) -> None:
     for seed, name in enumerate(("caan", "face")):
         write_result(Path("results"), name, videos=30, seed=seed)
     code, said = run("compare", "caan", "face")
@@ -86,7 +96,7 @@ def test_the_command_prints_the_runs_and_both_tests(in_folder: Path) -> None:
     )
 
 
-def test_the_command_says_what_cannot_be_compared(in_folder: Path) -> None:
+def test_the_command_says_what_cannot_be_compared(project: Path) -> None:
     write_result(Path("results"), "caan")
     code, said = run("compare", "caan", "face")
     assert code == 1 and "results/face: expected the results of train@face" in said
@@ -95,7 +105,7 @@ def test_the_command_says_what_cannot_be_compared(in_folder: Path) -> None:
     assert code == 1 and "have other runs" in said
 
 
-def test_an_experiment_without_a_difference_to_judge_by_says_so(in_folder: Path) -> None:
+def test_an_experiment_without_a_difference_to_judge_by_says_so(project: Path) -> None:
     write_result(Path("results"), "caan", accuracy=1.0)
     write_result(Path("results"), "face", accuracy=0.0)
     code, said = run("compare", "caan", "face")
