@@ -285,8 +285,15 @@ def _is_project(folder: Path) -> bool:
 @contextmanager
 def in_project() -> Iterator[None]:
     """Do a command's work in a project; what is wrong is told in a line, and ends it."""
-    try:
+    with told():
         check_project()
+        yield
+
+
+@contextmanager
+def told() -> Iterator[None]:
+    """Do a command's work; what is wrong is told in a line, and ends it."""
+    try:
         yield
     except BrokenPipeError:
         raise  # nobody reads on: typer ends quietly

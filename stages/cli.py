@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from features import tables
-from features.arrays import ArrayFileError, streamed
 from features.cache import replacing
 from stages import locked, store
-from stages.checks import PIPELINE, check_all, check_root, check_store, in_project
+from stages.checks import PIPELINE, check_all, check_root, check_store, in_project, told
 from stages.console import answers, fail, print_json, print_table, say
 from stages.index import list_videos
 from stages.params import ParamsError, load_params
@@ -334,19 +333,15 @@ def doctor(
 
 @app.command()
 def show(
-    file: Annotated[Path, typer.Argument(help="an HDF5 file of data/views or data/features")],
+    path: Annotated[
+        Path, typer.Argument(help="array file, table, weights or JSON that a stage made; a folder")
+    ],
 ) -> None:
-    """Show where a cached file's numbers came from, and what is in it."""
-    try:
-        with streamed(file) as (data, attributes):
-            pass  # checked to its end
-    except ArrayFileError as error:
-        raise fail(str(error)) from None
-    axes = attributes.pop("axes", {})
-    assert isinstance(axes, dict)
-    rows = [(name, axes.get(name, ""), array.shape, array.dtype) for name, array in data.items()]
-    print_table(str(file), ["array", "axes", "shape", "dtype"], rows)
-    print_json(attributes)
+    """Show what a file holds, and where its numbers came from."""
+    from stages import show as showing  # slow to import, with torch
+
+    with told():
+        showing.show(path)
 
 
 if __name__ == "__main__":

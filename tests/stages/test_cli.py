@@ -2,14 +2,13 @@ import json
 import shutil
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 import pytest
 import typer
 import yaml
 from typer.testing import CliRunner
 
-from features import arrays, tables
+from features import tables
 from stages.checks import check_pipeline
 from stages.cli import app
 from stages.params import load_params
@@ -110,18 +109,6 @@ def test_failures_are_told_once_with_the_stage_they_came_from(project: Path) -> 
         ("joy/a", "index"),
         ("joy/b", "vgg16"),
     ]
-
-
-def test_show_names_the_arrays_and_where_they_came_from(
-    project: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    says = {"key": "abc", "axes": {"fc6": "T D"}, "ingredients": {"code": "f00"}}
-    arrays.write(Path("a.h5"), {"fc6": np.zeros((2, 4096), np.float16)}, says)
-    code, said = run("show", "a.h5")
-    assert code == 0
-    assert "(2, 4096)" in said and "f00" in said
-    code, said = run("show", "none.h5")
-    assert code == 1 and "none.h5: expected a whole array file" in said
 
 
 def test_check_tells_what_is_wrong(project: Path) -> None:
