@@ -85,6 +85,28 @@ class Network(nn.Module):
         """
         return {"all": [self]}
 
+    def frozen(
+        self, features: Mapping[str, Tensor], mask: Mapping[str, Tensor], phase: str
+    ) -> dict[str, Tensor]:
+        """Return what the part that a phase does not train gives of a batch, for `resume`.
+
+        It is asked for once a phase of each video, in eval mode, and kept in memory. Nothing, as
+        by default, where there is no such part: then every epoch calls `forward`.
+
+        Args:
+            features: as of `forward`.
+            mask: likewise.
+            phase: one of `phases`.
+
+        Returns:
+            Name -> (B, ...): a row a video, of the same shape in every batch.
+        """
+        return {}
+
+    def resume(self, frozen: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return `logits` and what `loss` needs in that phase, from what `frozen` gave."""
+        raise NotImplementedError
+
     def loss(self, output: Mapping[str, Tensor], labels: Tensor, phase: str) -> Tensor:
         """Return the training loss of one batch in a phase, a scalar; cross-entropy by default.
 

@@ -314,8 +314,29 @@ class HAMF(Network):
         output: dict[str, Tensor] = {}
         for name in self.modalities:
             output |= self._aggregate(name, features, mask)
-        present = torch.stack([mask[name].any(dim=1) for name in self.modalities], dim=1)  # (B, M)
-        x = torch.stack([self._project(name, output) for name in self.modalities], dim=1)
+            if name in self.frames:
+                rows = self.frames[name](features[name][mask[name]])
+                output[f"{name}_frame_logits"] = unpack(rows, mask[name])
+                output[f"{name}_video_logits"] = self.frames[name](output[f"{name}_video"])
+        return output | self.resume(output | {"present": self._present(mask)})
+
+    def frozen(
+        self, features: Mapping[str, Tensor], mask: Mapping[str, Tensor], phase: str
+    ) -> dict[str, Tensor]:
+        """Return every `m_video` (B, D) and `present` (B, M) bool in `global`, else nothing."""
+        if phase != "global":
+            return {}
+        found = {"present": self._present(mask)}
+        for name in self.modalities:
+            video = f"{name}_video"
+            found[video] = self._aggregate(name, features, mask)[video]
+        return found
+
+    def resume(self, frozen: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return `fused`, `modality_scores` and `logits`, see `forward`."""
+        output: dict[str, Tensor] = {}
+        present = frozen["present"]  # (B, M)
+        x = torch.stack([self._project(name, frozen) for name in self.modalities], dim=1)
         x = hide(x, present)  # (B, M, D), eq. 5
         if self.importance is None:
             weights = present.to(x.dtype) / present.sum(dim=1, keepdim=True).clamp(min=1)
@@ -380,16 +401,19 @@ class HAMF(Network):
             loss = loss + params.video_weight * losses.frame_cross_entropy(logits, labels, present)
         return loss
 
+    def _present(self, mask: Mapping[str, Tensor]) -> Tensor:
+        """Return (B, M) bool: which modalities each video has."""
+        return torch.stack([mask[name].any(dim=1) for name in self.modalities], dim=1)
+
     def _aggregate(
         self, name: str, features: Mapping[str, Tensor], mask: Mapping[str, Tensor]
     ) -> dict[str, Tensor]:
-        """Return the outputs of one modality, up to X_m."""
+        """Return X_m of one modality and the weights that made it."""
         real = mask[name]
         rows = hide(features[name], real)
         if name not in self.score:
             return {f"{name}_video": masked_mean(rows, real)}
-        taken = features[name][real]  # (N, D), N real rows of the whole batch
-        scored = taken
+        scored = features[name][real]  # (N, D), N real rows of the whole batch
         if name in self.absent_map:
             seen = mask[name + MAP][real].reshape(-1, 1, 1, 1)
             scored = torch.where(seen, features[name + MAP][real], self.absent_map[name])
@@ -400,15 +424,11 @@ class HAMF(Network):
             names: dict[str, Activation] = {"sigmoid_sum": "sigmoid", "softmax": "softmax"}
             weights = attention_weights(scores, real, names[self.params.frame_normalise])
         video = weighted_sum(rows, weights)  # eq. 4
-        output = {f"{name}_video": video, f"{name}_scores": weights, f"{name}_mask": real}
-        if name in self.frames:
-            output[f"{name}_frame_logits"] = unpack(self.frames[name](taken), real)
-            output[f"{name}_video_logits"] = self.frames[name](video)
-        return output
+        return {f"{name}_video": video, f"{name}_scores": weights, f"{name}_mask": real}
 
-    def _project(self, name: str, output: Mapping[str, Tensor]) -> Tensor:
+    def _project(self, name: str, videos: Mapping[str, Tensor]) -> Tensor:
         """Return X_m in the size that all modalities have: (B, size)."""
-        video = output[f"{name}_video"]
+        video = videos[f"{name}_video"]
         return self.project[name](video) if name in self.project else video
 
     def _fuse(self, x: Tensor, weights: Tensor) -> Tensor:

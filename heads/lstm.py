@@ -159,9 +159,25 @@ class TemporalFusion(Network):
             roles sorted by name; `role_weights` (B, M), the weights of the mean: 0 where a role
             is absent, else summing to 1 in a video.
         """
-        present = torch.stack([mask[role].any(dim=1) for role in self.roles], dim=1)
+        return self.resume(self._parts(features, mask))
+
+    def frozen(
+        self, features: Mapping[str, Tensor], mask: Mapping[str, Tensor], phase: str
+    ) -> dict[str, Tensor]:
+        """Return `role_logits` and `present`, see `forward`, in the phase of the mean's weights."""
+        return self._parts(features, mask) if phase == _FUSION else {}
+
+    def _parts(
+        self, features: Mapping[str, Tensor], mask: Mapping[str, Tensor]
+    ) -> dict[str, Tensor]:
+        """Return what the roles' own networks give: `role_logits` and `present`."""
         parts = [self.parts[role](features[role], mask[role]) for role in self.roles]
-        logits = torch.stack(parts, dim=1)
+        present = torch.stack([mask[role].any(dim=1) for role in self.roles], dim=1)
+        return {"role_logits": torch.stack(parts, dim=1), "present": present}
+
+    def resume(self, frozen: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return the outputs of `forward`."""
+        logits, present = frozen["role_logits"], frozen["present"]
         weights = attention_weights(self._log_weights(present), present, "softmax")
         if self.scores == "logits":
             fused = weighted_sum(logits, weights)

@@ -215,9 +215,17 @@ class Standardised(nn.Module):
 
     def forward(self, features: dict[str, Tensor], mask: dict[str, Tensor]) -> dict[str, Tensor]:
         """Return the head's output on the standardised rows; arguments as the head's."""
-        rows = {role: (x - self.mean[role]) / self.std[role] for role, x in features.items()}
-        output: dict[str, Tensor] = self.network(rows, mask)
+        output: dict[str, Tensor] = self.network(self._standardise(features), mask)
         return output
+
+    def frozen(
+        self, features: dict[str, Tensor], mask: dict[str, Tensor], phase: str
+    ) -> dict[str, Tensor]:
+        """Return what the head's frozen part makes of the standardised rows; see `Network`."""
+        return self.network.frozen(self._standardise(features), mask, phase)
+
+    def _standardise(self, features: dict[str, Tensor]) -> dict[str, Tensor]:
+        return {role: (x - self.mean[role]) / self.std[role] for role, x in features.items()}
 
 
 def build_network(
@@ -349,8 +357,12 @@ class _Trainer:
 
     def in_order(self, positions: Sequence[int]) -> Iterator[Batch]:
         """Yield all of `positions`, batch by batch."""
+        return self.batches(self.cut(positions))
+
+    def cut(self, positions: Sequence[int]) -> list[Sequence[int]]:
+        """Return `positions` in batches, as they come."""
         size = self.training.batch_videos
-        return self.batches([positions[at : at + size] for at in range(0, len(positions), size)])
+        return [positions[at : at + size] for at in range(0, len(positions), size)]
 
 
 def train_run(
@@ -393,12 +405,13 @@ def train_run(
     with _seeded(seed, device):  # dropout and the like
         phases = network.network.phases()
         for phase, modules in phases.items():
-            step = _stepper(trainer, phase, modules)
+            source = _Outputs(trainer, _frozen(trainer, phase, [*train, *validation]))
+            step = _stepper(source, phase, modules)
             best, kept = -1.0, None
             for _ in range(training.epochs):
                 drawn = draw_batches(labels, training.batch_videos, each, generator)
                 loss, accuracy = step([[train[at] for at in batch] for batch in drawn])
-                told = _accuracy(trainer, validation) if validation else np.nan
+                told = _accuracy(source, validation) if validation else np.nan
                 curve.append(Epoch(phase, loss, accuracy, told))
                 if not np.isfinite(loss):
                     raise ValueError(
@@ -443,11 +456,52 @@ def _seeded(seed: int, device: str) -> Iterator[None]:
         yield
 
 
+@torch.no_grad()
+def _frozen(
+    trainer: _Trainer, phase: str, positions: Sequence[int]
+) -> dict[int, dict[str, Tensor]]:
+    """Return position -> what the part that a phase does not train gives of that video.
+
+    Empty where the head keeps nothing of it: one batch tells.
+    """
+    trainer.network.eval()
+    kept: dict[int, dict[str, Tensor]] = {}
+    for batch in trainer.in_order(positions):
+        found = trainer.network.frozen(batch.features, batch.mask, phase)
+        if not found:
+            return {}
+        for row in range(len(batch.labels)):
+            at = positions[len(kept)]
+            kept[at] = {name: values[row] for name, values in found.items()}
+    return kept
+
+
+@dataclass(frozen=True)
+class _Outputs:
+    """A phase's outputs: of the whole network, or of what it trains behind what is `kept`."""
+
+    trainer: _Trainer
+    kept: Mapping[int, Mapping[str, Tensor]]
+
+    def of(self, positions: Sequence[Sequence[int]]) -> Iterator[tuple[dict[str, Tensor], Tensor]]:
+        """Yield output and labels (B,) of each batch."""
+        trainer = self.trainer
+        if not self.kept:
+            for batch in trainer.batches(positions):
+                yield trainer.network(batch.features, batch.mask), batch.labels
+            return
+        for wanted in positions:
+            rows = [self.kept[at] for at in wanted]
+            frozen = {name: torch.stack([row[name] for row in rows]) for name in rows[0]}
+            labels = [trainer.dataset.videos[at].label for at in wanted]
+            yield trainer.network.network.resume(frozen), torch.tensor(labels).to(trainer.device)
+
+
 def _stepper(
-    trainer: _Trainer, phase: str, modules: Sequence[nn.Module]
+    source: _Outputs, phase: str, modules: Sequence[nn.Module]
 ) -> Callable[[Sequence[Sequence[int]]], tuple[float, float]]:
     """Return what trains `modules` for an epoch of batches, and tells mean loss and accuracy."""
-    network, training = trainer.network, trainer.training
+    network, training = source.trainer.network, source.trainer.training
     network.requires_grad_(False)
     for module in modules:
         module.requires_grad_(True)
@@ -460,17 +514,16 @@ def _stepper(
         for module in modules:
             module.train()
         loss_sum, correct, drawn = 0.0, 0, 0
-        for batch in trainer.batches(positions):
-            output = network(batch.features, batch.mask)
-            loss = network.network.loss(output, batch.labels, phase)
+        for output, labels in source.of(positions):
+            loss = network.network.loss(output, labels, phase)
             optimiser.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             optimiser.step()
             if schedule is not None:
                 schedule.step()
-            loss_sum += float(loss.detach()) * len(batch.labels)
-            correct += int((output["logits"].argmax(dim=1) == batch.labels).sum())
-            drawn += len(batch.labels)
+            loss_sum += float(loss.detach()) * len(labels)
+            correct += int((output["logits"].argmax(dim=1) == labels).sum())
+            drawn += len(labels)
         return loss_sum / drawn, correct / drawn
 
     return epoch
@@ -481,12 +534,11 @@ def _state(network: nn.Module) -> dict[str, Tensor]:
 
 
 @torch.no_grad()
-def _accuracy(trainer: _Trainer, positions: Sequence[int]) -> float:
-    trainer.network.eval()
+def _accuracy(source: _Outputs, positions: Sequence[int]) -> float:
+    source.trainer.network.eval()
     correct = 0
-    for batch in trainer.in_order(positions):
-        predicted = trainer.network(batch.features, batch.mask)["logits"].argmax(dim=1)
-        correct += int((predicted == batch.labels).sum())
+    for output, labels in source.of(source.trainer.cut(positions)):
+        correct += int((output["logits"].argmax(dim=1) == labels).sum())
     return correct / len(positions)
 
 
