@@ -34,8 +34,10 @@ from rich.progress import track
 
 import heads
 from features import arrays
-from heads.data import CACHE_BYTES, Features, Video
+from heads.data import Features, Video
 from heads.training import Training, train_run
+from stages.device import GIB, cache_bytes
+from stages.params import Engine
 
 CLASSES = ("anger", "anticipation", "disgust", "fear", "joy", "sadness", "surprise", "trust")
 VIDEOS = 1101
@@ -48,7 +50,6 @@ NO_FACE = 0.1
 
 VIDEO_BYTES = len(NETWORKS) * FRAMES * 2 * (4096 + 512 * 7 * 7)
 BOUND_GIB = 12.0
-GIB = 2**30
 # Beside the files, and what rounding up leaves.
 _SPARE_BYTES = GIB // 4
 
@@ -199,7 +200,9 @@ def main(
     params: Annotated[str, typer.Option(help="Its hyper-parameters that differ, JSON.")] = "{}",
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     batch_videos: Annotated[int, typer.Option(min=4)] = 12,
-    cache_gib: Annotated[float, typer.Option(help="Of arrays in memory.")] = CACHE_BYTES / GIB,
+    cache_gib: Annotated[
+        float | None, typer.Option(help="Of arrays in memory; half of what is free.")
+    ] = None,
     bound_gib: Annotated[float, typer.Option(help="Largest memory allowed.")] = BOUND_GIB,
     keep: Annotated[bool, typer.Option(help="Leave the files.")] = False,
     json_file: Annotated[Path | None, typer.Option("--json", help="Gets the numbers.")] = None,
@@ -221,7 +224,7 @@ def main(
     try:
         for network, number in track(wanted, "files", console=progress, transient=True):
             write_file(folder, network, number)
-        cache = int(cache_gib * GIB)
+        cache = cache_bytes(Engine(cache_gib=cache_gib))
         with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as child:
             task = (folder, videos, head, params, training, device, cache)
             measured = child.submit(measure, *task).result()
@@ -233,7 +236,7 @@ def main(
             for network, number in wanted:
                 file_path(folder, network, number).unlink(missing_ok=True)
     numbers = report(measured, videos, head)
-    console.print(f"{head} on {device}, {training.threads} threads, cache {cache_gib:g} GiB")
+    console.print(f"{head} on {device}, {training.threads} threads, cache {cache / GIB:.1f} GiB")
     for name, value in numbers.items():
         console.print(f"  {name:26} {value:.2f}".removesuffix(".00"), highlight=False)
     if json_file is not None:

@@ -347,13 +347,13 @@ class _Trainer:
             for wanted in positions:
                 following = reader.submit(self._read, wanted)
                 if waiting is not None:
-                    yield waiting.result().to(self.device)
+                    yield waiting.result()
                 waiting = following
             if waiting is not None:
-                yield waiting.result().to(self.device)
+                yield waiting.result()
 
     def _read(self, positions: Sequence[int]) -> Batch:
-        return collate([self.dataset[at] for at in positions])
+        return collate([self.dataset[at] for at in positions]).to(self.device)
 
     def in_order(self, positions: Sequence[int]) -> Iterator[Batch]:
         """Yield all of `positions`, batch by batch."""

@@ -30,7 +30,7 @@ from heads.training import Training, run_arrays, run_seed, train_run, training_o
 from stages import results
 from stages.checks import check_experiments
 from stages.console import StageRun, fail
-from stages.device import be_reproducible, device_of
+from stages.device import be_reproducible, cache_bytes, device_of
 from stages.items import describe, fresh_outputs, run_items
 from stages.params import Experiment, Params, load_params
 from stages.previous import previous_files
@@ -142,6 +142,7 @@ class Plan:
         params: the head's hyper-parameters.
         training: how it is trained.
         device: where.
+        cache_bytes: of features in memory.
         selection: its videos and runs.
     """
 
@@ -150,11 +151,12 @@ class Plan:
     params: Any
     training: Training
     device: str
+    cache_bytes: int
     selection: Selection
 
     def items(self, selection: Selection) -> list[Item]:
         """Return one item a run; `selection` is this plan's, its files where they can be read."""
-        dataset = Features(selection.videos, self.block.roles, self.head.ALIGNED)
+        dataset = Features(selection.videos, self.block.roles, self.head.ALIGNED, self.cache_bytes)
         common = {
             "stage": "train",
             "head": self.block.head,
@@ -247,6 +249,7 @@ def plan_runs(settings: Params, experiment: str, index: Path, features: Path) ->
         heads.validate(head, block.overrides),
         training_of(settings.train | block.train),
         device_of(settings.engine),
+        cache_bytes(settings.engine),
         select_videos(index, features, block.roles),
     )
 

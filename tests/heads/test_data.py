@@ -144,6 +144,10 @@ def test_a_file_is_read_once_while_there_is_room(folder: Folder) -> None:
     kept, small = dataset(folder), dataset(folder, cache_bytes=0)
     assert kept[1] is kept[1]
     assert small[1] is not small[1]
+    one = sum(array.nbytes for array in kept[1].features.values())
+    assert {array.dtype for array in kept[1].features.values()} == {np.dtype(np.float16)}
+    some = dataset(folder, cache_bytes=2 * one)
+    assert [some[at] is some[at] for at in (1, 2, 3)] == [True, True, False]
     assert np.array_equal(small[1].features["face"], kept[1].features["face"])
 
 
@@ -223,7 +227,8 @@ def test_a_batch_is_padded_to_the_longest_video_of_each_role(folder: Folder) -> 
     data = Features(selection.videos, ROLES)
     batch = collate([data[0], data[1], data[2]])
     assert batch.features["context"].shape == (3, 6, 10)
-    assert batch.features["context"].dtype == torch.float32
+    assert batch.features["context"].dtype == torch.float16  # half the bytes up to the device
+    assert batch.to(torch.device("cpu")).features["context"].dtype == torch.float32
     assert batch.mask["context"].sum(1).tolist() == [6, 2, 0]
     assert (batch.features["context"][1, :2] == 3).all()
     assert not batch.features["context"][1, 2:].any()

@@ -18,6 +18,7 @@ from tests.heads.conftest import EMOTIONS, Folder
 
 ROLES = {"context": "vgg16/fc6"}
 SEED = 5
+CPU = torch.device("cpu")
 # 12 training videos: two batches of 5 and one of 2.
 SHORT = Training(epochs=3, batch_videos=5, sampling="shuffled", learning_rate=0.05)
 
@@ -93,7 +94,7 @@ def theirs(
             for _ in range(training.epochs):
                 losses: list[float] = []
                 for batch in draw_batches(labels, training.batch_videos, None, generator):
-                    videos = collate([data[train[at]] for at in batch])
+                    videos = collate([data[train[at]] for at in batch]).to(CPU)
                     rows = (videos.features["context"] - mean) / std
                     logits = small({"context": rows}, videos.mask)["logits"]
                     loss = functional.cross_entropy(logits, videos.labels)

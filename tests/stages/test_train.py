@@ -286,7 +286,9 @@ def test_a_checkpoint_alone_gives_the_same_answers(data: Folder) -> None:
     network.load_state_dict(load_file(path))
     selection = select_videos(data.index, data.features, known["roles"])
     videos = Features(selection.videos, known["roles"])
-    batch = collate([videos[at] for at in selection.splits["split_01"].test])
+    batch = collate([videos[at] for at in selection.splits["split_01"].test]).to(
+        torch.device("cpu")
+    )
     found = torch.softmax(network.eval()(batch.features, batch.mask)["logits"], 1)
     rows = [row for row in table("predictions") if row["run"] == "split_01"]
     wanted = [[row[f"p_{name}"] for name in known["classes"]] for row in rows]
