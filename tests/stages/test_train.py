@@ -20,6 +20,7 @@ from heads.data import Features, collate, select_videos
 from heads.metrics import over_runs
 from heads.training import Training, build_network, training_of
 from stages import train
+from stages.params import load_params
 from tests.heads.conftest import EMOTIONS, Folder, make_folder
 
 ROLES = {"face": "vggface/fc6", "context": "vgg16/fc6"}
@@ -256,6 +257,17 @@ def test_a_part_of_the_training_videos_tells_which_epoch_answers(data: Folder) -
         found, _ = arrays.read(Path(f"results/caan/runs/{name}.h5"))
         assert found["kept"].tolist() == [1 + told.index(max(told))]
     assert len(table("predictions")) == 2 * 6
+
+
+@pytest.mark.parametrize("cache_gib", [0.0, 1.0])
+def test_the_engine_says_how_much_stays_in_memory(data: Folder, cache_gib: float) -> None:
+    params = yaml.safe_load(Path("params.yaml").read_text())
+    params["engine"]["cache_gib"] = cache_gib
+    Path("params.yaml").write_text(yaml.safe_dump(params))
+    plan = train.plan_runs(load_params(), "caan", data.index, data.features)
+    (task, _) = (item.task for item in plan.items(plan.selection))
+    assert isinstance(task, train.Task)
+    assert (task.dataset[0] is task.dataset[0]) == (cache_gib > 0)
 
 
 def test_an_experiment_may_differ_in_how_it_is_trained(
