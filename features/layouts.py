@@ -51,34 +51,32 @@ NUMBERS = frozenset(
 """Types of the tensors of published weights; others cannot be made float32 exactly, or at all."""
 
 
-def tensors_of(path: Path, under: str | None = None) -> dict[str, Tensor]:
+Tensors = Mapping[str, Tensor]
+
+
+def tensors_of(path: Path) -> dict[str, Tensor]:
     """Read a PyTorch checkpoint that holds a mapping of names to tensors, as data only.
 
     Floating-point tensors come back as float32.
 
     Args:
         path: the checkpoint.
-        under: the key of the mapping, in a checkpoint of a training run that wraps it among other
-            things (epoch, optimiser); None where the mapping is all there is.
 
     Raises:
         WeightsError: it holds anything else. Nothing in it is executed.
     """
-    content = _as_data(path)
-    if under is not None:
-        if not isinstance(content, Mapping) or under not in content:
-            raise WeightsError(
-                f"{path}: expected a checkpoint of a training run, with its tensors under "
-                f"{under!r}, found {_kinds(content)}"
-            )
-        content = content[under]
+    return _float32(path, _mapping(path, _as_data(path)))
+
+
+def _mapping(path: Path, content: object) -> Tensors:
+    """Return what a checkpoint holds, which has to be a mapping of names to tensors."""
     if not isinstance(content, Mapping) or not all(
         isinstance(key, str) and isinstance(value, Tensor) for key, value in content.items()
     ):
         raise WeightsError(
             f"{path}: expected a mapping of names to tensors, found {_kinds(content)}"
         )
-    return _float32(path, content)
+    return content
 
 
 def _as_data(path: Path) -> object:
@@ -171,16 +169,16 @@ def _float32(path: Path, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 # ---------------------------------------------------------------------------------- layouts
 
 
-def vgg16(files: Sequence[Path]) -> dict[str, Tensor]:
-    """Convert torchvision's VGG-16; its fc7 and fc8 (``classifier.3``, ``.6``) are dropped."""
-    return _without(tensors_of(files[0]), "classifier.3", "classifier.6")
+def vgg16(tensors: Tensors) -> dict[str, Tensor]:
+    """Name torchvision's VGG-16; its fc7 and fc8 (``classifier.3``, ``.6``) are dropped."""
+    return _without(tensors, "classifier.3", "classifier.6")
 
 
-def vgg_face_dag(files: Sequence[Path]) -> dict[str, Tensor]:
-    """Convert pytorch-mcn's VGG-Face (Caffe's layer names) to torchvision's; fc7, fc8 dropped."""
+def vgg_face_dag(tensors: Tensors) -> dict[str, Tensor]:
+    """Name pytorch-mcn's VGG-Face (Caffe's layer names) as torchvision; fc7, fc8 are dropped."""
     stems = {name: f"features.{place}" for name, place in VGG_FACE_DAG_CONVS.items()}
     stems["fc6"] = "classifier.0"
-    kept = _without(tensors_of(files[0]), "fc7", "fc8")
+    kept = _without(tensors, "fc7", "fc8")
     converted = {}
     for key, tensor in kept.items():
         stem, _, kind = key.rpartition(".")
@@ -188,14 +186,14 @@ def vgg_face_dag(files: Sequence[Path]) -> dict[str, Tensor]:
     return converted
 
 
-def vgg16_places365(files: Sequence[Path]) -> dict[str, Tensor]:
-    """Convert network dissection's VGG-16 of Places365: torchvision's parts, Caffe's layer names.
+def vgg16_places365(tensors: Tensors) -> dict[str, Tensor]:
+    """Name network dissection's VGG-16 of Places365: torchvision's parts, Caffe's layer names.
 
     Its fc7 and fc8a are dropped.
     """
     stems = {f"features.{name}": f"features.{n}" for name, n in VGG_FACE_DAG_CONVS.items()}
     stems["classifier.fc6"] = "classifier.0"
-    kept = _without(tensors_of(files[0]), "classifier.fc7", "classifier.fc8a")
+    kept = _without(tensors, "classifier.fc7", "classifier.fc8a")
     converted = {}
     for key, tensor in kept.items():
         stem, _, kind = key.rpartition(".")
@@ -203,14 +201,41 @@ def vgg16_places365(files: Sequence[Path]) -> dict[str, Tensor]:
     return converted
 
 
-def resnet50(files: Sequence[Path]) -> dict[str, Tensor]:
-    """Convert torchvision's ResNet-50; its classifier (``fc``) is dropped."""
-    return _counted(_without(tensors_of(files[0]), "fc"))
+def resnet(tensors: Tensors) -> dict[str, Tensor]:
+    """Name a ResNet of torchvision or a 3D one of Hara's; the classifier (``fc``) is dropped."""
+    return _counted(_without(tensors, "fc"))
 
 
-def swin(files: Sequence[Path]) -> dict[str, Tensor]:
-    """Convert torchvision's Swin Transformers; their classifier (``head``) is dropped."""
-    return _without(tensors_of(files[0]), "head")
+def resnet18_but_first(tensors: Tensors) -> dict[str, Tensor]:
+    """Name torchvision's ResNet-18 for input that is no picture: ``conv1`` and ``fc`` dropped.
+
+    The first convolution that takes its place is new, see :attr:`features.weights.Weights.fresh`.
+    """
+    return _counted(_without(tensors, "conv1", "fc"))
+
+
+def swin(tensors: Tensors) -> dict[str, Tensor]:
+    """Name torchvision's Swin Transformers; their classifier (``head``) is dropped."""
+    return _without(tensors, "head")
+
+
+def torchvggish(tensors: Tensors) -> dict[str, Tensor]:
+    """Name torchvggish's network: the keys are ours already."""
+    return dict(tensors)
+
+
+NAMINGS: dict[str, Callable[[Tensors], dict[str, Tensor]]] = {
+    "vgg16": vgg16,
+    "vgg_face_dag": vgg_face_dag,
+    "vgg16_places365": vgg16_places365,
+    "resnet50": resnet,
+    "r3d18": resnet,
+    "resnet18_but_first": resnet18_but_first,
+    "hara": resnet,
+    "swin": swin,
+    "torchvggish": torchvggish,
+}
+"""Layouts of one checkpoint: what makes the names of its tensors canonical."""
 
 
 def vgg_face_keras(files: Sequence[Path]) -> dict[str, Tensor]:
@@ -293,11 +318,6 @@ def _text(name: str | bytes) -> str:
     return name.decode() if isinstance(name, bytes) else name
 
 
-def torchvggish(files: Sequence[Path]) -> dict[str, Tensor]:
-    """Convert torchvggish's network: the keys are ours already."""
-    return tensors_of(files[0])
-
-
 def vggish_pca(files: Sequence[Path]) -> dict[str, Tensor]:
     """Convert AudioSet's PCA of VGGish (``.npz``, float64) to the keys ``pca.*`` in float32."""
     path = files[0]
@@ -315,30 +335,6 @@ def vggish_pca(files: Sequence[Path]) -> dict[str, Tensor]:
     tensors = {wanted[key]: torch.from_numpy(value).float() for key, value in found.items()}
     tensors["pca.means"] = tensors["pca.means"].reshape(-1)
     return tensors
-
-
-def hara(files: Sequence[Path]) -> dict[str, Tensor]:
-    """Convert a checkpoint of Hara's 3D ResNets, of the release of 2018 or 2020; ``fc`` dropped.
-
-    Both wrap the network among facts of its training run, and the first names it as
-    ``DataParallel`` did (``module.conv1.weight``).
-    """
-    tensors = tensors_of(files[0], under="state_dict")
-    plain = {key.removeprefix("module."): value for key, value in tensors.items()}
-    return _counted(_without(plain, "fc"))
-
-
-def r3d18(files: Sequence[Path]) -> dict[str, Tensor]:
-    """Convert torchvision's R3D-18; its classifier (``fc``) is dropped."""
-    return _counted(_without(tensors_of(files[0]), "fc"))
-
-
-def resnet18_but_first(files: Sequence[Path]) -> dict[str, Tensor]:
-    """Convert torchvision's ResNet-18 for input that is no picture: ``conv1`` and ``fc`` dropped.
-
-    The first convolution that takes its place is new, see :attr:`features.weights.Weights.fresh`.
-    """
-    return _counted(_without(tensors_of(files[0]), "conv1", "fc"))
 
 
 def retinaface_facexlib(files: Sequence[Path]) -> dict[str, Tensor]:
@@ -474,18 +470,16 @@ def _as_bytes(content: bytes) -> dict[str, Tensor]:
     return {"model": torch.frombuffer(bytearray(content), dtype=torch.uint8)}
 
 
+def _checkpoint(layout: str) -> Callable[[Sequence[Path]], dict[str, Tensor]]:
+    """Return the reader of a layout that is one checkpoint."""
+    naming = NAMINGS[layout]
+    return lambda files: naming(tensors_of(files[0]))
+
+
 LAYOUTS: dict[str, Callable[[Sequence[Path]], dict[str, Tensor]]] = {
-    "vgg16": vgg16,
-    "vgg_face_dag": vgg_face_dag,
+    **{layout: _checkpoint(layout) for layout in NAMINGS},
     "vgg_face_keras": vgg_face_keras,
-    "vgg16_places365": vgg16_places365,
-    "resnet50": resnet50,
-    "swin": swin,
-    "torchvggish": torchvggish,
     "vggish_pca": vggish_pca,
-    "hara": hara,
-    "r3d18": r3d18,
-    "resnet18_but_first": resnet18_but_first,
     "retinaface": retinaface,
     "retinaface_facexlib": retinaface_facexlib,
     "retinaface_ternaus": retinaface_ternaus,
@@ -557,3 +551,101 @@ def convert(layout: str, files: Sequence[Path], *, trust_pickle: bool = False) -
         if trust_pickle:
             files = [_opened_apart(path, folder) for path in files]
         return LAYOUTS[layout](files)
+
+
+# ------------------------------------------------------------------------- files of one's own
+
+PREFIXES = ("module.", "model.", "backbone.", "encoder.")
+"""What training code puts before the names of a network's tensors, also several in a row."""
+
+WRAPPERS = ("state_dict", "model_state_dict", "model")
+"""Keys under which training code saves the tensors, beside facts of the run."""
+
+CLASSIFIERS = ("fc", "classifier", "head", "heads")
+"""First names of layers that may be left over: a network here ends before its classifier."""
+
+
+def convert_own(
+    layout: str, path: Path, expected: Tensors, *, trust_pickle: bool = False
+) -> tuple[dict[str, Tensor], list[str]]:
+    """Read a file of the user's own, e.g. ``torch.save(model.state_dict())`` after training.
+
+    Its tensors may lie under one of WRAPPERS. Of the prefixes in it, those of PREFIXES and rows of
+    them, the one counts under which most of the network lies: it is taken off, and what lies
+    elsewhere is dropped. Under it, what the layout drops is dropped, and layers of CLASSIFIERS
+    that the network does not have. All else is left for :func:`features.weights.check_keys`.
+
+    Args:
+        layout: a name in LAYOUTS; those that are no checkpoint are read as they are published.
+        path: the file.
+        expected: the built module's ``state_dict``; names and shapes are read.
+        trust_pickle: as :func:`convert`.
+
+    Returns:
+        The tensors by canonical key, and the keys in the file that were dropped, in order.
+
+    Raises:
+        WeightsError: it is no such file, or the network lies in it under two prefixes.
+    """
+    if layout not in {*NAMINGS, "canonical"}:
+        return convert(layout, [path], trust_pickle=trust_pickle), []
+    with tempfile.TemporaryDirectory() as name:
+        file = _opened_apart(path, Path(name)) if trust_pickle else path
+        tensors = canonical([file]) if layout == "canonical" else _unwrapped(file)
+    naming = NAMINGS.get(layout, dict)
+    readings = {prefix: _under(tensors, prefix, naming, expected) for prefix in _prefixes(tensors)}
+    sizes = {prefix: len(found.keys() & expected.keys()) for prefix, found in readings.items()}
+    most = max(sizes.values(), default=0)
+    best = [prefix for prefix, size in sizes.items() if size == most] if most else [""]
+    if len(best) > 1:
+        raise WeightsError(
+            f"{path}: expected one network, found tensors of this one's names after each of "
+            f"{', '.join(map(repr, best))}. Save the one that you mean to a file of its own"
+        )
+    found = readings.get(best[0], {})
+    kept = {id(tensor) for tensor in found.values()}
+    return found, sorted(key for key, tensor in tensors.items() if id(tensor) not in kept)
+
+
+def _unwrapped(path: Path) -> dict[str, Tensor]:
+    """Return the tensors of a checkpoint, wherever in it they lie."""
+    content = _as_data(path)
+    while isinstance(content, Mapping):
+        inner = next((content[key] for key in WRAPPERS if key in content), None)
+        if not isinstance(inner, Mapping):
+            break
+        content = inner
+    return _float32(path, _mapping(path, content))
+
+
+def _prefixes(tensors: Tensors) -> list[str]:
+    """Return the prefixes that the names of tensors begin with, none first."""
+    found = {""}
+    for key in tensors:
+        end = 0
+        while part := next((part for part in PREFIXES if key.startswith(part, end)), None):
+            end += len(part)
+            found.add(key[:end])
+    return sorted(found)
+
+
+def _under(
+    tensors: Tensors,
+    prefix: str,
+    naming: Callable[[Tensors], dict[str, Tensor]],
+    expected: Tensors,
+) -> dict[str, Tensor]:
+    """Return the tensors that lie under a prefix by canonical key, without surplus classifiers."""
+    plain = {
+        key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)
+    }
+    fitting = {  # the layout drops a first layer of other input; one's own may be this network's
+        key: value
+        for key, value in plain.items()
+        if key in expected and value.shape == expected[key].shape
+    }
+    return {
+        key: value
+        for key, value in {**naming(plain), **fitting}.items()
+        if key in expected or key.partition(".")[0] not in CLASSIFIERS
+    }

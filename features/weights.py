@@ -234,6 +234,7 @@ def write_pretrained(
     *,
     fresh: Collection[str] = (),
     seed: int = 0,
+    dropped: Collection[str] = (),
 ) -> None:
     """Write converted weights.
 
@@ -246,6 +247,7 @@ def write_pretrained(
         sha256: checksum of that file; of several, separated by spaces.
         fresh: keys among ``tensors`` that were drawn (:func:`fresh_tensors`); the file says so.
         seed: the seed that they were drawn from.
+        dropped: keys of a file of the user's own that this network does not have; the file says so.
     """
     facts = {
         "name": name,
@@ -258,6 +260,8 @@ def write_pretrained(
     }
     if fresh:
         facts["fresh"] = " ".join(sorted(fresh))
+    if dropped:
+        facts["dropped"] = " ".join(sorted(dropped))
     write(path, tensors, facts)
 
 

@@ -53,6 +53,8 @@ from stages.params import Model, Params, ParamsError, load_params
 PINS = Path("weights.lock.json")
 FOLDER = Path("data/weights")
 SUFFIX = ".safetensors"
+SHOWN = 8
+"""Most names of dropped tensors that are printed; the weights file has all."""
 
 
 def main(
@@ -149,6 +151,10 @@ def make_pretrained(
     out.parent.mkdir(parents=True, exist_ok=True)
     with replacing(out) as partial:
         link_or_copy(store.path(key, SUFFIX), partial)
+    if dropped := metadata(out).get("dropped", "").split():
+        more = f" and {len(dropped) - SHOWN} more" if len(dropped) > SHOWN else ""
+        shown = ", ".join(dropped[:SHOWN])
+        run.note(f"dropped, as this network has no such layers: {shown}{more}")
     run.count(items=1, computed=int(not is_made), reused=int(is_made))
 
 
@@ -163,6 +169,7 @@ class Part:
         sha256: their checksums.
         had: how they were had, of a download.
         wheel: what to take out of the one file, of a package of the user's own.
+        is_own: it is a file of the user's own, whose names may have prefixes and more layers.
     """
 
     files: tuple[Path, ...]
@@ -171,14 +178,21 @@ class Part:
     sha256: str
     had: sources.Obtained | None = None
     wheel: Wheel | None = None
+    is_own: bool = False
 
-    def tensors(self, *, trust_pickle: bool) -> dict[str, Tensor]:
-        """Return the tensors by canonical key."""
+    def tensors(
+        self, expected: Mapping[str, Tensor], *, trust_pickle: bool
+    ) -> tuple[dict[str, Tensor], list[str]]:
+        """Return the tensors by canonical key, and the keys in the file that were dropped."""
+        if self.is_own:
+            return layouts.convert_own(
+                self.layout, self.files[0], expected, trust_pickle=trust_pickle
+            )
         with tempfile.TemporaryDirectory() as folder:
             files = self.files
             if self.wheel is not None:
                 files = sources.unpack(self.wheel, files[0], Path(folder))
-            return layouts.convert(self.layout, files, trust_pickle=trust_pickle)
+            return layouts.convert(self.layout, files, trust_pickle=trust_pickle), []
 
 
 def _key(
@@ -213,10 +227,13 @@ def _convert(
 ) -> None:
     """Read the sources, check that they are this network's, and write the one file of them."""
     tensors: dict[str, Tensor] = {}
+    dropped: list[str] = []
     origin, sha256 = (" ".join(p.origin for p in parts), " ".join(p.sha256 for p in parts))
     try:
         for part in parts:
-            tensors |= part.tensors(trust_pickle=block.trust_pickle)
+            own, left = part.tensors(expected, trust_pickle=block.trust_pickle)
+            tensors |= own
+            dropped += left
         fresh = fresh_tensors(weights, tensors, expected, block.seed)
         check_keys(tensors | fresh, expected, origin)
     except WeightsError as error:
@@ -229,7 +246,15 @@ def _convert(
         raise
     name = where.rpartition(".")[2]
     write_pretrained(
-        out, name, weights, tensors | fresh, origin, sha256, fresh=fresh, seed=block.seed
+        out,
+        name,
+        weights,
+        tensors | fresh,
+        origin,
+        sha256,
+        fresh=fresh,
+        seed=block.seed,
+        dropped=dropped,
     )
 
 
@@ -290,7 +315,7 @@ def _own(path: Path, origins: tuple[Origin, ...], run: StageRun) -> Part:
     layout = next(named, None) or layouts.layout_of(
         path, [*(origin.layout for origin in origins), "canonical"]
     )
-    return Part((path,), layout, path.name, sha256)
+    return Part((path,), layout, path.name, sha256, is_own=True)
 
 
 def _companion(where: str, companion: Companion, own: Path | None, run: StageRun) -> Part:

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from features import archives
-from features.layouts import LAYOUTS, NOTICES, SUFFIXES, convert, keys_in, layout_of
+from features.layouts import LAYOUTS, NOTICES, SUFFIXES, convert, convert_own, keys_in, layout_of
 from features.weights import WeightsError
 
 TFLITE = b"\x1c\x00\x00\x00TFL3 and more"
@@ -88,6 +88,10 @@ def test_half_precision_becomes_float32(tmp_path: Path) -> None:
     found = convert("torchvggish", [tmp_path / "a.pth"])
     assert found["a"].dtype == torch.float32
     assert found["n"].dtype == torch.int64
+
+
+CONV1 = {"conv1.weight": torch.ones(2)}
+"""A network of one layer."""
 
 
 class Bomb:
@@ -241,8 +245,8 @@ def test_a_wrapped_checkpoint_with_facts_in_numpy_needs_the_word(tmp_path: Path)
     weights = {"module.conv1.weight": torch.ones(2), "module.fc.weight": torch.ones(1)}
     torch.save({"best_prec1": np.float64(53.2), "epoch": 3, "state_dict": weights}, path)
     with pytest.raises(WeightsError, match="Python objects in it: numpy"):
-        convert("hara", [path])
-    assert set(convert("hara", [path], trust_pickle=True)) == {"conv1.weight"}
+        convert_own("hara", path, CONV1)
+    assert set(convert_own("hara", path, CONV1, trust_pickle=True)[0]) == {"conv1.weight"}
 
 
 def test_text_of_python_2_needs_the_word(tmp_path: Path) -> None:
@@ -254,8 +258,8 @@ def test_text_of_python_2_needs_the_word(tmp_path: Path) -> None:
     assert path.read_bytes().count(new) == 1
     path.write_bytes(path.read_bytes().replace(new, old))
     with pytest.raises(WeightsError, match="text of Python 2"):
-        convert("hara", [path])
-    assert set(convert("hara", [path], trust_pickle=True)) == {"conv1.weight"}
+        convert_own("hara", path, CONV1)
+    assert set(convert_own("hara", path, CONV1, trust_pickle=True)[0]) == {"conv1.weight"}
 
 
 def test_a_trusted_file_that_cannot_be_opened_names_it(tmp_path: Path) -> None:
@@ -407,3 +411,68 @@ def test_every_layout_that_a_backbone_names_exists() -> None:
         weights = backbones.load(name).WEIGHTS
         companions = [source for part in weights.companions for source in part.sources]
         assert {source.layout for source in [*weights.sources, *companions]} <= set(LAYOUTS)
+
+
+# ------------------------------------------------------------------------- files of one's own
+
+SMALL = {"conv1.weight": torch.zeros(2), "bn1.running_mean": torch.zeros(3)}
+"""A network of two layers, as it expects its tensors."""
+
+
+def of_small(prefix: str = "") -> dict[str, torch.Tensor]:
+    return {f"{prefix}{key}": torch.full_like(value, 7) for key, value in SMALL.items()}
+
+
+def own(path: Path, content: object) -> tuple[set[str], list[str]]:
+    """Save a checkpoint; return the keys that are taken of it and those that are dropped."""
+    torch.save(content, path / "own.pth")
+    taken, dropped = convert_own("resnet50", path / "own.pth", SMALL)
+    assert all((taken[key] == 7).all() for key in SMALL if key in taken)
+    return set(taken) - {"bn1.num_batches_tracked"}, dropped
+
+
+@pytest.mark.parametrize(
+    "prefix", ["", "module.", "model.", "backbone.", "encoder.", "module.model.backbone."]
+)
+@pytest.mark.parametrize("wrap", [[], ["state_dict"], ["model"], ["model_state_dict", "model"]])
+def test_prefixes_and_wrappers_of_training_code_go(
+    tmp_path: Path, prefix: str, wrap: list[str]
+) -> None:
+    content: object = of_small(prefix)
+    for key in wrap:
+        content = {"epoch": 3, key: content}
+    assert own(tmp_path, content) == (set(SMALL), [])
+
+
+def test_beside_the_prefix_lies_another_part_and_under_it_a_classifier(tmp_path: Path) -> None:
+    content = of_small("model.backbone.")
+    for key in ("model.backbone.fc.2.bias", "model.head.weight", "model.projector.0.weight"):
+        content[key] = torch.ones(4)
+    kept, dropped = own(tmp_path, content)
+    assert kept == set(SMALL)
+    assert dropped == sorted(content.keys() - of_small("model.backbone.").keys())
+
+
+def test_a_surplus_layer_that_is_no_classifier_is_not_dropped_in_silence(tmp_path: Path) -> None:
+    kept, dropped = own(tmp_path, {**of_small(), "layer5.weight": torch.ones(1)})
+    assert (kept, dropped) == ({*SMALL, "layer5.weight"}, [])
+
+
+def test_of_two_networks_of_these_names_none_is_guessed(tmp_path: Path) -> None:
+    with pytest.raises(
+        WeightsError, match=r"own\.pth: expected one network.*'encoder\.', 'model\.'"
+    ):
+        own(tmp_path, {**of_small("model."), **of_small("encoder.")})
+
+
+def test_a_first_layer_of_ones_own_is_kept_where_it_fits(tmp_path: Path) -> None:
+    for length, kept in ((2, True), (5, False)):
+        torch.save({"conv1.weight": torch.ones(length)}, tmp_path / "a.pth")
+        found, dropped = convert_own("resnet18_but_first", tmp_path / "a.pth", CONV1)
+        assert (set(found) == set(CONV1), dropped == []) == (kept, kept)
+
+
+def test_a_safetensors_file_may_have_prefixes_too(tmp_path: Path) -> None:
+    save_file({**of_small("module."), "module.fc.bias": torch.ones(1)}, tmp_path / "a.safetensors")
+    found, dropped = convert_own("canonical", tmp_path / "a.safetensors", SMALL)
+    assert (set(found), dropped) == (set(SMALL), ["module.fc.bias"])

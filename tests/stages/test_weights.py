@@ -134,6 +134,42 @@ def test_a_file_of_ones_own_is_read_instead_and_its_folder_not_told(
     assert published.requests == []
 
 
+def test_of_a_file_of_ones_own_what_was_dropped_is_told(
+    published: Site, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tensors = {f"module.{key}": value for key, value in small_tensors().items()}
+    classifier = {f"module.fc.{n}.bias": torch.ones(7) for n in range(12)}
+    torch.save({"epoch": 3, "state_dict": tensors | classifier}, tmp_path / "mine.pth")
+    change("vggish", source="pretrained", file=str(tmp_path / "mine.pth"))
+    for _ in range(2):  # also where it was made before
+        main("backbones.vggish", OUT)
+        said = told(capsys)
+        assert "dropped, as this network has no such layers: module.fc.0.bias, module" in said
+        assert "and 4 more" in said
+    assert metadata(OUT)["dropped"] == " ".join(sorted(classifier))
+    torch.testing.assert_close(load(OUT, Small(vggish.Options())).state_dict(), small_tensors())
+
+
+@pytest.mark.parametrize(
+    ("tensors", "words"),
+    [
+        ({"features.weight": torch.ones(3, 2)}, "key features.bias: expected shape (3,), found n"),
+        ({**small_tensors(), "features.bias": torch.ones(4)}, "expected shape (3,), found (4,)"),
+        ({**small_tensors(), "layer.bias": torch.ones(4)}, "key layer.bias: expected no such key"),
+    ],
+)
+def test_of_a_file_of_ones_own_what_does_not_fit_is_named(
+    published: Site,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    tensors: dict[str, torch.Tensor],
+    words: str,
+) -> None:
+    torch.save(tensors, tmp_path / "mine.pth")
+    change("vggish", source="pretrained", file=str(tmp_path / "mine.pth"))
+    assert words in failure("backbones.vggish", capsys)
+
+
 def test_a_companion_may_lie_beside_ones_own_file(published: Site, tmp_path: Path) -> None:
     shutil.copy(tmp_path / "made.npz", tmp_path / "pca.npz")
     change("vggish", source="pretrained", file=str(tmp_path / "made.pth"), options={"pca": True})
