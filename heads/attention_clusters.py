@@ -19,6 +19,8 @@ video without a row in a role has a learned vector in place of v, in every unit.
 
 Differs from the paper, or fills what it leaves open (every choice is a field of `Params`):
 
+- Features are read as they were extracted and standardised (`train.standardise: none` for the raw
+  activations).
 - The original also tries an attention of two layers; this is the one with a single FC layer, the
   only one that HAMF names.
 - HAMF does not say what is done to the output of the one cell: the softmax over the rows of the

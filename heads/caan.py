@@ -29,8 +29,12 @@ Differs from the paper, or fills what it leaves open (every choice is a field of
   text also says "from r_i" (`score_input: r`).
 - Hidden sizes of the 2FC and 3FC scores are not given: 512, and 512 with 128; ReLU between them.
   The convolutions before a single modality's score are 3 x 3 with 128 channels, padding 1, each
-  with a ReLU, as in the authors' later HAMF. `score_layers: null` is the paper's own default: 3,
+  with a ReLU, as in the authors' later HAMF (`score_kernel`, `score_channels`).
+  `score_layers: null` is the paper's own default: 3,
   and 1 for the face alone.
+- What lies between the features of a single modality and R_V is not said: here its FC 1024 with
+  ReLU and the layer of g_i, two layers as in the fusion network (`single_embedding: false` for the
+  layer of g_i alone).
 - The triplet loss gives no margin, no mining and no hinge: margin 0.2 on normalised R_V with a
   hinge, over all triplets of a batch (`triplet_hinge`, `triplet_normalise`, `mining`, `margin`).
 - The paper trains the softmax on frames and the triplet loss on R_V, and does not say how a video
@@ -56,7 +60,7 @@ from heads.aggregation import (
     unpack,
     weighted_sum,
 )
-from heads.checks import check_at_least, check_row, check_weights
+from heads.checks import check_at_least, check_odd, check_row, check_weights
 from heads.scores import MAP, map_score, row_score
 
 MODALITIES = ("face", "context")
@@ -110,6 +114,8 @@ class Params:
         score_hidden: neurons of the first and second hidden layer of the score network, where it
             has no map (not given in the paper).
         score_channels: channels of the convolutions on a map (not given in the paper).
+        score_kernel: height and width of their kernels, odd (not given in the paper).
+        single_embedding: a single modality passes FC and ReLU before eq. 2; false leaves them out.
         score_activation: what s_i passes before eq. 4; `literal` for nothing.
         frames: `with_face` uses the frames that have a face (paper), `all` every frame, with the
             learned vector where there is no face.
@@ -130,6 +136,8 @@ class Params:
     score_layers: int | None = None
     score_hidden: tuple[int, int] = (512, 128)
     score_channels: int = 128
+    score_kernel: int = 3
+    single_embedding: bool = True
     score_activation: Activation = "sigmoid"
     frames: Literal["with_face", "all"] = "with_face"
     frame_weight: float = 1.0
@@ -145,6 +153,7 @@ class Params:
         check_at_least(self, 1, "embedding", "fusion", "feature", "score_hidden", "score_channels")
         if self.score_layers is not None and not 1 <= self.score_layers <= _MAX_SCORE_LAYERS:
             raise ValueError(f"score_layers must be 1, 2, 3 or null, found {self.score_layers}")
+        check_odd(self, "score_kernel")
         check_weights(self, "frame_weight", "triplet_weight", "video_weight")
 
     def layers_of(self, roles: Collection[str]) -> int:
@@ -179,10 +188,14 @@ class CAAN(Network):
         self.score_input = params.score_input
         self.embed = nn.ModuleDict()
         self.absent = nn.ParameterDict()
-        for name in self.modalities:
-            self.embed[name] = nn.Linear(features[name][0], params.embedding)
-            self.absent[name] = absent(params.embedding)
-        joined = len(self.modalities) * params.embedding
+        sizes = {name: features[name][0] for name in self.modalities}
+        if params.single_embedding or not single:
+            for name, size in sizes.items():
+                self.embed[name] = nn.Linear(size, params.embedding)
+            sizes = dict.fromkeys(sizes, params.embedding)
+        for name, size in sizes.items():
+            self.absent[name] = absent(size)
+        joined = sum(sizes.values())
         # A single modality has nothing to fuse: its embedding is r_i.
         fused = params.fusion_layer and not single
         self.fusion = nn.Linear(joined, params.fusion) if fused else None
@@ -192,7 +205,9 @@ class CAAN(Network):
         if self.map_role is not None:
             shape = features[self.map_role]
             self.absent[self.map_role] = absent(shape[0], 1, 1)
-            self.score = map_score(shape, layers * (params.score_channels,))
+            self.score = map_score(
+                shape, layers * (params.score_channels,), kernel=params.score_kernel
+            )
         else:
             size = params.feature if params.score_input == "g" else r_size
             self.score = row_score(size, params.score_hidden[: layers - 1])
@@ -265,9 +280,12 @@ class CAAN(Network):
         return torch.where(faces.any(dim=1, keepdim=True), faces, present)
 
     def _embed(self, name: str, rows: Tensor, mask: Tensor, used: Tensor) -> Tensor:
-        """Return float (N, embedding): FC and ReLU of the rows in use, or the absent vector."""
+        """Return float (N, embedding): FC and ReLU of the rows in use, or the absent vector.
+
+        Without `single_embedding` (N, D), the rows themselves.
+        """
         taken, present = _take(rows, mask, used)
-        embedded = torch.relu(self.embed[name](taken))
+        embedded = torch.relu(self.embed[name](taken)) if name in self.embed else taken
         return torch.where(present.unsqueeze(1), embedded, self.absent[name])
 
 

@@ -22,6 +22,13 @@ def check_at_least(params: Any, least: float, *names: str) -> None:
         raise ValueError(f"{name} must be at least {least}{or_null}, found {found}")
 
 
+def check_odd(params: Any, *names: str) -> None:
+    """Raise ValueError where a field of `params`, the side of a kernel, is not odd and above 0."""
+    for name in names:
+        if getattr(params, name) < 1 or getattr(params, name) % 2 == 0:
+            raise ValueError(f"{name} must be odd and above 0, found {getattr(params, name)}")
+
+
 def check_share(params: Any, *names: str) -> None:
     """Raise ValueError where a field of `params`, the share that is dropped, is not in [0, 1)."""
     for name in names:

@@ -15,6 +15,8 @@ video without a row in a role has a learned vector in place of the mean.
 
 Differs from the paper, or fills what it leaves open (every choice is a field of `Params`):
 
+- Features are read as they were extracted and standardised (`train.standardise: none` for the raw
+  activations).
 - The papers say no more of the network than that it fuses; CAAN's, "inspired by" it, brings each
   modality to 1024 neurons, fuses them in 2048 "for absorbing all the information", and has one
   higher-level layer before its softmax. Those layers are taken here, with ReLU (`embedding`,

@@ -26,7 +26,7 @@ vector stands at every place of the map. A modality that a video lacks is left o
 a video that lacks all has a learned vector in place of F.
 
 Phases: `local` trains the frame networks and the scores of all modalities, `global` the rest on
-what the frozen local networks give (`training: joint` for both at once). The accuracy of the
+what the frozen local networks give, once (`training: joint` for both at once). The accuracy of the
 phase `local` is that of a classifier that is not trained yet.
 
 Differs from the paper, or fills what it leaves open (every choice is a field of `Params`):
@@ -85,7 +85,7 @@ from heads.aggregation import (
     unpack,
     weighted_sum,
 )
-from heads.checks import check_at_least, check_row, check_share
+from heads.checks import check_at_least, check_odd, check_row, check_share
 from heads.scores import MAP, map_score, row_score
 
 Local = Literal["L1", "L2", "L3", "none"]
@@ -228,8 +228,7 @@ class Params:
         sizes = ("local_channels", "local_hidden", "frame_hidden", "global_hidden", "hidden")
         check_at_least(self, 1, *sizes)
         check_at_least(self, 0, "frame_weight", "triplet_weight", "video_weight")
-        if self.local_kernel < 1 or self.local_kernel % 2 == 0:
-            raise ValueError(f"local_kernel must be odd and above 0, found {self.local_kernel}")
+        check_odd(self, "local_kernel")
         check_share(self, "dropout")
         if self.training == "separate" and max(self.triplet_weight, self.video_weight) == 0:
             raise ValueError(

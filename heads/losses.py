@@ -32,8 +32,8 @@ def polarity_cross_entropy(
     """Return the cross-entropy that counts more where the answer has the wrong polarity.
 
     Zhao et al. 2020 (VAANet), eqs. 13 and 14: the cross-entropy of a video is multiplied by
-    1 + penalty where the polarity of the most probable class is not that of the label. The factor
-    has no gradient.
+    1 + penalty where the polarity of the most probable class, the first of those that are tied, is
+    not that of the label. The factor has no gradient.
 
     Args:
         logits: (B, classes) float.

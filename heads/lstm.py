@@ -24,7 +24,8 @@ Differs from the paper, or fills what it leaves open (every choice is a field of
   fused score alone); `weights` sets them instead, 1 for each role is the plain mean.
 - The scores are probabilities (`scores: logits` averages what comes before the softmax).
 - The original also fuses sound, and features beside scores (so CAAN of it); HAMF names the faces
-  alone. Features are read as they were extracted, and networks are not fine-tuned.
+  alone. Features are read as they were extracted, networks are not fine-tuned, and what they
+  give is standardised (`train.standardise: none` for the raw activations).
 """
 
 from collections.abc import Mapping, Sequence

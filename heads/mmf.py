@@ -19,6 +19,8 @@ video has a learned vector in place of V', A' or S'.
 
 Differs from the paper, or fills what it leaves open (every choice is a field of `Params`):
 
+- Features are read as they were extracted and standardised (`train.standardise: none` for the raw
+  activations).
 - The projection and its size are not in the text; 512 as in the code (`width`).
 - "The Transformer encoder layer": the code has two of them, with 2048 neurons inside, dropout 0.1
   and a last layer normalisation (`layers: 1` to read it by the letter; `feedforward`, `dropout`,

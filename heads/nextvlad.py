@@ -21,6 +21,8 @@ A video without a row in a role has a learned vector in place of its descriptor.
 
 Differs from the paper, or fills what it leaves open (every choice is a field of `Params`):
 
+- Features are read as they were extracted and standardised (`train.standardise: none` for the raw
+  activations).
 - Batch normalisation of the assignment sees real rows alone; the authors' code masks the attention
   but lets padded rows into the statistics. Epsilon and momentum are torch's, as an epoch has
   a few dozen batches here and many thousand there.

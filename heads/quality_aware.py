@@ -23,8 +23,9 @@ Differs from the paper, or fills what it leaves open (every choice is a field of
 - Trunk and branches are trained together there. Here features are read as they were extracted, and
   R_i is an FC layer of 1024 neurons on them, with ReLU (`embedding`; null for the row itself, so
   that the triplet loss trains the quality alone).
-- The quality unit is a convolution (3 x 3 with padding, 128 channels, ReLU: `channels`) and one
-  cell, as HAMF's L1, which follows it; without a map it is one cell on the row.
+- The quality unit is a convolution (3 x 3 with padding, 128 channels, ReLU: `kernel`, `channels`)
+  and one cell, as HAMF's L1, which follows it; without a map it is one cell on the row.
+- Features are standardised (`train.standardise: none` for the raw activations).
 - The paper's margin and mining fit its own data: margin 0.2 on normalised R with a hinge, over all
   triplets of a batch (`margin`, `mining`).
 """
@@ -38,7 +39,7 @@ from torch.nn import functional
 
 from heads import Network, Reported, Rows, losses
 from heads.aggregation import absent, attention_weights, unpack, weighted_sum
-from heads.checks import check_at_least, check_row, check_weights
+from heads.checks import check_at_least, check_odd, check_row, check_weights
 from heads.scores import MAP, map_score, row_score
 
 ROLES: frozenset[str] | None = None
@@ -60,6 +61,7 @@ class Params:
     Attributes:
         embedding: size of R_i (not given for these features); null takes the row as it is.
         channels: of the convolution on a map (not given).
+        kernel: its height and width, odd (not given).
         frame_weight: weight of the cross-entropy over frames.
         triplet_weight: weight of the triplet loss on R.
         video_weight: weight of the cross-entropy of R (paper: 0).
@@ -69,6 +71,7 @@ class Params:
 
     embedding: int | None = 1024
     channels: int = 128
+    kernel: int = 3
     frame_weight: float = 1.0
     triplet_weight: float = 1.0
     video_weight: float = 1.0
@@ -78,6 +81,7 @@ class Params:
     def __post_init__(self) -> None:
         """Raise ValueError where a number is out of its range."""
         check_at_least(self, 1, "embedding", "channels")
+        check_odd(self, "kernel")
         check_weights(self, "frame_weight", "triplet_weight", "video_weight")
 
 
@@ -103,7 +107,7 @@ class QualityAware(Network):
         else:
             shape = features[self.map_role]
             self.absent[self.map_role] = absent(shape[0], 1, 1)
-            self.score = map_score(shape, (params.channels,))
+            self.score = map_score(shape, (params.channels,), kernel=params.kernel)
         self.classifier = nn.Linear(wide, classes)
 
     def forward(

@@ -35,7 +35,8 @@ Differs from the paper, or fills what it leaves open (every choice is a field of
   together are a softmax over each row, and this is what is computed: the same numbers, without
   the underflow of a softmax over 614,656 numbers.
 - Kernels are not given. All convolutions are 1 x 1, which lets those of eqs. 6 and 7 go before
-  the sums of eqs. 3 and 5, on fewer channels, with the same result; their channels are not given
+  the sums of eqs. 3 and 5, on fewer channels, with the same result (a wider kernel would
+  have to stand behind the sums, on all 2048, and is no setting); their channels are not given
   either: 512 (`channels`). What moves all scores of a softmax alike has no bias.
 - "The fusion features f_n are obtained through a full connection layer" (512, `feature`, without
   activation) says nothing of a pooling. Here that layer reads the mean over positions (`pool:

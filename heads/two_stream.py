@@ -19,7 +19,8 @@ row of another number of axes is flattened.
 Differs from the paper, or fills what it leaves open (every choice is a field of `Params`):
 
 - The modules are trained with the fusion network there; here features are read as they were
-  extracted. The fusion network is the original's: one layer of 256 neurons, with ReLU (`fusion`).
+  extracted and standardised (`train.standardise: none` for the raw activations). The fusion
+  network is the original's: one layer of 256 neurons, with ReLU (`fusion`).
 - The original has a second output, of continuous dimensions, which emotions of a video lack.
 - The original's loss is of single images. HAMF's description ends in a video: the loss is of the
   averaged feature (`loss: frame` for the mean over its frames). As the last layer is linear, the

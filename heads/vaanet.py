@@ -40,6 +40,8 @@ Differs from the paper, or fills what it leaves open (every choice is a field of
 - t: 10 for the images; for the sound the paper has the same t, the code 16, and so has
   `resnet18_mfcc` (`audio_segments`).
 - The penalty lambda of eq. 13 is not given: 0.5, the code's (`penalty`).
+- Where logits are tied, eq. 14 does not say which class is the answer: the first of them in the
+  order of the classes, in the loss as in the accuracy.
 - The 3D ResNet is not fine-tuned, as in the code and unlike "end-to-end" in the text; there is one
   snippet a segment, drawn once, and no augmentation. Neither is ResNet-18 with `pooled`. With
   `mfcc` it is trained from fresh weights: a head knows no file with those of ImageNet.

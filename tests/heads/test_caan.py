@@ -146,17 +146,22 @@ def test_the_score_has_as_many_layers_as_the_paper_found_best(
     assert len([name for name in w if name.startswith("score.") and "weight" in name]) == layers
 
 
-def test_with_a_map_the_score_is_convolutions_and_one_cell() -> None:
+@pytest.mark.parametrize("side", [1, 3, 5])
+def test_with_a_map_the_score_is_convolutions_and_one_cell(side: int) -> None:
     shapes: dict[str, tuple[int, ...]] = {"face": (6,), "face_map": (2, 4, 3)}
-    built, w = network(shapes, score_layers=1)
+    built, w = network(shapes, score_layers=1, score_kernel=side)
     features, mask = doubles(shapes)
+    pad = side // 2
     s, g = [], []
     for x, image in zip(features["face"][0].numpy(), features["face_map"][0].numpy(), strict=True):
-        around = np.pad(image, ((0, 0), (1, 1), (1, 1)))
+        around = np.pad(image, ((0, 0), (pad, pad), (pad, pad)))
         maps = np.array(
             [
                 [
-                    [(kernel * around[:, y : y + 3, x0 : x0 + 3]).sum() + bias for x0 in range(3)]
+                    [
+                        (kernel * around[:, y : y + side, x0 : x0 + side]).sum() + bias
+                        for x0 in range(3)
+                    ]
                     for y in range(4)
                 ]
                 for kernel, bias in zip(w["score.0.weight"], w["score.0.bias"], strict=True)
@@ -168,6 +173,22 @@ def test_with_a_map_the_score_is_convolutions_and_one_cell() -> None:
     np.testing.assert_allclose(output["frame_scores"][0].detach(), s / np.sum(s))
     video = sum(a * b for a, b in zip(g, s, strict=True)) / sum(s)
     np.testing.assert_allclose(output["video"][0].detach(), video)
+
+
+def test_a_single_modality_may_go_without_the_layer_before_g() -> None:
+    shapes: dict[str, tuple[int, ...]] = {"face": (6,)}
+    built, w = network(shapes, score_layers=1, single_embedding=False)
+    features, mask = doubles(shapes)
+    assert not [name for name in w if name.startswith("embed")]
+    g = [linear(w, "feature", x) for x in features["face"][0].numpy()]
+    s = [1 / (1 + np.exp(-linear(w, "score.0", x).item())) for x in g]
+    video = sum(a * b for a, b in zip(g, s, strict=True)) / sum(s)
+    np.testing.assert_allclose(built(features, mask)["video"][0].detach(), video)
+    mask["face"][0] = False  # without a row the learned vector stands for x_i
+    wanted = linear(w, "feature", w["absent.face"])
+    np.testing.assert_allclose(built(features, mask)["video"][0].detach(), wanted)
+    both = network(SHAPES, single_embedding=False)[1]
+    assert "embed.face.weight" in both
 
 
 def test_the_loss_is_the_weighted_sum_of_its_three_parts() -> None:

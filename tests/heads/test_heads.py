@@ -4,6 +4,7 @@ A head's own properties are tested in its own file; the cases lie in `tests/head
 """
 
 import math
+import re
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -75,7 +76,7 @@ def test_a_shared_module_is_no_head() -> None:
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        ({"embeding": 3}, "head 'caan': unknown embeding .fields are embedding, "),
+        ({"embeding": 3}, "head 'caan': unknown embeding, did you mean 'embedding'. .fields are "),
         ({"score_activation": "tanh"}, "score_activation:.*'sigmoid'.*found 'tanh'"),
         ({"score_layers": 4}, "score_layers must be 1, 2, 3 or null, found 4"),
         ({"embedding": "8"}, "embedding: .*found '8'"),
@@ -344,3 +345,4 @@ def test_a_head_says_its_paper_its_roles_and_where_it_differs(name: str) -> None
     said = heads.load(name).__doc__ or ""
     places = [said.find(f"\n{start}") for start in ("Paper", "Roles", "Differs from the paper")]
     assert -1 not in places and places == sorted(places)
+    assert re.search(r"standardise", said[places[-1] :])

@@ -102,6 +102,14 @@ def test_an_answer_of_the_wrong_polarity_costs_more() -> None:
     assert found == pytest.approx((right + 1.5 * wrong + wrong + 1.5 * wrong) / 4)
 
 
+def test_of_tied_logits_the_first_class_is_the_answer() -> None:
+    # 1 and 2 are tied, of opposite polarity: 1 answers, wrong for 0 and for 2, right for 3.
+    tied = torch.tensor([[0.0, 2.0, 2.0, 0.0]])
+    for label, factor in ((0, 1.5), (1, 1.0), (2, 1.5), (3, 1.0)):
+        plain = polarity_loss(tied, [label], 0.0).item()
+        assert polarity_loss(tied, [label], 0.5).item() == pytest.approx(factor * plain)
+
+
 def test_without_a_penalty_polarity_does_not_matter() -> None:
     logits = torch.randn(5, 4, generator=torch.Generator().manual_seed(0))
     labels = [0, 1, 2, 3, 0]

@@ -37,22 +37,23 @@ def sigmoid(x: np.ndarray) -> float:
 
 
 def quality_of_map(w: Weights, image: np.ndarray) -> float:
-    """One convolution, 3 x 3 with padding, ReLU, one cell and a sigmoid."""
-    around = np.pad(image, ((0, 0), (1, 1), (1, 1)))
+    """One convolution with padding, ReLU, one cell and a sigmoid."""
+    side = w["score.0.weight"].shape[-1]
+    around = np.pad(image, ((0, 0), *2 * [(side // 2, side // 2)]))
     maps = np.zeros((4, *image.shape[1:]))
     for channel, y, x in np.ndindex(*maps.shape):
         kernel = w["score.0.weight"][channel]
-        maps[channel, y, x] = (kernel * around[:, y : y + 3, x : x + 3]).sum()
+        maps[channel, y, x] = (kernel * around[:, y : y + side, x : x + side]).sum()
         maps[channel, y, x] += w["score.0.bias"][channel]
     return sigmoid(linear(w, "score.3", np.maximum(maps, 0).ravel()))
 
 
 @pytest.mark.parametrize("shapes", [ROW, WITH_MAP])
-@pytest.mark.parametrize("embedding", [8, None])
+@pytest.mark.parametrize(("embedding", "kernel"), [(8, 3), (None, 3), (8, 1)])
 def test_a_video_is_the_mean_of_its_frames_weighted_by_quality(
-    shapes: Shapes, embedding: int | None
+    shapes: Shapes, embedding: int | None, kernel: int
 ) -> None:
-    built, w = network(shapes, embedding=embedding)
+    built, w = network(shapes, embedding=embedding, kernel=kernel)
     features, mask = doubles(shapes)
     output = built(features, mask)
     for b in range(4):
@@ -122,6 +123,7 @@ def test_roles_that_do_not_go_together_are_named(shapes: Shapes, message: str) -
     [
         ({"embedding": 0}, "embedding must be at least 1 or null"),
         ({"channels": 0}, "channels must be at least 1"),
+        ({"kernel": 4}, "kernel must be odd and above 0, found 4"),
         ({"triplet_weight": -1.0}, "at least 0"),
         ({"frame_weight": 0.0, "triplet_weight": 0.0, "video_weight": 0.0}, "one of frame_weight"),
     ],
