@@ -8,7 +8,7 @@ the bytes of a view and of the sound, and the memory of the process while FFmpeg
 
 import errno
 import resource
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from fractions import Fraction
@@ -19,9 +19,10 @@ import av.container
 import av.error
 import av.logging
 import numpy as np
-from av.video.reformatter import Interpolation
 from numpy.typing import NDArray
 
+from features.clock import Clock, Plan, Shown, plan
+from features.pictures import Deinterlacer, fit, picture, shown_size
 from features.views import ROUNDING_S, View, choose
 
 av.logging.set_level(av.logging.FATAL)  # a damaged packet is counted by us, not printed
@@ -58,18 +59,26 @@ MEMORY_BYTES = 6 << 30
 limit it (Linux): a header of a kilobyte can ask for an index of gigabytes."""
 
 
+_FIELDS = {0: None, 1: False}
+"""FFmpeg's order of fields: unknown, none; what is more names one."""
+
+
 class VideoError(ValueError):
     """A video cannot be used; the message is the reason that its row shows."""
 
 
 @dataclass(frozen=True)
 class Probe:
-    """What a video's headers say; ``None`` where they do not."""
+    """What a video's headers say; ``None`` where they do not.
+
+    ``interlaced``: that its frames are two fields each; MPEG-4 says it in each frame only.
+    """
 
     container: str
     video_codec: str
     width: int
     height: int
+    interlaced: bool | None
     duration_s: float | None
     fps: float | None
     frames_stated: int | None
@@ -125,6 +134,7 @@ class Decoded:
         waveform: (N,) float32 in [-1, 1], mono (mean of the channels); N = 0 without sound.
         sample_rate_hz: rate of ``waveform``, the file's own; 0 without sound.
         frames_decoded: number of pictures that the decoder gave.
+        interlaced: number of them that were deinterlaced, since they say that they are fields.
         damaged: number of packets that it could not decode.
     """
 
@@ -132,6 +142,7 @@ class Decoded:
     waveform: NDArray[np.float32]
     sample_rate_hz: int
     frames_decoded: int
+    interlaced: int
     damaged: int
 
 
@@ -150,6 +161,7 @@ def probe(path: Path) -> Probe:
             video_codec=video.codec_context.name,
             width=video.width,
             height=video.height,
+            interlaced=_FIELDS.get(video.codec_context.field_order, True),
             duration_s=duration_s,
             fps=float(video.average_rate) if video.average_rate else None,
             frames_stated=video.frames or None,
@@ -173,15 +185,17 @@ def decode(path: Path, views: Mapping[str, View], *, sound: bool, seed: str) -> 
     """
     with _bounded(), ExitStack() as files:
         container = files.enter_context(_opened(path))
-        picker = None
+        planned = None
         if views:
-            video = _video_stream(container)
-            pts_s, end_s = _packet_times(container, video)
-            numbers = {name: choose(view, pts_s, end_s, seed) for name, view in views.items()}
-            picker = _Picker(pts_s, numbers, views, _pixel_aspect(video))
+            planned = _planned(container, _video_stream(container))
             if not _rewind(container):
                 container = files.enter_context(_opened(path))
         video = _video_stream(container)
+        picker = None
+        if planned:
+            times = planned.pts_s, planned.end_s
+            numbers = {name: choose(view, *times, seed) for name, view in views.items()}
+            picker = _Picker(video, planned, numbers, views)
         video.thread_type = "NONE"  # the stage runs one process a core
         video.codec_context.options = {"max_pixels": str(MAX_PIXELS)}
         audio = _audio_stream(container) if sound else None
@@ -196,8 +210,7 @@ def _run(
 ) -> Decoded:
     to_float = av.AudioResampler(format="fltp") if audio else None
     samples: list[NDArray[np.float32]] = []
-    packets = damaged = number = heard = 0
-    last_s = 0.0
+    packets = damaged = heard = 0
     for packet in container.demux([s for s in (video if picker else None, audio) if s]):
         packets += 1
         try:
@@ -212,14 +225,9 @@ def _run(
                 if heard > MAX_SAMPLES:
                     raise VideoError(f"its sound has more than {MAX_SAMPLES:,} samples")
             elif isinstance(frame, av.VideoFrame) and picker:
-                last_s = _frame_time(frame, video, number, last_s)
-                picker.see(frame, number, last_s)
-                number += 1
+                picker.see(frame)
     if picker:
-        if number == 0:
-            raise VideoError("no frame could be decoded")
         picker.finish()
-        picker.check_length(last_s)
     if packets and damaged > MAX_DAMAGED * packets:
         raise VideoError(f"damaged: {damaged} of {packets} packets cannot be decoded")
     waveform = np.concatenate(samples) if samples else np.zeros(0, np.float32)
@@ -227,7 +235,8 @@ def _run(
         views=picker.result() if picker else {},
         waveform=waveform,
         sample_rate_hz=int(audio.rate) if audio and len(waveform) else 0,
-        frames_decoded=number,
+        frames_decoded=picker.clock.number if picker else 0,
+        interlaced=picker.deinterlacer.count if picker else 0,
         damaged=damaged,
     )
 
@@ -326,24 +335,20 @@ def _pixel_aspect(video: av.VideoStream) -> float:
 # -------------------------------------------------------------------------------- planning
 
 
-def _packet_times(
-    container: av.container.InputContainer, video: av.VideoStream
-) -> tuple[NDArray[np.float64], float]:
-    """Read all packets' time stamps without decoding: sorted seconds, and the clip's end."""
-    stamps: list[int] = []
-    ends: list[int] = []
-    for packet in container.demux(video):
-        stamp = packet.pts if packet.pts is not None else packet.dts
-        if packet.size == 0 or stamp is None or packet.is_discard:
-            continue
-        stamps.append(stamp)
-        ends.append(stamp + (packet.duration or 0))
-    if not stamps:
+def _planned(container: av.container.InputContainer, video: av.VideoStream) -> Plan:
+    """Read all packets' time stamps without decoding and say when their frames are shown.
+
+    Packets that an edit list cuts off, and those without content, are shown at no time.
+    """
+    packets = [
+        (packet.pts, packet.dts, packet.duration or 0)
+        for packet in container.demux(video)
+        if packet.size and not packet.is_discard and (packet.pts, packet.dts) != (None, None)
+    ]
+    if not packets:
         raise VideoError("no packet has a time stamp")
-    base = float(video.time_base or Fraction(1, 1))
-    pts = np.unique(np.asarray(stamps, np.float64))
-    step = float(np.median(np.diff(pts))) if len(pts) > 1 else 0.0
-    return pts * base, max(max(ends), pts[-1] + step) * base
+    pts, dts, durations = zip(*packets, strict=True)
+    return plan(pts, dts, durations, video.time_base or Fraction(1, 1))
 
 
 def _rewind(container: av.container.InputContainer) -> bool:
@@ -368,33 +373,50 @@ class _Picker:
 
     def __init__(
         self,
-        pts_s: NDArray[np.float64],
+        video: av.VideoStream,
+        planned: Plan,
         chosen: Mapping[str, NDArray[np.int64]],
         views: Mapping[str, View],
-        aspect: float,
     ) -> None:
-        """Prepare for frames at ``pts_s``, of which each view has ``chosen`` some by number."""
+        """Prepare for the frames of ``video``, of which each view has ``chosen`` some by number."""
+        self.clock = Clock(video, planned)
+        self.deinterlacer = Deinterlacer()
         self.chosen = chosen
         self.views = views
-        self.aspect = aspect
-        self.wanted = {name: pts_s[np.unique(numbers)] for name, numbers in chosen.items()}
+        self.aspect = _pixel_aspect(video)
+        self.wanted = {n: planned.pts_s[np.unique(numbers)] for n, numbers in chosen.items()}
         self.rows: dict[str, list[_Row]] = {name: [] for name in chosen}
         self.met: dict[str, list[int]] = {name: [] for name in chosen}  # row of each wanted
-        self.held: tuple[av.VideoFrame, int, float] | None = None
+        self.held: Shown | None = None
 
-    def see(self, frame: av.VideoFrame, number: int, time_s: float) -> None:
-        """Take the next frame; the one before it is now known to be over."""
-        if self.held is not None:
-            self._keep(until_s=time_s - ROUNDING_S)
-        self.held = (frame, number, time_s)
+    def see(self, frame: av.VideoFrame) -> None:
+        """Take the next frame that the decoder gave."""
+        self._take(self.clock.see(frame))
 
     def finish(self) -> None:
-        """Give what is still wanted to the last frame."""
+        """Give what is still wanted to the last frame, and refuse a clip that ends too early."""
+        self._take(self.clock.finish())
+        for whole in self.deinterlacer.finish():
+            self._hold(whole)
+        if self.held is None:
+            raise VideoError("no frame could be decoded")
         self._keep(until_s=np.inf)
+        self._check_length(self.held.time_s)
+
+    def _take(self, timed: Iterable[Shown]) -> None:
+        for shown in timed:
+            for whole in self.deinterlacer.see(shown):
+                self._hold(whole)
+
+    def _hold(self, shown: Shown) -> None:
+        """Take the next picture; the one before it is now known to be over."""
+        if self.held is not None:
+            self._keep(until_s=shown.time_s - ROUNDING_S)
+        self.held = shown
 
     def _keep(self, until_s: float) -> None:
         assert self.held is not None
-        frame, number, time_s = self.held
+        shown = self.held
         pictures: dict[int, NDArray[np.uint8]] = {}
         for name, wanted in self.wanted.items():
             after = int(np.searchsorted(wanted, until_s, side="left"))
@@ -404,19 +426,19 @@ class _Picker:
             self.met[name] += [len(self.rows[name])] * new
             side = self.views[name].max_short_side
             if side not in pictures:
-                self._check_room(frame, side)
-                pictures[side] = _picture(frame, side, self.aspect)
-            self.rows[name].append((number, time_s, pictures[side]))
+                self._check_room(shown.frame, side)
+                pictures[side] = picture(shown.frame, side, self.aspect)
+            self.rows[name].append((shown.number, shown.time_s, pictures[side]))
 
     def _check_room(self, frame: av.VideoFrame, side: int) -> None:
         """Refuse a clip whose frames would fill the memory: a frame can be long and narrow."""
-        width, height = _shown_size(frame, side, self.aspect)
+        width, height = shown_size(frame, side, self.aspect)
         views = [view for view in self.views.values() if view.max_short_side == side]
         rows = max(view.count * view.length for view in views)
         if 3 * width * height * rows > MAX_VIEW_BYTES:
             raise VideoError(f"{rows} frames of {width}x{height} would take too much memory")
 
-    def check_length(self, last_s: float) -> None:
+    def _check_length(self, last_s: float) -> None:
         """Refuse a clip whose pictures end long before its time stamps do."""
         first = min(float(wanted[0]) for wanted in self.wanted.values())
         last = max(float(wanted[-1]) for wanted in self.wanted.values())
@@ -429,7 +451,7 @@ class _Picker:
 
     def _frames(self, name: str) -> Frames:
         numbers, times, pictures = zip(*self.rows[name], strict=True)
-        frames = np.stack([_fit(picture, pictures[0].shape) for picture in pictures])
+        frames = np.stack([fit(picture, pictures[0].shape) for picture in pictures])
         index, pts_s = np.asarray(numbers, np.int64), np.asarray(times, np.float64)
         chosen = self.chosen[name]
         if chosen.ndim == 1:
@@ -440,43 +462,6 @@ class _Picker:
 
 _Row = tuple[int, float, NDArray[np.uint8]]
 """A frame that a view keeps: its number, time in seconds, picture."""
-
-
-def _fit(picture: NDArray[np.uint8], shape: tuple[int, ...]) -> NDArray[np.uint8]:
-    """Bring a frame of a clip that changes size midway to the size of its first frame."""
-    if picture.shape == shape:
-        return picture
-    frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
-    resized = frame.reformat(width=shape[1], height=shape[0]).to_ndarray(format="rgb24")
-    return resized.astype(np.uint8, copy=False)
-
-
-def _picture(frame: av.VideoFrame, max_short_side: int, aspect: float) -> NDArray[np.uint8]:
-    """Return a frame as (H, W, 3) uint8 RGB: square pixels, upright, shrunk to the side.
-
-    ``aspect`` is a pixel's width over its height.
-    """
-    width, height = _shown_size(frame, max_short_side, aspect)
-    picture = frame.reformat(
-        width=width, height=height, format="rgb24", interpolation=Interpolation.AREA
-    ).to_ndarray()
-    turns = round(frame.rotation / 90) % 4  # counter-clockwise, as the display matrix says
-    return np.ascontiguousarray(np.rot90(picture, turns))
-
-
-def _shown_size(frame: av.VideoFrame, max_short_side: int, aspect: float) -> tuple[int, int]:
-    """Return width and height of a frame with square pixels, its shorter side at most so long."""
-    width, height = frame.width * aspect, float(frame.height)
-    scale = min(1.0, max_short_side / min(width, height))
-    return max(1, round(width * scale)), max(1, round(height * scale))
-
-
-def _frame_time(frame: av.VideoFrame, video: av.VideoStream, number: int, last_s: float) -> float:
-    """Return a frame's time in seconds; one without a stamp follows the one before it."""
-    if frame.pts is not None and frame.time_base is not None:
-        return float(frame.pts * frame.time_base)
-    rate = video.average_rate or video.base_rate or Fraction(25)
-    return last_s + float(1 / rate) if number else 0.0
 
 
 def _mono(frame: av.AudioFrame) -> NDArray[np.float32]:

@@ -35,8 +35,11 @@ from stages.items import (
 from stages.params import Params, ParamsError, load_params
 from stages.work import Item, workers
 
-COLUMNS = {"rows": pa.int32()}
-"""Of a view's index, besides those of every index: valid rows (``sound``: samples)."""
+SOUND_COLUMNS = {"rows": pa.int32()}
+"""Of the sound's index, besides those of every index: samples."""
+
+FRAMES_COLUMNS = {"rows": pa.int32(), "interlaced": pa.int32()}
+"""Of another view's: valid rows, and how many frames of the whole video were deinterlaced."""
 
 FRAMES_AXES = {"frames": "T H W C", "index": "T", "pts_s": "T", "valid": "T"}
 SNIPPET_AXES = {"frames": "T L H W C", "index": "T L", "pts_s": "T L", "valid": "T"}
@@ -80,7 +83,8 @@ def main(
             for name in ALL_VIEWS:
                 (partial / name).mkdir(exist_ok=True)
                 files = files_below(items, f"{name}/")
-                write_index(partial, name, rows if name in views else [], files, COLUMNS)
+                columns = SOUND_COLUMNS if name == "sound" else FRAMES_COLUMNS
+                write_index(partial, name, rows if name in views else [], files, columns)
 
 
 def wanted_views(params: Params) -> dict[str, View | None]:
@@ -139,7 +143,8 @@ def _content(
         return {"waveform": decoded.waveform}, SOUND_AXES, more
     data = padded(decoded.views[name], view.count)
     axes = SNIPPET_AXES if view.sampling == "snippets" else FRAMES_AXES
-    return data, axes, {"rows": int(np.count_nonzero(data["valid"]))}
+    rows = int(np.count_nonzero(data["valid"]))
+    return data, axes, {"rows": rows, "interlaced": decoded.interlaced}
 
 
 if __name__ == "__main__":

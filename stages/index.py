@@ -46,6 +46,7 @@ COLUMNS = {
     "video_codec": pa.string(),
     "width": pa.int32(),
     "height": pa.int32(),
+    "interlaced": pa.bool_(),
     "duration_s": pa.float64(),
     "fps": pa.float64(),
     "frames_stated": pa.int64(),

@@ -44,8 +44,13 @@ def write_clip(
     pts: Sequence[int] | None = None,
     pixel_aspect: fractions.Fraction | None = None,
     picture: bool = True,
+    options: dict[str, str] | None = None,
+    clock_hz: int = 1000,
 ) -> Path:
-    """Write a clip whose frame i is plain grey of ``brightness(i)``, with a 440 Hz tone."""
+    """Write a clip whose frame i is plain grey of ``brightness(i)``, with a 440 Hz tone.
+
+    AVI has a place for each tick of ``clock_hz``: there it has to be ``fps``.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     with av.open(str(path), "w") as container:
         video = None
@@ -54,9 +59,10 @@ def write_clip(
             video.width, video.height, video.pix_fmt = *size, pixel_format
             if codec == "libx264":
                 video.options = {"crf": "10", "preset": "ultrafast"}
+            video.options |= options or {}
             if pixel_aspect:
                 video.codec_context.sample_aspect_ratio = pixel_aspect
-            video.codec_context.time_base = fractions.Fraction(1, 1000)
+            video.codec_context.time_base = fractions.Fraction(1, clock_hz)
         audio = None
         if sound_s:
             audio = container.add_stream("aac", rate=sample_rate_hz)

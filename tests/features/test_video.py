@@ -1,4 +1,3 @@
-import struct
 from fractions import Fraction
 from pathlib import Path
 
@@ -90,40 +89,6 @@ def test_frames_are_shrunk_to_the_side_and_never_enlarged(make_clip: MakeClip) -
 def test_pixels_become_square(make_clip: MakeClip) -> None:
     clip = make_clip(frames=2, size=(64, 64), pixel_aspect=Fraction(2, 1))
     assert decode(clip, ALL, sound=False, seed="s").views["uniform"].frames.shape[1:3] == (64, 128)
-
-
-def rotate(clip: Path, degrees: int) -> Path:
-    """Set the display matrix in an mp4's track header, as a telephone held sideways does."""
-    turn = {90: (0, 1, -1, 0), 180: (-1, 0, 0, -1), 270: (0, -1, 1, 0)}[degrees]
-    raw = bytearray(clip.read_bytes())
-    at = raw.index(b"tkhd") + 4 + 40
-    a, b, c, d = (value << 16 for value in turn)
-    raw[at : at + 36] = struct.pack(">9i", a, b, 0, c, d, 0, 0, 0, 1 << 30)
-    clip.write_bytes(raw)
-    return clip
-
-
-@pytest.mark.parametrize("degrees", [90, 180, 270])
-def test_a_turned_clip_comes_out_upright(tmp_path: Path, degrees: int) -> None:
-    clip = tmp_path / "turned.mp4"
-    picture = np.zeros((48, 64, 3), np.uint8)
-    picture[:12, :16] = 255  # a bright upper left corner, as stored
-    with av.open(str(clip), "w") as container:
-        stream = container.add_stream("libx264", rate=10)
-        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
-        container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
-        container.mux(stream.encode())
-    frame = decode(rotate(clip, degrees), ALL, sound=False, seed="s").views["uniform"].frames[0]
-    corners = {
-        "upper left": frame[:8, :8].mean(),
-        "upper right": frame[:8, -8:].mean(),
-        "lower left": frame[-8:, :8].mean(),
-        "lower right": frame[-8:, -8:].mean(),
-    }
-    # the matrix turns the stored picture clockwise by so many degrees
-    expected = {90: "upper right", 180: "lower right", 270: "lower left"}[degrees]
-    assert max(corners, key=corners.__getitem__) == expected
-    assert frame.shape[:2] == ((48, 64) if degrees == 180 else (64, 48))
 
 
 @pytest.mark.parametrize(("channels", "level"), [(1, 0.5), (2, 0.25)])

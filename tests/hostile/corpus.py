@@ -60,6 +60,7 @@ def encode(
     container: str | None = None,
     options: dict[str, str] | None = None,
     flat: bool = False,
+    clock_hz: int = 1000,
 ) -> Path:
     """Encode a clip of the sample's pictures (``flat``: all grey).
 
@@ -73,7 +74,7 @@ def encode(
             video = file.add_stream(codec, rate=FPS)
             video.width, video.height, video.pix_fmt = *size, pixel_format
             video.options = {"threads": "1", **(options or _cheap(codec))}
-            video.codec_context.time_base = Fraction(1, 1000)
+            video.codec_context.time_base = Fraction(1, clock_hz)
             if aspect:
                 video.codec_context.sample_aspect_ratio = aspect
             streams.append(video)
@@ -95,6 +96,58 @@ def encode(
         if voice:
             file.mux(_voiced(audio))
     return path
+
+
+def pack_b_frames(source: Path, path: Path) -> Path:
+    """Write an AVI of MPEG-4 as XviD does: a B-frame in one packet with the frame it refers to.
+
+    The packet in whose place that frame is shown says only that: a frame that is not coded.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with av.open(str(source)) as old:
+        video = old.streams.video[0]
+        frames = [bytes(packet) for packet in old.demux(video) if packet.size]
+        start = frames[0].index(_VOP)
+        frames[0] = frames[0][:start] + b"\0\0\1\xb2DivX503b1393p" + frames[0][start:]
+        packets: list[bytes] = []
+        owed: bytes | None = None  # the frame whose place is still to come
+        rate = int(video.average_rate)
+        for frame in [*frames, None]:
+            if frame is not None and _is_b(frame) and owed is None:
+                owed, packets[-1] = packets[-1], packets[-1] + frame
+                continue
+            if owed is not None and (frame is None or not _is_b(frame)):
+                packets.append(_not_coded(owed, rate))
+                owed = None
+            packets += [frame] if frame else []
+        with av.open(str(path), "w", options={"fflags": "+bitexact"}) as new:
+            stream = new.add_stream_from_template(video)
+            stream.codec_context.codec_tag = "XVID"
+            for number, content in enumerate(packets):
+                packet = av.Packet(content)
+                packet.stream, packet.time_base = stream, Fraction(1, rate)
+                packet.pts = packet.dts = number
+                packet.is_keyframe = number == 0
+                new.mux(packet)
+    return path
+
+
+_VOP = b"\0\0\1\xb6"
+
+
+def _is_b(frame: bytes) -> bool:
+    """Tell whether the first frame of a packet of MPEG-4 is a B-frame."""
+    return frame[frame.index(_VOP) + 4] >> 6 == 2
+
+
+def _not_coded(frame: bytes, rate: int) -> bytes:
+    """Say that nothing is coded at the time of ``frame`` (ISO 14496-2, 6.2.5)."""
+    start = frame.index(_VOP) + 4
+    bits = "".join(f"{byte:08b}" for byte in frame[start : start + 8])
+    seconds = bits.index("0", 2) + 1  # as many ones as seconds have passed
+    bits = "01" + bits[2 : seconds + 1 + (rate - 1).bit_length()] + "1" + "0"
+    bits += "0".ljust(-len(bits) % 8 or 8, "1")
+    return _VOP + int(bits, 2).to_bytes(len(bits) // 8, "big")
 
 
 def _cheap(codec: str) -> dict[str, str]:
@@ -274,6 +327,11 @@ def unusual(corpus: Corpus) -> None:
     encode(path("alpha", "prores.mov"), "prores_ks", "yuva444p10le", voice=None)
     encode(path("alpha", "vp9.webm"), "libvpx-vp9", "yuva420p", voice=None)
     encode(path("alpha", "ffv1.mkv"), "ffv1", "bgra", voice=None)
+    reordered = {"bf": "2", "g": "6", "sc_threshold": "1000000000"}
+    plain = encode(path("b_frames", "mpeg4.avi"), "mpeg4", options=reordered, clock_hz=FPS)
+    pack_b_frames(plain, path("b_frames", "xvid.avi"))
+    reordered = {"bf": "3", "preset": "veryfast", "x264-params": "b-adapt=0"}
+    encode(path("b_frames", "h264.avi"), options=reordered, clock_hz=FPS)
     encode(path("grey", "ffv1.mkv"), "ffv1", "gray16le", voice=None)
     encode(path("grey", "mjpeg.avi"), "mjpeg", "yuvj444p", voice=None)
 

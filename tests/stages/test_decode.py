@@ -1,14 +1,15 @@
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import yaml
 
-from features import arrays
+from features import arrays, tables
 from features.views import View
 from stages import decode
 from stages.params import Params
-from tests.conftest import MakeClip
+from tests.conftest import MakeClip, write_clip
 
 PROJECT = Path(__file__).parents[2]
 SEGMENTS = View("segments", 4, 64)
@@ -76,5 +77,22 @@ def test_only_the_views_asked_for_are_written_and_say_what_they_are(make_clip: M
     assert found["frames"].shape == (2, 3, 48, 64, 3)
     assert said["axes"]["frames"] == "T L H W C"  # type: ignore[index]
     found, said = arrays.read(clip.with_name("sound.h5"))
-    assert said["sample_rate_hz"] == 16_000
+    assert said["sample_rate_hz"] == 16_000 and "interlaced" not in said
     assert np.abs(found["waveform"]).max() > 0.3
+
+
+def test_the_index_of_a_view_says_how_many_frames_were_deinterlaced(in_folder: Path) -> None:
+    write_clip(Path("raw/joy/fields.mp4"), frames=9, options={"flags": "+ildct+ilme"}, sound_s=1.0)
+    write_clip(Path("raw/joy/whole.mp4"), frames=9)
+    Path("params.yaml").write_text((PROJECT / "params.yaml").read_text())
+    rows = [
+        {"video_id": f"joy/{name}", "label": "joy", "file": f"joy/{name}.mp4", "sha256": name * 8}
+        | {"status": "ok", "reason": None}
+        for name in ("fields", "whole")
+    ]
+    schema = pa.schema([(name, pa.string()) for name in rows[0]])
+    tables.write(Path("index.parquet"), rows, schema)
+    decode.main(Path("raw"), Path("index.parquet"), Path("views"))
+    segments = tables.read(Path("views/segments.parquet"))
+    assert {r["video_id"]: r["interlaced"] for r in segments} == {"joy/fields": 9, "joy/whole": 0}
+    assert "interlaced" not in tables.read(Path("views/sound.parquet"))[0]

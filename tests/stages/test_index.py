@@ -2,6 +2,7 @@ import os
 import shutil
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
 from features import digests, tables
@@ -193,6 +194,17 @@ def test_a_video_that_is_not_here_keeps_what_is_known_of_it(in_folder: Path) -> 
     here = Path("raw/b.mp4").stat().st_size
     known = {"raw/b.mp4": before[1] | {"sha256": "0" * 64, "bytes": 1}}
     assert rows(known)[0][1]["bytes"] == here, "a file that is here speaks for itself"
+
+
+def test_a_column_says_that_a_video_is_interlaced(in_folder: Path) -> None:
+    write_clip(Path("raw/joy/fields.mp4"), options={"flags": "+ildct+ilme"})
+    write_clip(Path("raw/joy/whole.mp4"))
+    write_clip(Path("raw/joy/unsaid.avi"), codec="mpeg4", clock_hz=10)
+    rows = index.index(StageRun("index"), list_videos(Path("raw"))[0], Path("out"), Workers(0))
+    schema = pa.schema(index.COLUMNS.items())
+    tables.write(Path("index.parquet"), rows, schema)
+    stated = {r["video_id"]: r["interlaced"] for r in tables.read(Path("index.parquet"))}
+    assert stated == {"joy/fields": True, "joy/unsaid": None, "joy/whole": False}
 
 
 def test_a_moved_video_is_not_probed_again(in_folder: Path) -> None:
