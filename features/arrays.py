@@ -19,6 +19,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import h5py
 import hdf5plugin
@@ -32,16 +33,48 @@ Array = NDArray[np.generic]
 CHUNK_BYTES = 1 << 20
 """Chunks hold whole rows of about this size: reading one frame does not unpack the clip."""
 
-COMPRESSION = hdf5plugin.Blosc(cname="zstd", clevel=3, shuffle=hdf5plugin.Blosc.SHUFFLE)
-
 LARGEST_BYTES = 8 << 30
 """Most that the arrays read from one file may declare together."""
 
-LARGEST_RATIO = 1 << 14
-"""Most bytes of an array for one that is stored; Blosc packs black frames about 4,000 to one."""
-
 SHA256 = "sha256"
 """Attribute with the sha256 of each array by name, and of the other attributes under ``""``."""
+
+
+@dataclass(frozen=True)
+class Packing:
+    """How the numbers of a file are packed.
+
+    Attributes:
+        note: what a reader has to know; it stands in the file's attribute ``packing``.
+        options: of h5py's ``create_dataset``.
+        filters: the HDF5 filters that they stand for, in order: twice the same unpacks to more.
+        largest_ratio: most bytes of an array for one that is stored.
+    """
+
+    note: str
+    options: Mapping[str, Any]
+    filters: tuple[int, ...]
+    largest_ratio: int
+
+
+FAST = Packing(
+    "Blosc, HDF5 filter 32001: in Python `import hdf5plugin` first, elsewhere install that filter",
+    hdf5plugin.Blosc(cname="zstd", clevel=3, shuffle=hdf5plugin.Blosc.SHUFFLE),
+    (hdf5plugin.Blosc.filter_id,),
+    1 << 14,  # black frames are packed about 4,000 to one
+)
+"""For frames and sound, which are large: unpacked three times faster, in the same size."""
+
+PORTABLE = Packing(
+    "gzip and shuffle, which every HDF5 has",
+    {"compression": "gzip", "compression_opts": 1, "shuffle": True},
+    (h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_DEFLATE),
+    1032,  # deflate's limit: two bits for 258 bytes
+)
+"""For features, which people read with tools of their own."""
+
+LARGEST_RATIOS = {(): 1, **{each.filters: each.largest_ratio for each in (FAST, PORTABLE)}}
+"""Filters that a file may have, and the most bytes that they may unpack one stored byte to."""
 
 
 class ArrayFileError(ValueError):
@@ -64,25 +97,31 @@ class Blocks:
 
 
 def write(
-    path: Path, arrays: Mapping[str, Array | Blocks], attributes: Mapping[str, object]
+    path: Path,
+    arrays: Mapping[str, Array | Blocks],
+    attributes: Mapping[str, object],
+    packing: Packing = FAST,
 ) -> None:
     """Write ``arrays`` (rows first) and ``attributes`` (JSON values) to a new file at ``path``.
 
     The file appears under its name only when it is whole. Blocks give the bytes that their whole
-    array would give.
+    array would give. The attribute ``packing`` says what is needed to read the arrays.
 
     Raises:
         ValueError: blocks are not of the shape and dtype that they were said to have.
     """
+    attributes = {**attributes, "packing": packing.note}
     with replacing(path) as partial:
         with h5py.File(partial, "w", libver=("v110", "v110")) as file:
-            digests = {name: _write_array(file, name, arrays[name]) for name in sorted(arrays)}
+            digests = {
+                name: _write_array(file, name, arrays[name], packing) for name in sorted(arrays)
+            }
             digests[""] = _attributes_sha256(attributes)
             for name, value in sorted({**attributes, SHA256: digests}.items()):
                 file.attrs[name] = json.dumps(value, sort_keys=True, allow_nan=False)
 
 
-def _write_array(file: h5py.File, name: str, array: Array | Blocks) -> str:
+def _write_array(file: h5py.File, name: str, array: Array | Blocks, packing: Packing) -> str:
     """Write an array, a whole chunk at a time, and return its sha256."""
     if not isinstance(array, Blocks):
         whole = np.ascontiguousarray(array)
@@ -93,7 +132,8 @@ def _write_array(file: h5py.File, name: str, array: Array | Blocks) -> str:
         file.create_dataset(name, data=np.zeros(shape, dtype))
         return digest.hexdigest()
     rows = _chunk_rows(shape, dtype)
-    dataset = file.create_dataset(name, shape, dtype, chunks=(rows, *shape[1:]), **COMPRESSION)
+    chunks = (rows, *shape[1:])
+    dataset = file.create_dataset(name, shape, dtype, chunks=chunks, **packing.options)
     first = 0
     for block in _regrouped(array.parts, rows):
         last = first + len(block)
@@ -258,11 +298,11 @@ def _datasets(path: Path, file: h5py.File, names: Sequence[str] | None) -> dict[
         if dataset.dtype.kind not in "biufS":
             raise ValueError(f"{name} holds {dataset.dtype} and not numbers")
         made = dataset.id.get_create_plist()
-        filters = {made.get_filter(at)[0] for at in range(made.get_nfilters())}
-        if filters - {COMPRESSION.filter_id}:
-            raise ValueError(f"{name} is packed by the filters {sorted(filters)}")
+        filters = tuple(made.get_filter(at)[0] for at in range(made.get_nfilters()))
+        if filters not in LARGEST_RATIOS:
+            raise ValueError(f"{name} is packed by the filters {list(filters)}")
         stored = dataset.id.get_storage_size()
-        if dataset.nbytes > LARGEST_RATIO * stored + CHUNK_BYTES:
+        if dataset.nbytes > LARGEST_RATIOS[filters] * stored + CHUNK_BYTES:
             raise ValueError(f"{name} declares {dataset.nbytes:,} bytes and stores {stored:,}")
         found[name] = dataset
     declared = sum(dataset.nbytes for dataset in found.values())

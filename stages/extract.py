@@ -168,7 +168,8 @@ def compute(task: object, outputs: Mapping[str, Path]) -> dict[str, float]:
         "rows": len(found["valid"]),
         "rows_valid": int(np.count_nonzero(found["valid"])),
     }
-    arrays.write(path, found, describe(key, task.ingredients, axes, **more))
+    about = describe(key, task.ingredients, axes, **more)
+    arrays.write(path, found, about, arrays.PORTABLE)
     return {"forward_seconds": seconds}
 
 

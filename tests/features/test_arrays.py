@@ -1,3 +1,7 @@
+import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import h5py
@@ -15,10 +19,11 @@ CONTENT = {
 SAYS = {"key": "k", "ingredients": {"b": 1, "a": [1, 2]}, "pretrained": False}
 
 
-def test_what_is_written_is_read(tmp_path: Path) -> None:
-    arrays.write(tmp_path / "a.h5", CONTENT, SAYS)
+@pytest.mark.parametrize("packing", [arrays.FAST, arrays.PORTABLE])
+def test_what_is_written_is_read(tmp_path: Path, packing: arrays.Packing) -> None:
+    arrays.write(tmp_path / "a.h5", CONTENT, SAYS, packing)
     data, says = arrays.read(tmp_path / "a.h5")
-    assert says == SAYS
+    assert says == {**SAYS, "packing": packing.note}
     assert set(data) == set(CONTENT)
     for name, array in CONTENT.items():
         np.testing.assert_array_equal(data[name], array)
@@ -33,7 +38,35 @@ def test_the_same_content_gives_the_same_bytes_in_any_order(tmp_path: Path) -> N
 
 def test_an_attribute_may_be_longer_than_64_kib(tmp_path: Path) -> None:
     arrays.write(tmp_path / "a.h5", {}, {"ingredients": "x" * 100_000})
-    assert arrays.read_attributes(tmp_path / "a.h5") == {"ingredients": "x" * 100_000}
+    assert arrays.read_attributes(tmp_path / "a.h5")["ingredients"] == "x" * 100_000
+
+
+PLAIN = """
+import json, sys
+import h5py
+
+assert "hdf5plugin" not in sys.modules
+with h5py.File(sys.argv[1]) as file:
+    print(json.dumps([file["fc6"][()].tolist(), json.loads(file.attrs["packing"])]))
+"""
+
+
+def test_features_are_read_by_an_hdf5_without_plugins(tmp_path: Path) -> None:
+    for name, packing in (("a.h5", arrays.PORTABLE), ("b.h5", arrays.FAST)):
+        arrays.write(tmp_path / name, CONTENT, SAYS, packing)
+    command = [sys.executable, "-I", "-c", PLAIN]
+    bare = {name: value for name, value in os.environ.items() if name != "HDF5_PLUGIN_PATH"}
+    done = subprocess.run(
+        [*command, "a.h5"], cwd=tmp_path, capture_output=True, check=True, env=bare
+    )
+    assert json.loads(done.stdout) == [CONTENT["fc6"].tolist(), arrays.PORTABLE.note]
+    assert "import hdf5plugin" in str(arrays.read_attributes(tmp_path / "b.h5")["packing"])
+
+
+def test_black_features_are_within_the_bound_of_their_packing(tmp_path: Path) -> None:
+    black = np.zeros((64, 2048, 7, 7), np.float16)
+    arrays.write(tmp_path / "a.h5", {"res5": black}, SAYS, arrays.PORTABLE)
+    assert not arrays.read(tmp_path / "a.h5")[0]["res5"].any()
 
 
 def test_only_the_arrays_asked_for_are_read(tmp_path: Path) -> None:
@@ -134,7 +167,7 @@ def test_an_array_is_written_and_read_in_blocks_of_a_chunk(tmp_path: Path) -> No
     whole = np.random.default_rng(0).random(1_000_000).astype(np.float32)
     arrays.write(tmp_path / "a.h5", {"x": blocks(whole, 300_000, 1, 500_000), **CONTENT}, SAYS)
     with arrays.streamed(tmp_path / "a.h5") as (found, says):
-        assert (found["x"].shape, found["x"].dtype, says) == (whole.shape, whole.dtype, SAYS)
+        assert (found["x"].shape, found["x"].dtype, says["key"]) == (whole.shape, whole.dtype, "k")
         parts = list(found["x"].parts)
     assert max(part.nbytes for part in parts) == arrays.CHUNK_BYTES
     np.testing.assert_array_equal(np.concatenate(parts), whole)
@@ -174,7 +207,7 @@ def test_a_change_is_an_error_at_the_end_of_the_stream_or_on_leaving_it(tmp_path
 
 def test_a_file_is_checked_to_its_end_without_holding_its_arrays(tmp_path: Path) -> None:
     arrays.write(tmp_path / "a.h5", CONTENT, SAYS)
-    assert arrays.check(tmp_path / "a.h5") == SAYS
+    assert arrays.check(tmp_path / "a.h5") == {**SAYS, "packing": arrays.FAST.note}
     raw = bytearray((tmp_path / "a.h5").read_bytes())
     (tmp_path / "b.h5").write_bytes(raw[: len(raw) * 2 // 3])
     with pytest.raises(ArrayFileError, match="b.h5: expected a whole array file"):

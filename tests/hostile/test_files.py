@@ -62,7 +62,26 @@ def objects(file: h5py.File, _folder: Path) -> None:
 
 
 def declared(file: h5py.File, _folder: Path) -> None:
-    file.create_dataset("x", (1 << 40,), np.uint8, chunks=(1 << 20,), **arrays.COMPRESSION)
+    file.create_dataset("x", (1 << 40,), np.uint8, chunks=(1 << 20,), **arrays.FAST.options)
+
+
+def declared_beyond_deflate(file: h5py.File, _folder: Path) -> None:
+    """Eight chunks, one of them stored: more than deflate unpacks to, and less than Blosc does."""
+    chunks = (1 << 20,)
+    zeros = file.create_dataset("x", (8 << 20,), np.uint8, chunks=chunks, **arrays.PORTABLE.options)
+    zeros[: 1 << 20] = 0
+    stored = zeros.id.get_storage_size()
+    assert arrays.PORTABLE.largest_ratio < zeros.nbytes / stored < arrays.FAST.largest_ratio
+
+
+def deflated_twice(file: h5py.File, _folder: Path) -> None:
+    made = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    made.set_chunk((1 << 20,))
+    made.set_shuffle()
+    for _ in range(2):
+        made.set_filter(h5py.h5z.FILTER_DEFLATE, 0, (9,))
+    space = h5py.h5s.create_simple((1 << 20,))
+    h5py.h5d.create(file.id, b"x", h5py.h5t.NATIVE_UINT8, space, made)
 
 
 def declared_whole(file: h5py.File, _folder: Path) -> None:
@@ -95,6 +114,8 @@ HDF5: dict[Callable[[h5py.File, Path], None], str] = {
     declared: "declares 1,099,511,627,776 bytes and stores 0",
     declared_whole: "declares 68,719,476,736 bytes and stores 0",
     deflated: r"packed by the filters \[1\]",
+    deflated_twice: r"packed by the filters \[2, 1, 1\]",
+    declared_beyond_deflate: "declares 8,388,608 bytes and stores",
     unknown_filter: r"packed by the filters \[300\]",
     no_space: "no array",
 }

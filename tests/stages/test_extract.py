@@ -57,6 +57,7 @@ def test_features_say_what_they_came_from_and_missing_sound_is_no_row(project: P
     assert found["embedding"].shape == (2, 128) and found["embedding"].dtype == np.float16
     assert said["axes"] == {"embedding": "T D", "index": "T", "pts_s": "T", "valid": "T"}
     assert (said["pretrained"], said["key"]) == (False, rows["joy/loud"]["key"])
+    assert said["packing"] == arrays.PORTABLE.note
     made_of = said["ingredients"]
     assert isinstance(made_of, dict)
     assert (made_of["input"], made_of["precision"]) == ("loud", "float32")
