@@ -2,7 +2,8 @@
 
 Reads a folder ``<root>/<label>/<name>.<ext>``, or a CSV ``path,label`` with a column ``split``, or
 ``split_00``, ``split_01``, ... for several runs, or none; writes the index and, beside it, each
-video's headers as JSON.
+video's headers as JSON. Files of the same content are told: in two classes both are rows that
+failed, in train and test of one run they are an error, and runs that are drawn keep them together.
 
     python -m stages.index data/sample --out data/index
 """
@@ -15,7 +16,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 import pyarrow as pa
 import typer
@@ -58,8 +59,17 @@ COLUMNS = {
 
 NO_FILE = "no such file"
 
+_SHOWN = 10
+"""So many copies are named in a message."""
+
+T = TypeVar("T")
+
 NAME_BYTES = 220
 """Longest label or name of a video: file systems take 255 bytes, and endings are added."""
+
+
+_EMPTY = hashlib.sha256().hexdigest()
+"""Of a file without content, which has a reason of its own."""
 
 
 class DataSetError(ValueError):
@@ -103,17 +113,41 @@ def main(
         except DataSetError as error:
             raise fail(str(error)) from None
         if ignored:
-            run.note(f"{len(ignored)} files are no videos and left out, e.g. {ignored[0]}")
+            _tell_ignored(run, ignored)
         known = _known_elsewhere(run, videos, out.with_suffix(".parquet"))
         with fresh_outputs(out.parent, run) as partial:
             (partial / out.name).mkdir()
             rows = index(run, videos, partial / out.name, workers(params.engine), known)
             check_failures(run, rows, params.max_failed)
-            splits = add_splits(rows, videos, params.index.splits)
+            _tell_copies(run, rows)
+            try:
+                splits = add_splits(rows, videos, params.index.splits)
+            except DataSetError as error:
+                raise fail(f"{root}: {error}") from None
             schema = pa.schema([*COLUMNS.items(), *((name, pa.string()) for name in splits)])
             tables.write(partial / f"{out.name}.parquet", rows, schema)
         for label in few(rows):
             run.note(f"label {label!r} has fewer than two usable videos: it cannot be tested")
+
+
+def _tell_ignored(run: StageRun, ignored: Sequence[Path]) -> None:
+    """Say what of the folder is no row: videos one by one, other files by their number."""
+    videos = [file for file in ignored if file.suffix.lower() in EXTENSIONS]
+    for file in videos:
+        run.note(f"{file} is in no class and left out: move it into the folder of its class")
+    if others := [file for file in ignored if file not in videos]:
+        run.note(f"files that are no videos and left out: {len(others)}, e.g. {others[0]}")
+
+
+def _tell_copies(run: StageRun, rows: Iterable[tables.Row]) -> None:
+    """Say which usable videos are copies of another of their class."""
+    copies = [members for members in _by_content(rows) if len(members) > 1]
+    if copies:
+        one, other = (str(row["video_id"]) for row in copies[0][:2])
+        run.note(
+            f"files that are copies of another of their class: "
+            f"{sum(map(len, copies)) - len(copies)}, e.g. {other} of {one}; each counts as a video"
+        )
 
 
 def _known_elsewhere(run: StageRun, videos: list[Video], index: Path) -> dict[str, tables.Row]:
@@ -148,10 +182,10 @@ def index(
     """
     elsewhere = elsewhere or {}
     with digests(store_root()) as known:
-        hashes = with_absent(hash_videos(known, videos), elsewhere)
+        hashes = with_copies(with_absent(hash_videos(known, videos), elsewhere))
     items = {}
     for video, digest in hashes.items():
-        if digest is not None:
+        if digest is not None and not video.problem:
             key = item_key(of_headers(digest))
             path = item_path(video.video_id, ".json")
             items[video.video_id] = Item(video.video_id, {key: path}, video.location)
@@ -211,6 +245,27 @@ def with_absent(
     return found
 
 
+def with_copies(hashed: Mapping[Video, str | None]) -> dict[Video, str | None]:
+    """Return the videos with their hashes, with a problem where a file is in another class too.
+
+    No copy can be used: which of the classes is right is for a person to say.
+    """
+    members: dict[str | None, list[Video]] = defaultdict(list)
+    for video, digest in hashed.items():
+        members[digest].append(video)
+    found = {}
+    for video, digest in hashed.items():
+        copies = members[digest] if digest not in (None, _EMPTY) else []
+        others = [other.video_id for other in copies if other.label != video.label]
+        if others:
+            problem = (
+                f"same file as {', '.join(others)}, of another class; keep the one that is right"
+            )
+            video = replace(video, problem=problem)
+        found[video] = digest
+    return found
+
+
 def _hash(known: Digests, video: Video) -> tuple[Video, str | None]:
     """Return the video with its content's hash, or with the reason why it has none."""
     if video.problem:
@@ -253,10 +308,20 @@ def _list_folder(root: Path) -> tuple[list[Video], list[Path]]:
         inside = path.relative_to(root)
         if not path.is_file() or any(part.startswith(".") for part in inside.parts):
             continue
-        if len(inside.parts) != 2 or path.suffix.lower() not in EXTENSIONS:
+        if len(inside.parts) < 2 or path.suffix.lower() not in EXTENSIONS:
             ignored.append(inside)
             continue
-        videos.append(_video(path, inside.parts[0], inside.as_posix()))
+        label, *folders, name = inside.parts
+        video = _video(path, label, inside.as_posix())
+        if folders and not video.problem:
+            # Not taken: <part>/<label>/<name> looks alike, and its classes would be train and test.
+            video = replace(
+                video,
+                video_id=f"{label}/{'~'.join([*folders, path.stem])}",
+                problem=f"lies in a folder below {label}; move it to {label}/{name}, or list it "
+                "in a CSV path,label and name that in index.root",
+            )
+        videos.append(video)
     return videos, ignored
 
 
@@ -351,7 +416,10 @@ def add_splits(rows: list[tables.Row], videos: list[Video], splits: Splits) -> l
 
     Splits that the CSV gives are taken as they are. Otherwise each run draws the share
     ``test_share`` of every label by a seeded hash of the video ids, so that one more video moves
-    no other across by more than the rounding.
+    no other across by more than the rounding; files of the same content stay on one side.
+
+    Raises:
+        DataSetError: the CSV has the same content in train and in test of a run.
     """
     given = {video.video_id: video.splits for video in videos}
     if any(split for found in given.values() for split in found):
@@ -360,30 +428,71 @@ def add_splits(rows: list[tables.Row], videos: list[Video], splits: Splits) -> l
             found = given[str(row["video_id"])]
             for name, split in zip(names, found, strict=True):
                 row[name] = split if row["status"] == "ok" else None
+        _check_parts(rows, names)
         return names
     usable = defaultdict(list)
-    for row in rows:
-        if row["status"] == "ok":
-            usable[row["label"]].append(row)
+    for members in _by_content(rows):
+        usable[members[0]["label"]].append(members)
     names = [f"split_{number:02d}" for number in range(splits.runs)]
     for name in names:
-        for members in usable.values():
-            members.sort(key=lambda row: _draw(splits.seed, name, str(row["video_id"])))
-            tested = round(splits.test_share * len(members))
-            tested = min(max(tested, 1), len(members) - 1)
-            for place, row in enumerate(members):
-                row[name] = "test" if place < tested else "train"
+        for contents in usable.values():
+            contents.sort(key=lambda rows: _draw(splits.seed, name, str(rows[0]["video_id"])))
+            count = sum(map(len, contents))
+            tested = min(max(round(splits.test_share * count), 1), count - 1)
+            test = {row["video_id"] for rows in draw_whole(contents, tested) for row in rows}
+            for row in (row for rows in contents for row in rows):
+                row[name] = "test" if row["video_id"] in test else "train"
     return names
+
+
+def _by_content(rows: Iterable[tables.Row]) -> list[list[tables.Row]]:
+    """Return the usable rows, those of the same content together."""
+    found: dict[object, list[tables.Row]] = defaultdict(list)
+    for row in rows:
+        if row["status"] == "ok":
+            found[row["sha256"]].append(row)
+    return list(found.values())
+
+
+def draw_whole(groups: Sequence[Sequence[T]], count: int) -> list[Sequence[T]]:
+    """Return the first groups that have together at most ``count`` members, whole groups alone.
+
+    Where not one is so small it is the smallest, unless it is all that there is.
+    """
+    drawn, left = [], count
+    for group in groups:
+        if len(group) <= left:
+            drawn.append(group)
+            left -= len(group)
+    if not drawn and count > 0 and len(groups) > 1:
+        drawn.append(min(groups, key=len))
+    return drawn
+
+
+def _check_parts(rows: Iterable[tables.Row], names: Sequence[str]) -> None:
+    """Raise DataSetError where copies of a file train and test in the same run."""
+    found = []
+    for members in _by_content(rows):
+        for name in names:
+            parts = {str(row[name]): str(row["video_id"]) for row in members if row[name]}
+            if len(parts) > 1:
+                found.append(f"{parts['train']} trains and {parts['test']} tests in {name}")
+    if found:
+        more = f"; and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
+        raise DataSetError(
+            f"expected other files in test than in train, found the same content in both: "
+            f"{'; '.join(found[:_SHOWN])}{more}. Give copies the same split, or none to all but one"
+        )
 
 
 def _draw(seed: int, name: str, video_id: str) -> str:
     return hashlib.sha256(f"{seed} {name} {video_id}".encode()).hexdigest()
 
 
-def few(rows: Iterable[tables.Row]) -> list[str]:
-    """Return the labels with fewer than two usable videos."""
+def few(rows: Sequence[tables.Row]) -> list[str]:
+    """Return the labels with fewer than two usable videos, copies counted once."""
     usable = Counter({str(row["label"]): 0 for row in rows})
-    usable.update(str(row["label"]) for row in rows if row["status"] == "ok")
+    usable.update(str(members[0]["label"]) for members in _by_content(rows))
     return sorted(label for label, count in usable.items() if count < 2)
 
 

@@ -334,12 +334,13 @@ def _rows(preset: Preset, files: Sequence[File], notes: list[str]) -> list[Row]:
         return by_subset(files, preset.subsets)
     if preset.split is not None:
         size = preset.split.train + preset.split.test
-        test = round(len(files) * preset.split.test / size)
+        rows = draw(files, round(len(files) * preset.split.test / size), _SEED)
+        test = sum(row.splits == ("test",) for row in rows)
         notes.append(
-            f"the split is drawn per class ({len(files) - test} train, {test} test, seed {_SEED}) "
+            f"the split is drawn per class ({len(rows) - test} train, {test} test, seed {_SEED}) "
             "and is not the official one, which --splits would name"
         )
-        return draw(files, test, _SEED)
+        return rows
     notes.append("the runs are drawn per class and are not the official ones, which --splits names")
     return [Row(file.path, file.label, ()) for file in files]
 

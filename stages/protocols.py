@@ -8,12 +8,14 @@ import csv
 import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-from features.cache import replacing
+from features.cache import file_sha256, replacing
 from features.video import EXTENSIONS
+from stages.index import draw_whole
 from stages.split_files import Classes, Entry, Lists, ProtocolError, Remark, plain
 
 
@@ -218,11 +220,12 @@ def draw(files: Sequence[File], test: int, seed: int) -> list[Row]:
     """Return rows of which `test` test and the others train, the same share of every class.
 
     Which ones is a hash of their names; shares are rounded by largest remainder, so that the total
-    is met.
+    is met. Files of the same content stay on one side, for which a total may be missed.
     """
     members = defaultdict(list)
     for file in files:
         members[file.label].append(file)
+    contents = _contents(files)
     exact = {label: len(found) * test / len(files) for label, found in members.items()}
     counts = {label: int(share) for label, share in exact.items()}
     by_rest = sorted(exact, key=lambda label: (counts[label] - exact[label], label))
@@ -230,11 +233,35 @@ def draw(files: Sequence[File], test: int, seed: int) -> list[Row]:
         counts[label] += 1
     tested: set[File] = set()
     for label, found in members.items():
+        copies = defaultdict(list)
+        for file in found:
+            copies[contents[file]].append(file)
         order = sorted(
-            found, key=lambda file: hashlib.sha256(f"{seed} {file.key}".encode()).digest()
+            copies.values(),
+            key=lambda group: hashlib.sha256(
+                f"{seed} {min(file.key for file in group)}".encode()
+            ).digest(),
         )
-        tested.update(order[: counts[label]])
+        tested.update(file for group in draw_whole(order, counts[label]) for file in group)
     return [Row(f.path, f.label, ("test" if f in tested else "train",)) for f in files]
+
+
+def _contents(files: Sequence[File]) -> dict[File, str]:
+    """Return what tells the content of each file; only files of one size are read.
+
+    A file that is empty or cannot be read is like no other.
+    """
+    sizes: dict[File, int] = {}
+    for file in files:
+        with suppress(OSError):
+            sizes[file] = file.path.stat().st_size
+    alike = Counter(sizes.values())
+    found = {file: file.key for file in files}
+    for file, size in sizes.items():
+        if size > 0 and alike[size] > 1:
+            with suppress(OSError):
+                found[file] = file_sha256(file.path)
+    return found
 
 
 # -------------------------------------------------------------------------------- writing

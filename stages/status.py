@@ -15,7 +15,7 @@ from features.cache import ItemStore, store_root
 from features.digests import digests
 from stages.calibration import Cost, calibrated
 from stages.console import LOGS, last_pace
-from stages.index import hash_videos, list_videos, with_absent
+from stages.index import hash_videos, list_videos, with_absent, with_copies
 from stages.items import item_path
 from stages.params import Params
 from stages.plan import FEATURES, INDEX, VIEWS, Link, Plan
@@ -110,8 +110,8 @@ def _hashes(params: Params, rows: Mapping[str, tables.Row]) -> dict[str, str]:
     videos = list_videos(root)[0]
     with digests(store_root()) as known:
         by_file = {str(row["file"]): row for row in rows.values() if row["sha256"]}
-        hashed = with_absent(hash_videos(known, videos), by_file)
-    return {video.video_id: sha256 for video, sha256 in hashed.items() if sha256}
+        hashed = with_copies(with_absent(hash_videos(known, videos), by_file))
+    return {v.video_id: sha256 for v, sha256 in hashed.items() if sha256 and not v.problem}
 
 
 def _after(chain: Chain, output: Path, link: Callable[[str, str], Link | None]) -> Chain:

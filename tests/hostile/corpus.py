@@ -381,7 +381,9 @@ def headers(corpus: Corpus) -> None:
     places |= {"edit": (b"elst", 16), "whole": (b"moov", -4), "data": (b"mdat", -4)}
     for name, (tag, offset) in places.items():
         for value in (0, 0x0FFFFFFF, 0x7FFFFFFF, 0xFFFFFFFF):
-            corpus.add("tables", f"{name}_{value:x}.mp4", patched(mp4, tag, offset, value))
+            raw = patched(mp4, tag, offset, value)
+            if raw != mp4:  # where it says that already it is the whole clip, of another class
+                corpus.add("tables", f"{name}_{value:x}.mp4", raw)
     for samples in (0x02000000, 0x0A000000, 0x10000000):
         corpus.add("index_bomb", f"{samples:x}.mp4", index_bomb(mp4, samples))
     for name, raw in _sizes(mp4, mkv, avi, corpus.bases["mjpeg.mov"]).items():
@@ -443,14 +445,14 @@ def long(corpus: Corpus) -> None:
         "day": [24 * hour * n for n in range(FRAMES)],
         "century": [24 * 365 * hour * 9 * n for n in range(FRAMES)],
         "last": [*range(0, 1100, 100), 10**12],
-        "before": [-(10**6) + 100 * n for n in range(FRAMES)],
+        "before": [-(10**6) + 90 * n for n in range(FRAMES)],
     }
     for name, pts_ms in times.items():
         for suffix in ("mkv", "nut.avi"):
             container = "nut" if suffix == "nut.avi" else None
             target = corpus.path("very_long", f"{name}.{suffix}")
             encode(target, pts_ms=pts_ms, voice=None, container=container)
-    corpus.add("very_long", "step.mp4", patched(corpus.bases["h264.mp4"], b"stts", 16, 2**31 - 1))
+    corpus.add("very_long", "step.mp4", patched(corpus.bases["h264.mp4"], b"stts", 16, 2**31 - 2))
 
 
 HARD_NAMES: tuple[str | bytes, ...] = (
@@ -496,10 +498,12 @@ HARD_NAMES: tuple[str | bytes, ...] = (
 
 
 def names(corpus: Corpus) -> None:
-    """One whole clip under hard names."""
+    """One whole clip under hard names, with an empty box or two at its end: a class's own file."""
+    box = b"\0\0\0\x08free"
     for name in HARD_NAMES:
-        corpus.add("names", name, corpus.bases["h264.mp4"])
-    corpus.add("names[", "red].mp4", corpus.bases["h264.mp4"])  # its id has a tag of Rich in it
+        corpus.add("names", name, corpus.bases["h264.mp4"] + box)
+    raw = corpus.bases["h264.mp4"] + 2 * box
+    corpus.add("names[", "red].mp4", raw)  # its id has a tag of Rich in it
     corpus.add("names[", "text].mp4", b"no video")
 
 

@@ -6,6 +6,7 @@ import pyarrow as pa
 import pytest
 
 from features import digests, tables
+from features.cache import PROJECT
 from stages import index
 from stages.console import StageRun
 from stages.index import DataSetError, add_splits, few, list_videos
@@ -14,6 +15,15 @@ from stages.work import Workers
 from tests.conftest import write_clip
 
 SPLITS = Splits(runs=4, test_share=0.34, seed=0)
+
+
+@pytest.fixture
+def project(in_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Work in a folder with the project's params.yaml and dvc.yaml, in one process."""
+    for name in ("params.yaml", "dvc.yaml"):
+        shutil.copy(PROJECT / name, in_folder)
+    monkeypatch.setattr(index, "workers", lambda _: Workers(0))
+    return in_folder
 
 
 def ids(root: Path) -> list[str]:
@@ -64,10 +74,10 @@ def test_a_csv_names_videos_anywhere_and_their_split(tmp_path: Path) -> None:
 def test_a_csv_gives_the_splits_of_several_runs(in_folder: Path) -> None:
     lines = ["path,label,split_00,split_01"]
     splits = {"a": "train,test", "b": "test,train", "c": ",train", "broken": "test,train"}
-    for name, cells in splits.items():
+    for frames, (name, cells) in enumerate(splits.items(), start=2):
         lines.append(f"{name}.mp4,joy,{cells}")
         if name != "broken":
-            write_clip(Path(f"{name}.mp4"), frames=2)
+            write_clip(Path(f"{name}.mp4"), frames=frames)
     Path("v.csv").write_text("\n".join(lines))
     videos, _ = list_videos(Path("v.csv"))
     rows = index.index(StageRun("index"), videos, Path("out"), Workers(0))
@@ -112,7 +122,7 @@ def test_nothing_there_is_said(tmp_path: Path) -> None:
 
 def rows_of(**counts: int) -> list[tables.Row]:
     return [
-        {"video_id": f"{label}/{n}", "label": label, "status": "ok"}
+        {"video_id": f"{label}/{n}", "label": label, "status": "ok", "sha256": f"{label}{n}"}
         for label, count in counts.items()
         for n in range(count)
     ]
@@ -138,6 +148,104 @@ def test_one_video_more_moves_at_most_one_other_in_its_class() -> None:
     for name in ("split_00", "split_01"):
         moved = [row["video_id"] for row in before if row[name] != now[row["video_id"]][name]]
         assert len(moved) <= 1
+
+
+def test_copies_are_on_one_side_of_every_drawn_run() -> None:
+    rows = rows_of(joy=30, fear=2)
+    for row in rows:
+        number = int(str(row["video_id"]).partition("/")[2])
+        row["sha256"] = f"{row['label']}{number // 3}" if number < 21 else row["video_id"]
+    many = SPLITS.model_copy(update={"runs": 40})
+    names = add_splits(rows, [], many)
+    for name in names:
+        sides: dict[object, set[object]] = {}
+        for row in rows[:30]:
+            sides.setdefault(row["sha256"], set()).add(row[name])
+        assert all(len(side) == 1 for side in sides.values())
+        assert sum(row[name] == "test" for row in rows[:30]) in (8, 9, 10)
+        assert {row[name] for row in rows[30:]} == {"train"}  # one content cannot be tested
+    assert few(rows) == ["fear"]
+
+
+def test_of_two_contents_one_is_tested_however_many_copies_it_has() -> None:
+    rows = rows_of(joy=5)
+    for row, content in zip(rows, "aaabb", strict=True):
+        row["sha256"] = content
+    (name,) = add_splits(rows, [], Splits(runs=1, test_share=0.2, seed=0))
+    assert [row[name] for row in rows] == ["train"] * 3 + ["test"] * 2
+
+
+def test_a_file_in_two_classes_is_a_row_with_its_reason_in_both(in_folder: Path) -> None:
+    for name, frames in (("joy/a", 2), ("joy/b", 3), ("joy/c", 4), ("fear/d", 5)):
+        write_clip(Path(f"raw/{name}.mp4"), frames=frames)
+    shutil.copy("raw/joy/a.mp4", "raw/joy/same.mp4")
+    shutil.copy("raw/joy/b.mp4", "raw/fear/other name.mp4")
+    for label in ("joy", "fear"):
+        Path(f"raw/{label}/empty.mp4").touch()
+    run = StageRun("index")
+    rows = index.index(run, list_videos(Path("raw"))[0], Path("out"), Workers(0))
+    assert {str(row["video_id"]): row["reason"] for row in rows if row["reason"]} == {
+        "fear/empty": "empty file",
+        "joy/empty": "empty file",
+        "joy/b": "same file as fear/other name, of another class; keep the one that is right",
+        "fear/other name": "same file as joy/b, of another class; keep the one that is right",
+    }
+    assert {row["status"] for row in rows if row["reason"]} == {"failed"}
+    assert (run.counts["items"], run.counts["failed"]) == (8, 4)
+    assert sorted(path.stem for path in Path("out").rglob("*.json")) == ["a", "c", "d", "same"]
+    names = add_splits(rows, [], SPLITS)
+    by_id = {row["video_id"]: row for row in rows}
+    assert all(by_id["joy/a"][name] == by_id["joy/same"][name] for name in names)
+
+
+def test_the_same_content_in_train_and_test_of_a_run_is_an_error(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, frames in (("a", 2), ("b", 3), ("c", 4)):
+        write_clip(Path(f"raw/{name}.mp4"), frames=frames)
+    shutil.copy("raw/a.mp4", "raw/again.mp4")
+    lines = ["path,label,split_00,split_01", "a.mp4,joy,train,test", "b.mp4,joy,test,train"]
+    lines += ["again.mp4,joy,train,train", "c.mp4,joy,train,test"]
+    table = Path("raw/v.csv")
+    table.write_text("\n".join(lines))
+    with pytest.raises(SystemExit):
+        index.main(table, Path("data/index"))
+    said = " ".join(capsys.readouterr().err.split())
+    assert "raw/v.csv: expected other files in test than in train" in said
+    assert "joy/again trains and joy/a tests in split_01. Give copies the same split" in said
+    assert "split_00" not in said and not Path("data/index.parquet").exists()
+    table.write_text("\n".join(lines).replace("again.mp4,joy,train,train", "again.mp4,joy,train,"))
+    index.main(table, Path("data/index"))
+    said = " ".join(capsys.readouterr().err.split())
+    assert "copies of another of their class: 1, e.g. joy/again of joy/a; each counts" in said
+    rows = {str(row["video_id"]): row for row in tables.read(Path("data/index.parquet"))}
+    assert (rows["joy/again"]["split_00"], rows["joy/again"]["split_01"]) == ("train", None)
+
+
+def test_a_video_below_a_folder_of_its_class_is_a_row_that_says_where_to_put_it(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, frames in (("joy/a", 2), ("joy/b", 3), ("joy/day 1/a", 4), ("joy/day 1/x/c", 5)):
+        write_clip(Path(f"raw/{name}.mp4"), frames=frames)
+    write_clip(Path("raw/top.mp4"), frames=2)
+    Path("raw/joy/day 1/notes.txt").touch()
+    videos, _ = list_videos(Path("raw"))
+    assert {video.video_id: video.problem for video in videos} == {
+        "joy/a": None,
+        "joy/b": None,
+        "joy/day 1~a": "lies in a folder below joy; move it to joy/a.mp4, or list it in a CSV "
+        "path,label and name that in index.root",
+        "joy/day 1~x~c": "lies in a folder below joy; move it to joy/c.mp4, or list it in a CSV "
+        "path,label and name that in index.root",
+    }
+    text = Path("params.yaml").read_text().replace("max_failed: 0.2", "max_failed: 0.5")
+    Path("params.yaml").write_text(text)
+    index.main(Path("raw"), Path("data/index"))
+    said = " ".join(capsys.readouterr().err.split())
+    assert "top.mp4 is in no class and left out: move it into the folder of its class" in said
+    assert "files that are no videos and left out: 1, e.g. joy/day 1/notes.txt" in said
+    rows = {str(row["video_id"]): row for row in tables.read(Path("data/index.parquet"))}
+    assert rows["joy/day 1~a"]["status"] == "failed" and rows["joy/a"]["status"] == "ok"
 
 
 def test_bad_videos_are_rows_and_have_no_split(in_folder: Path) -> None:

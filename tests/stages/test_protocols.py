@@ -207,6 +207,25 @@ def test_a_drawn_split_depends_on_the_seed_and_not_on_the_order() -> None:
     assert sorted(draw(some, 16, 1)) != sorted(again)
 
 
+def test_copies_are_on_one_side_of_a_drawn_split(tmp_path: Path) -> None:
+    some = [
+        File(label, f"{n}.mp4", tmp_path / label / f"{n}.mp4")
+        for label in ("fear", "joy")
+        for n in range(12)
+    ]
+    for place, file in enumerate(some):
+        file.path.parent.mkdir(exist_ok=True)
+        file.path.write_bytes(b"" if place == 23 else f"{place // 3:02d}".encode())  # three alike
+    for seed in range(20):
+        rows = draw(some, 8, seed)
+        sides = {place // 3: set[object]() for place in range(23)}
+        for place, row in enumerate(rows[:23]):
+            sides[place // 3].add(row.splits)
+        assert all(len(side) == 1 for side in sides.values()), seed
+        assert 6 <= sum(row.splits == ("test",) for row in rows) <= 8
+        assert sorted(draw(some[::-1], 8, seed)) == sorted(rows)
+
+
 # --------------------------------------------------------------------------------- written
 
 

@@ -1,4 +1,5 @@
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +78,11 @@ def test_before_the_first_run_all_is_to_compute_and_nothing_tells_what_it_costs(
         "status: dvc repro would compute 17 items; no earlier run tells the cost; affectline "
         "status --calibrate tries a few videos"
     ) in " ".join(said.split())
+
+
+def test_a_file_in_two_classes_is_not_counted(project: Path) -> None:
+    shutil.copy("raw/joy/a.mp4", "raw/fear/again.mp4")
+    assert counted("to_compute")["index"] == 4  # neither of the two, of six
 
 
 def test_a_trial_tells_what_an_item_costs_and_its_items_are_kept(project: Path) -> None:
