@@ -4,7 +4,7 @@ A video is a batch of its own, cut into chunks of fixed size. So a feature does 
 which other videos were computed with it, and the same inputs give the same bytes.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from types import ModuleType
 from typing import Any
 
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from features.options import dtypes_of, features_of
+from features.waveform import Waveform
 
 Array = NDArray[np.generic]
 
@@ -31,11 +32,10 @@ class ExtractionError(ValueError):
 def extract(
     module: ModuleType,
     network: nn.Module,
-    view: Mapping[str, Array],
+    view: Mapping[str, Array] | Waveform,
     options: Any,
     *,
     dtypes: Mapping[str, str] | None = None,
-    sample_rate_hz: int = 0,
     precision: str = "float32",
 ) -> dict[str, Array]:
     """Return the named features of one video.
@@ -43,11 +43,10 @@ def extract(
     Args:
         module: the backbone's module.
         network: its network in eval mode, on its device.
-        view: arrays of the view's file: ``frames`` with ``index``, ``pts_s``, ``valid``, or
-            ``waveform``.
+        view: arrays of the view's file, ``frames`` with ``index``, ``pts_s``, ``valid``; or the
+            sound, which goes through the network as it comes.
         options: the module's ``Options``.
         dtypes: feature -> ``float16`` or ``float32``, where it is to be another than usual.
-        sample_rate_hz: rate of the waveform.
         precision: ``float32``, or ``bfloat16`` for products and convolutions in that type.
 
     Returns:
@@ -57,10 +56,10 @@ def extract(
     Raises:
         ExtractionError: a feature is not finite or too large for its dtype.
     """
-    if "waveform" in view:
-        inputs, pts_s = torch.zeros(0), np.zeros(0)
-        if len(view["waveform"]):  # a video without sound has no rows
-            inputs, pts_s = module.preprocess(view["waveform"], sample_rate_hz, options)
+    if isinstance(view, Waveform):
+        starts: list[NDArray[np.float64]] = [np.zeros(0)]
+        outputs = _forward(network, _sound(module, view, options, starts), precision)
+        pts_s = view.start_s + np.concatenate(starts)
         rows = np.arange(len(pts_s))
         arrays: dict[str, Array] = {
             "index": rows.astype(np.int64),
@@ -73,7 +72,7 @@ def extract(
         arrays = {name: view[name].copy() for name in ("index", "pts_s", "valid")}
         if arrays["index"].ndim == 2:  # a snippet is where its first frame is
             arrays |= {name: arrays[name][:, 0] for name in ("index", "pts_s")}
-    outputs = _forward(network, inputs, precision)
+        outputs = _forward(network, [inputs], precision)
     if "valid" in outputs:
         arrays["valid"][rows] = outputs.pop("valid")
     total = len(arrays["valid"])
@@ -84,18 +83,42 @@ def extract(
     return arrays
 
 
-def _forward(network: nn.Module, inputs: Tensor, precision: str) -> dict[str, NDArray[np.float32]]:
+def _sound(
+    module: ModuleType, waveform: Waveform, options: Any, starts: list[NDArray[np.float64]]
+) -> Iterator[Tensor]:
+    """Yield a sound's rows as the module makes them; their times go to ``starts``."""
+    if not waveform.samples:  # a video without sound has no rows
+        return
+    for rows, start_s in module.preprocess(waveform, options):
+        starts.append(start_s)
+        yield rows
+
+
+def _forward(
+    network: nn.Module, parts: Iterable[Tensor], precision: str
+) -> dict[str, NDArray[np.float32]]:
     device = next((p.device for p in network.parameters()), torch.device("cpu"))
-    parts: dict[str, list[Tensor]] = {}
+    results: dict[str, list[Tensor]] = {}
     half = torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16")
     with torch.inference_mode(), half:
-        for start in range(0, len(inputs), CHUNK):
-            chunk = inputs[start : start + CHUNK]
+        for chunk in _chunks(parts):
             for name, value in network(chunk.to(device, non_blocking=True)).items():
                 if value.dtype == torch.bfloat16:
                     value = value.float()
-                parts.setdefault(name, []).append(value.cpu())
-    return {name: torch.cat(values).numpy() for name, values in parts.items()}
+                results.setdefault(name, []).append(value.cpu())
+    return {name: torch.cat(values).numpy() for name, values in results.items()}
+
+
+def _chunks(parts: Iterable[Tensor]) -> Iterator[Tensor]:
+    """Yield the rows of all parts, CHUNK at a time, the last ones fewer."""
+    held: list[Tensor] = []
+    for part in parts:
+        rows = torch.cat([*held, part]) if held else part
+        whole = len(rows) - len(rows) % CHUNK
+        for first in range(0, whole, CHUNK):
+            yield rows[first : first + CHUNK]
+        held = [rows[whole:]] if whole < len(rows) else []
+    yield from held
 
 
 def _placed(

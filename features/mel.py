@@ -6,9 +6,12 @@ mel_features.py): magnitude and not power, triangles linear in mel and not in Hz
 normalisation, no padding at either end.
 """
 
+from collections.abc import Iterator
+
 import numpy as np
-import soxr
 from numpy.typing import NDArray
+
+from features.waveform import Waveform, resampled, spans
 
 SAMPLE_RATE_HZ = 16_000
 WINDOW = 400  # samples, 0.025 s
@@ -25,40 +28,29 @@ EXAMPLE_FRAMES = 96
 EXAMPLE_S = EXAMPLE_FRAMES * HOP / SAMPLE_RATE_HZ
 """An example's hop and its nominal length, 0.96 s; its last window reaches 0.015 s further."""
 
+EXAMPLE_SAMPLES = (EXAMPLE_FRAMES - 1) * HOP + WINDOW
+
 CHUNK = 64
 """Examples that are computed at a time: an hour of sound must not need its spectrum in memory."""
 
 
-def examples(
-    waveform: NDArray[np.float32], sample_rate_hz: int
-) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
-    """Cut a waveform into log-mel examples.
+def examples(waveform: Waveform) -> Iterator[tuple[NDArray[np.float32], NDArray[np.float64]]]:
+    """Cut a waveform into log-mel examples; another rate than 16 kHz is resampled.
 
-    Args:
-        waveform: mono, (N,), in [-1, 1].
-        sample_rate_hz: its rate; another rate than 16 kHz is resampled (soxr, HQ).
+    Yields:
+        Examples (t, 96, 64): t at a time, frame, band; and their starts in seconds (t,), counted
+        from the waveform's first sample. There is none where the sound is shorter than one
+        (15,600 samples at 16 kHz).
 
-    Returns:
-        Examples (T, 96, 64): T, frame, band; and their starts in seconds (T,). T is 0 where the
-        sound is shorter than one example (15,600 samples at 16 kHz).
+    Raises:
+        ValueError: no mono waveform of finite numbers, or no rate.
     """
-    samples = np.asarray(waveform, np.float32)
-    if samples.ndim != 1 or sample_rate_hz <= 0:
-        raise ValueError(
-            f"expected a mono waveform (N,) and a rate above 0, found {samples.shape} at "
-            f"{sample_rate_hz} Hz"
-        )
-    if sample_rate_hz != SAMPLE_RATE_HZ and len(samples):
-        samples = soxr.resample(samples, sample_rate_hz, SAMPLE_RATE_HZ, quality="HQ")
-    frames = 1 + (len(samples) - WINDOW) // HOP if len(samples) >= WINDOW else 0
-    count = frames // EXAMPLE_FRAMES
-    found = np.empty((count, EXAMPLE_FRAMES, BANDS), np.float32)
-    for first in range(0, count, CHUNK):
-        last = min(first + CHUNK, count)
-        start = first * EXAMPLE_FRAMES * HOP
-        end = (last * EXAMPLE_FRAMES - 1) * HOP + WINDOW
-        found[first:last] = log_mel(samples[start:end]).reshape(-1, EXAMPLE_FRAMES, BANDS)
-    return found, np.arange(count, dtype=np.float64) * EXAMPLE_S
+    samples = resampled(waveform.blocks, waveform.sample_rate_hz, SAMPLE_RATE_HZ)
+    first = 0
+    for span in spans(samples, EXAMPLE_SAMPLES, EXAMPLE_FRAMES * HOP, CHUNK):
+        part = log_mel(span).reshape(-1, EXAMPLE_FRAMES, BANDS).astype(np.float32)
+        yield part, np.arange(first, first + len(part), dtype=np.float64) * EXAMPLE_S
+        first += len(part)
 
 
 def log_mel(samples: NDArray[np.floating]) -> NDArray[np.float64]:

@@ -1,9 +1,11 @@
-"""Video files in, arrays out: probing, and one decoding pass for all views and the sound.
+"""Video files in, arrays out: probing, and one decoding pass for all views.
+
+The sound has a pass of its own (:mod:`features.sound`): either may fail alone.
 
 FFmpeg (through PyAV) does the decoding. Only ordinary containers on local files are opened:
 playlists and network protocols that FFmpeg also understands are refused, since a file's content
 is not to be trusted. For the same reason what a file may ask for is bounded: the size of a frame,
-the bytes of a view and of the sound, and the memory of the process while FFmpeg reads it.
+the bytes of a view, and the memory of the process while FFmpeg reads it.
 """
 
 import errno
@@ -50,9 +52,6 @@ MAX_PIXEL_ASPECT = 16.0
 
 MAX_VIEW_BYTES = 2 << 30
 """Frames of a view that are held at a time; the default views take 0.2 GiB at most."""
-
-MAX_SAMPLES = 1 << 29
-"""Samples of a sound track (3.1 hours at 48 kHz, 2 GiB): a small file can hold days of silence."""
 
 MEMORY_BYTES = 6 << 30
 """What the process may take besides what it has while a file is read, where the system can
@@ -131,16 +130,12 @@ class Decoded:
 
     Attributes:
         views: the frames of each view.
-        waveform: (N,) float32 in [-1, 1], mono (mean of the channels); N = 0 without sound.
-        sample_rate_hz: rate of ``waveform``, the file's own; 0 without sound.
         frames_decoded: number of pictures that the decoder gave.
         interlaced: number of them that were deinterlaced, since they say that they are fields.
         damaged: number of packets that it could not decode.
     """
 
     views: dict[str, Frames]
-    waveform: NDArray[np.float32]
-    sample_rate_hz: int
     frames_decoded: int
     interlaced: int
     damaged: int
@@ -152,9 +147,9 @@ def probe(path: Path) -> Probe:
     Raises:
         VideoError: unreadable, empty, not a video, or no picture stream.
     """
-    with _bounded(), _opened(path) as container:
+    with bounded(), opened(path) as container:
         video = _video_stream(container)
-        audio = _audio_stream(container)
+        audio = audio_stream(container)
         duration_s = container.duration / av.time_base if container.duration else None
         return Probe(
             container=container.format.name,
@@ -171,72 +166,51 @@ def probe(path: Path) -> Probe:
         )
 
 
-def decode(path: Path, views: Mapping[str, View], *, sound: bool, seed: str) -> Decoded:
-    """Decode a video once for all ``views`` and, if ``sound``, its first sound track.
+def decode(path: Path, views: Mapping[str, View], *, seed: str) -> Decoded:
+    """Decode a video once for all ``views``.
 
     Args:
         path: the file.
-        views: the wanted views by name; none means that only the sound is decoded.
-        sound: whether the waveform is wanted.
+        views: the wanted views by name, at least one.
         seed: see :func:`features.views.instants`.
 
     Raises:
         VideoError: nothing decodable, or more than ``MAX_DAMAGED`` of it damaged or missing.
     """
-    with _bounded(), ExitStack() as files:
-        container = files.enter_context(_opened(path))
-        planned = None
-        if views:
-            planned = _planned(container, _video_stream(container))
-            if not _rewind(container):
-                container = files.enter_context(_opened(path))
+    with bounded(), ExitStack() as files:
+        container = files.enter_context(opened(path))
+        planned = _planned(container, _video_stream(container))
+        if not _rewind(container):
+            container = files.enter_context(opened(path))
         video = _video_stream(container)
-        picker = None
-        if planned:
-            times = planned.pts_s, planned.end_s
-            numbers = {name: choose(view, *times, seed) for name, view in views.items()}
-            picker = _Picker(video, planned, numbers, views)
+        times = planned.pts_s, planned.end_s
+        numbers = {name: choose(view, *times, seed) for name, view in views.items()}
+        picker = _Picker(video, planned, numbers, views)
         video.thread_type = "NONE"  # the stage runs one process a core
         video.codec_context.options = {"max_pixels": str(MAX_PIXELS)}
-        audio = _audio_stream(container) if sound else None
-        return _run(container, video, audio, picker)
+        return _run(container, video, picker)
 
 
 def _run(
-    container: av.container.InputContainer,
-    video: av.VideoStream,
-    audio: av.AudioStream | None,
-    picker: "_Picker | None",
+    container: av.container.InputContainer, video: av.VideoStream, picker: "_Picker"
 ) -> Decoded:
-    to_float = av.AudioResampler(format="fltp") if audio else None
-    samples: list[NDArray[np.float32]] = []
-    packets = damaged = heard = 0
-    for packet in container.demux([s for s in (video if picker else None, audio) if s]):
+    packets = damaged = 0
+    for packet in container.demux(video):
         packets += 1
         try:
-            decoded = packet.decode()
+            frames = packet.decode()
         except av.error.FFmpegError:
             damaged += 1
             continue
-        for frame in decoded:
-            if isinstance(frame, av.AudioFrame) and to_float:
-                samples.extend(_mono(part) for part in to_float.resample(frame))
-                heard += frame.samples
-                if heard > MAX_SAMPLES:
-                    raise VideoError(f"its sound has more than {MAX_SAMPLES:,} samples")
-            elif isinstance(frame, av.VideoFrame) and picker:
-                picker.see(frame)
-    if picker:
-        picker.finish()
-    if packets and damaged > MAX_DAMAGED * packets:
+        for frame in frames:
+            picker.see(frame)
+    picker.finish()
+    if damaged > MAX_DAMAGED * packets:
         raise VideoError(f"damaged: {damaged} of {packets} packets cannot be decoded")
-    waveform = np.concatenate(samples) if samples else np.zeros(0, np.float32)
     return Decoded(
-        views=picker.result() if picker else {},
-        waveform=waveform,
-        sample_rate_hz=int(audio.rate) if audio and len(waveform) else 0,
-        frames_decoded=picker.clock.number if picker else 0,
-        interlaced=picker.deinterlacer.count if picker else 0,
+        views=picker.result(),
+        frames_decoded=picker.clock.number,
+        interlaced=picker.deinterlacer.count,
         damaged=damaged,
     )
 
@@ -245,7 +219,7 @@ def _run(
 
 
 @contextmanager
-def _bounded() -> Iterator[None]:
+def bounded() -> Iterator[None]:
     """Limit the memory while a file is read; what FFmpeg and the limit say is a VideoError.
 
     Errors of the operating system that FFmpeg hands on are no errors of the machine: a damaged
@@ -279,7 +253,8 @@ def _data_bytes() -> int | None:
     return pages * resource.getpagesize()
 
 
-def _opened(path: Path) -> av.container.InputContainer:
+def opened(path: Path) -> av.container.InputContainer:
+    """Open a video; what is not one, or no ordinary one, is a VideoError."""
     if not path.is_file():
         raise VideoError("no such file")
     if path.stat().st_size == 0:
@@ -318,7 +293,7 @@ def _video_stream(container: av.container.InputContainer) -> av.VideoStream:
     raise VideoError("no video stream")
 
 
-def _audio_stream(container: av.container.InputContainer) -> av.AudioStream | None:
+def audio_stream(container: av.container.InputContainer) -> av.AudioStream | None:
     """Return the first sound track, None where there is none or no decoder for it."""
     audio = container.streams.audio
     return audio[0] if audio and audio[0].codec_context else None
@@ -462,8 +437,3 @@ class _Picker:
 
 _Row = tuple[int, float, NDArray[np.uint8]]
 """A frame that a view keeps: its number, time in seconds, picture."""
-
-
-def _mono(frame: av.AudioFrame) -> NDArray[np.float32]:
-    mono: NDArray[np.float32] = frame.to_ndarray().mean(axis=0, dtype=np.float32)
-    return mono

@@ -16,9 +16,9 @@ import numpy as np
 import pyarrow as pa
 import typer
 
-from features import arrays, tables
+from features import arrays, sound, tables, video
 from features.cache import item_key
-from features.video import Decoded, decode, padded
+from features.video import VideoError
 from features.views import View
 from stages.console import StageRun, fail
 from stages.ingredients import of_view
@@ -33,7 +33,7 @@ from stages.items import (
     write_index,
 )
 from stages.params import Params, ParamsError, load_params
-from stages.work import Item, workers
+from stages.work import Item, PartlyFailed, workers
 
 SOUND_COLUMNS = {"rows": pa.int32()}
 """Of the sound's index, besides those of every index: samples."""
@@ -78,13 +78,12 @@ def main(
         ]
         with fresh_outputs(out, run) as partial:
             outcome = run_items(run, items, compute, partial, workers(params.engine))
-            rows = merge_reasons(videos, outcome)
-            check_failures(run, rows, params.max_failed)
+            check_failures(run, merge_reasons(videos, outcome), params.max_failed)
             for name in ALL_VIEWS:
                 (partial / name).mkdir(exist_ok=True)
-                files = files_below(items, f"{name}/")
+                rows = merge_reasons(videos, outcome, f"{name}/") if name in views else []
                 columns = SOUND_COLUMNS if name == "sound" else FRAMES_COLUMNS
-                write_index(partial, name, rows if name in views else [], files, columns)
+                write_index(partial, name, rows, files_below(items, f"{name}/"), columns)
 
 
 def wanted_views(params: Params) -> dict[str, View | None]:
@@ -116,35 +115,55 @@ def _item(row: tables.Row, location: Path, views: Mapping[str, View | None], see
 
 
 def compute(task: object, outputs: Mapping[str, Path]) -> dict[str, float]:
-    """Decode the views whose keys are in ``outputs`` in one pass and write them."""
+    """Decode the views whose keys are in ``outputs``: the frames in one pass, then the sound.
+
+    Raises:
+        PartlyFailed: the frames or the sound cannot be had; the other is written.
+    """
     assert isinstance(task, Task)
-    wanted = {key: task.views[key] for key in outputs}
-    decoded = decode(
-        task.location,
-        {name: view for name, view in wanted.values() if view},
-        sound=any(view is None for _name, view in wanted.values()),
-        seed=task.seed,
-    )
-    for key, (name, view) in wanted.items():
-        data, axes, more = _content(decoded, name, view)
-        attributes = describe(key, task.ingredients[key], axes, **more)
-        arrays.write(outputs[key], data, attributes)
-    return {"frames_decoded": decoded.frames_decoded}
+    reasons: dict[str, str] = {}
+    frames_decoded = 0
+    pictures = {key: path for key, path in outputs.items() if task.views[key][1]}
+    if pictures:
+        try:
+            frames_decoded = _write_frames(task, pictures)
+        except VideoError as error:
+            reasons |= dict.fromkeys(pictures, str(error))
+    for key in outputs.keys() - pictures.keys():
+        try:
+            _write_sound(task, key, outputs[key])
+        except VideoError as error:
+            reasons[key] = str(error)
+    if reasons:
+        raise PartlyFailed(reasons)
+    return {"frames_decoded": frames_decoded}
 
 
-def _content(
-    decoded: Decoded, name: str, view: View | None
-) -> tuple[dict[str, arrays.Array], dict[str, str], dict[str, object]]:
-    if view is None:
-        more: dict[str, object] = {
-            "sample_rate_hz": decoded.sample_rate_hz,
-            "rows": len(decoded.waveform),
-        }
-        return {"waveform": decoded.waveform}, SOUND_AXES, more
-    data = padded(decoded.views[name], view.count)
-    axes = SNIPPET_AXES if view.sampling == "snippets" else FRAMES_AXES
-    rows = int(np.count_nonzero(data["valid"]))
-    return data, axes, {"rows": rows, "interlaced": decoded.interlaced}
+def _write_frames(task: Task, outputs: Mapping[str, Path]) -> int:
+    views = {name: view for name, view in (task.views[key] for key in outputs) if view}
+    decoded = video.decode(task.location, views, seed=task.seed)
+    for key, path in outputs.items():
+        name = task.views[key][0]
+        data = video.padded(decoded.views[name], views[name].count)
+        axes = SNIPPET_AXES if views[name].sampling == "snippets" else FRAMES_AXES
+        rows = int(np.count_nonzero(data["valid"]))
+        more = {"rows": rows, "interlaced": decoded.interlaced}
+        arrays.write(path, data, describe(key, task.ingredients[key], axes, **more))
+    return decoded.frames_decoded
+
+
+def _write_sound(task: Task, key: str, path: Path) -> None:
+    with sound.decoded(task.location, path.parent) as waveform:
+        blocks = arrays.Blocks((waveform.samples,), np.dtype(np.float32), waveform.blocks)
+        attributes = describe(
+            key,
+            task.ingredients[key],
+            SOUND_AXES,
+            sample_rate_hz=waveform.sample_rate_hz,
+            start_s=waveform.start_s,
+            rows=waveform.samples,
+        )
+        arrays.write(path, {"waveform": blocks}, attributes)
 
 
 if __name__ == "__main__":

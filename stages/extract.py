@@ -9,12 +9,13 @@ its index in Parquet.
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
 from types import ModuleType
-from typing import Annotated
+from typing import Annotated, cast
 
 import numpy as np
 import pyarrow as pa
@@ -25,6 +26,7 @@ from features import arrays, backbones, tables
 from features.cache import file_sha256, item_key
 from features.extraction import extract
 from features.options import axes_of, dtypes_of, options_of, views_of
+from features.waveform import Samples, Waveform
 from features.weights import load, metadata
 from stages.console import StageRun, fail
 from stages.device import be_reproducible, device_of
@@ -139,23 +141,29 @@ def _network(name: str, options: str, weights: Path, device: str) -> nn.Module:
     return network.eval().to(device)
 
 
+@contextmanager
+def _opened(path: Path, module: ModuleType) -> Iterator[Mapping[str, arrays.Array] | Waveform]:
+    """Open a video's view: its frames, or its sound in blocks."""
+    if "sound" not in views_of(module):
+        yield arrays.read(path)[0]
+        return
+    with arrays.streamed(path, ["waveform"]) as (found, said):
+        sound = found["waveform"]
+        rate_hz, start_s = int(str(said["sample_rate_hz"])), float(str(said["start_s"]))
+        yield Waveform(sound.shape[0], rate_hz, cast(Iterable[Samples], sound.parts), start_s)
+
+
 def compute(task: object, outputs: Mapping[str, Path]) -> dict[str, float]:
     """Send one video's view through the network and write its features."""
     assert isinstance(task, Task)
     module = backbones.load(task.module)
     network = _network(task.module, task.options, task.weights, task.device)
-    data, attributes = arrays.read(task.view)
-    start = time.monotonic()
     options = options_of(module, json.loads(task.options))
-    found = extract(
-        module,
-        network,
-        data,
-        options,
-        dtypes=task.dtypes,
-        sample_rate_hz=int(str(attributes.get("sample_rate_hz", 0))),
-        precision=task.precision,
-    )
+    with _opened(task.view, module) as view:
+        start = time.monotonic()
+        found = extract(
+            module, network, view, options, dtypes=task.dtypes, precision=task.precision
+        )
     seconds = time.monotonic() - start
     ((key, path),) = outputs.items()
     known = metadata(task.weights)

@@ -192,7 +192,7 @@ def index(
     outcome = run_items(run, list(items.values()), compute, folder, pool)
     rows = []
     for video, digest in hashes.items():
-        reason = video.problem or outcome[video.video_id]
+        reason = video.problem or next(iter(outcome[video.video_id].values()), None)
         row: tables.Row = {
             "video_id": video.video_id,
             "label": video.label,

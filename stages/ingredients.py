@@ -26,7 +26,7 @@ def of_view(video_sha256: str, name: str, view: View | None, seed: int) -> Ingre
         "video": video_sha256,
         "view": asdict(view) if view else name,
         "seed": seed,
-        "code": code_fingerprint("features.video"),
+        "code": code_fingerprint("features.video" if view else "features.sound"),
     }
 
 

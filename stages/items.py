@@ -24,10 +24,14 @@ from features.arrays import ArrayFileError, check, read_attributes
 from features.cache import ItemStore, link_or_copy, store_root
 from stages.console import StageRun, console, fail, print_table
 from stages.previous import previous_files
-from stages.work import Compute, Item, Keys, Todo, Workers, in_pool, in_process, reason_of
+from stages.work import Compute, Item, Keys, Todo, Workers, in_pool, in_process, reasons_of
 
 SOFTWARE = ("affectline", "av", "h5py", "librosa", "mediapipe", "numpy", "torch", "torchvision")
 """Distributions whose versions stand in every array file."""
+
+
+Outcome = dict[str, dict[str, str]]
+"""Item's name -> path of each file of it that there is none of -> why; ``{}`` if all is well."""
 
 
 def run_items(
@@ -37,12 +41,8 @@ def run_items(
     out: Path,
     pool: Workers,
     unit: str = "videos",
-) -> dict[str, str | None]:
-    """Bring every item into the folder ``out``; ``unit`` is what a person calls the items.
-
-    Returns:
-        For each item's name ``None``, or the reason why there is nothing of it.
-    """
+) -> Outcome:
+    """Bring every item into the folder ``out``; ``unit`` is what a person calls the items."""
     store = ItemStore(store_root())
     wanted = {key: Path(path).suffix for item in items for key, path in item.files.items()}
     absent = {key: suffix for key, suffix in wanted.items() if not store.has(key, suffix)}
@@ -54,14 +54,13 @@ def run_items(
         if keys:
             waiting.setdefault(keys, item)  # the same video twice is computed once
     reasons, computed = _compute_all(run, store, waiting, compute, pool, unit)
-    outcome: dict[str, str | None] = {}
+    outcome: Outcome = {}
     for item in items:
-        reason = next((reasons[key] for key in item.files if key in reasons), None)
-        if reason is None:
-            for key, path in item.files.items():
+        outcome[item.name] = {p: reasons[key] for key, p in item.files.items() if key in reasons}
+        for key, path in item.files.items():
+            if key not in reasons:
                 link_or_copy(store.path(key, wanted[key]), out / path)
-        outcome[item.name] = reason
-    failed = sum(reason is not None for reason in outcome.values())
+    failed = sum(bool(missing) for missing in outcome.values())
     run.count(
         items=len(items), computed=computed, reused=len(items) - computed - failed, failed=failed
     )
@@ -116,14 +115,16 @@ def _compute_all(
                 at_once=pool.processes or 1,
             ):
                 if isinstance(result, BaseException):
-                    reason = reason_of(result, pool)
-                    run.note(f"{job.item.name}: {reason}")
-                    reasons.update(dict.fromkeys(job.paths, reason))
+                    failed = reasons_of(result, job, pool)
+                    for reason in dict.fromkeys(failed.values()):
+                        run.note(f"{job.item.name}: {reason}")
+                    reasons |= failed
                 elif result is not None:
                     run.count(**result)
-                    for key, path in job.paths.items():
-                        store.add(key, path)
                     computed += 1
+                for key, path in job.paths.items():
+                    if key not in reasons:
+                        store.add(key, path)
                 todo.finish(job)
         finally:
             todo.let_go()
@@ -212,12 +213,18 @@ def _end_with_dvc() -> None:
 
 
 def merge_reasons(
-    rows: Sequence[tables.Row], outcome: Mapping[str, str | None]
+    rows: Sequence[tables.Row], outcome: Outcome, folder: str = ""
 ) -> list[tables.Row]:
-    """Return the rows of the stage before with this stage's outcome: a failed video stays so."""
+    """Return the rows of the stage before with this stage's outcome: a failed video stays so.
+
+    Of an item's files those below ``folder`` count (``""`` or ``x/``).
+    """
     merged = []
     for row in rows:
-        reason = row["reason"] or outcome.get(str(row["video_id"]))
+        missing = outcome.get(str(row["video_id"]), {})
+        reason = row["reason"] or next(
+            (why for path, why in missing.items() if path.startswith(folder)), None
+        )
         merged.append(row | {"status": "failed" if reason else "ok", "reason": reason})
     return merged
 

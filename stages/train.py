@@ -84,7 +84,7 @@ def main(
         with fresh_outputs(out, run) as partial:
             folder = partial / experiment
             outcome = run_items(run, items, compute, folder / "runs", Workers(0), "runs")
-            failed = [f"{name}: {reason}" for name, reason in outcome.items() if reason]
+            failed = [f"{name}: {why}" for name, gone in outcome.items() for why in gone.values()]
             if failed:
                 raise fail("\n".join(f"{run.name}: {line}" for line in failed))
             answers = _read_answers(folder / "runs", selection)

@@ -21,7 +21,8 @@ from features.cache import ItemStore
 from stages.params import Engine
 
 Compute = Callable[[object, dict[str, Path]], Mapping[str, float]]
-"""``compute(task, {key: path to write}) -> counts``; it raises with the reason if it cannot."""
+"""``compute(task, {key: path to write}) -> counts``; it raises with the reason if it cannot, and
+:class:`PartlyFailed` if it can write some of them."""
 
 MACHINE_ERRORS = frozenset(
     {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO}
@@ -42,6 +43,19 @@ class Item:
     name: str
     files: dict[str, str]
     task: object
+
+
+class PartlyFailed(ValueError):
+    """Some of an item's files cannot be made; the others are there.
+
+    Attributes:
+        reasons: key of each that is not -> why.
+    """
+
+    def __init__(self, reasons: Mapping[str, str]) -> None:
+        """Fail for ``reasons``."""
+        super().__init__(reasons)
+        self.reasons = reasons
 
 
 @dataclass(frozen=True)
@@ -213,6 +227,13 @@ def _end_with_parent() -> None:
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
+
+
+def reasons_of(error: BaseException, job: Job, pool: Workers) -> dict[str, str]:
+    """Return key -> why, of each file of a job that there is none of."""
+    if isinstance(error, PartlyFailed):
+        return dict(error.reasons)
+    return dict.fromkeys(job.paths, reason_of(error, pool))
 
 
 def reason_of(error: BaseException, pool: Workers) -> str:

@@ -9,6 +9,8 @@ import av
 import numpy as np
 import pytest
 
+from features.waveform import Waveform
+
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # see stages/__init__.py
 
 MakeClip = Callable[..., Path]
@@ -88,6 +90,12 @@ def write_clip(
                 container.mux(audio.encode(part))
             container.mux(audio.encode())
     return path
+
+
+def waveform(samples: np.ndarray, rate_hz: int, block: int = 10_000) -> Waveform:
+    """Return a sound that is in memory as one that comes in blocks."""
+    blocks = (samples[first : first + block] for first in range(0, len(samples), block))
+    return Waveform(len(samples), rate_hz, blocks)
 
 
 @pytest.fixture

@@ -25,8 +25,8 @@ Each module has the same handful of names:
     a frozen dataclass of what may be chosen; empty where nothing may.
 ``preprocess``
     uint8 frames (T, H, W, 3) RGB or snippets (T, L, H, W, 3), options -> tensor (T, ...); of a
-    sound backbone: waveform, sample rate, options -> tensor (T, ...), start of each row in
-    seconds (T,).
+    sound backbone: :class:`features.waveform.Waveform`, options -> an iterator of parts, each a
+    tensor (t, ...) and the start of each of its rows in the sound, seconds (t,).
 ``build(options)``
     the network in eval mode, float32, without its weights. ``forward`` takes a batch of rows and
     returns a dict of exactly the FEATURES, plus ``valid`` (bool, (T,)) where the network itself

@@ -20,6 +20,7 @@ Differs from the paper: q is not in it, 4096 is the code's; nor is how a short s
 here by starting again.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -29,6 +30,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from features.waveform import Waveform, resampled, spans
 from features.weights import Source, Weights
 
 VIEW = "sound"
@@ -51,6 +53,7 @@ SAMPLE_RATE_HZ = 44_100
 WINDOW = 2048  # samples: librosa's defaults, as the two below
 HOP = 512  # samples, 0.0116 s
 CENTRE = WINDOW // 2  # a frame's time is the middle of its window; zeros are put at both ends
+MELS = 128  # bands, librosa's default
 COEFFICIENTS = 32
 
 POOLED_DIM = 512
@@ -106,28 +109,22 @@ AXES = {"mfcc": "L D"}
 
 
 def preprocess(
-    waveform: NDArray[np.float32], sample_rate_hz: int, options: Options = Options()
-) -> tuple[Tensor, NDArray[np.float64]]:
-    """Return segments of MFCC, float32 (T, 1, q/t, 32), and their starts in seconds (T,).
+    waveform: Waveform, options: Options = Options()
+) -> Iterator[tuple[Tensor, NDArray[np.float64]]]:
+    """Yield all segments of MFCC at once, float32 (T, 1, q/t, 32), and their starts, seconds (T,).
 
-    ``waveform`` is mono, (N,), in [-1, 1]. T is ``segments``, and 0 only where N is 0.
+    T is ``segments``. Nothing comes where there is no sound.
 
     Raises:
         ValueError: no mono waveform of finite numbers, or no rate.
     """
-    samples = np.asarray(waveform, np.float32)
-    if samples.ndim != 1 or sample_rate_hz <= 0 or not np.isfinite(samples).all():
-        raise ValueError(
-            "expected a mono waveform (N,) of finite numbers and a rate above 0, found "
-            f"{samples.shape} at {sample_rate_hz} Hz"
-        )
-    if not len(samples):
-        return torch.empty(0, 1, options.rows, COEFFICIENTS), np.zeros(0)
-    found = mfcc(samples, sample_rate_hz)
-    chosen = taken(len(found), options)
-    segments = torch.from_numpy(found[chosen]).view(-1, 1, options.rows, COEFFICIENTS)
-    start_s = (chosen[:: options.rows] * HOP).astype(np.float64) / SAMPLE_RATE_HZ
-    return segments, start_s
+    if not waveform.samples:
+        return
+    chosen = taken(1 + length(waveform) // HOP, options)
+    first = int(chosen.min())
+    found = mfcc(waveform, first, int(chosen.max()) + 1)[chosen - first]
+    segments = torch.from_numpy(found).view(-1, 1, options.rows, COEFFICIENTS)
+    yield segments, (chosen[:: options.rows] * HOP).astype(np.float64) / SAMPLE_RATE_HZ
 
 
 def taken(count: int, options: Options) -> NDArray[np.int64]:
@@ -137,32 +134,50 @@ def taken(count: int, options: Options) -> NDArray[np.int64]:
     return (start + np.arange(options.frames, dtype=np.int64)) % count
 
 
-def mfcc(samples: NDArray[np.float32], sample_rate_hz: int) -> NDArray[np.float32]:
-    """Return the MFCC of a mono waveform (N,), N > 0: frame, coefficient (1 + M // 512, 32).
+def length(waveform: Waveform) -> int:
+    """Return how many samples librosa makes of a sound at 44.1 kHz."""
+    if waveform.sample_rate_hz <= 0:
+        raise ValueError(f"expected a rate above 0, found {waveform.sample_rate_hz} Hz")
+    return int(np.ceil(waveform.samples * (SAMPLE_RATE_HZ / waveform.sample_rate_hz)))
 
-    M is N at 44.1 kHz. The same numbers as ``librosa.feature.mfcc(y=..., sr=44100, n_mfcc=32)``
-    gives for the whole sound at once.
+
+def mfcc(waveform: Waveform, first: int, last: int) -> NDArray[np.float32]:
+    """Return the MFCC of a sound's frames ``first`` to before ``last``: (last - first, 32).
+
+    The same numbers as ``librosa.feature.mfcc(y=..., sr=44100, n_mfcc=32)`` gives for the whole
+    sound at once, which has 1 + M // 512 frames of M samples at 44.1 kHz.
     """
-    if sample_rate_hz != SAMPLE_RATE_HZ:  # as librosa.load does it
-        samples = librosa.resample(samples, orig_sr=sample_rate_hz, target_sr=SAMPLE_RATE_HZ)
-    count = 1 + len(samples) // HOP
-    padded = np.pad(samples, CENTRE)
-    mel = np.concatenate(
-        [
-            librosa.feature.melspectrogram(
-                y=padded[first * HOP : (min(first + CHUNK, count) - 1) * HOP + WINDOW],
-                sr=SAMPLE_RATE_HZ,
-                n_fft=WINDOW,
-                hop_length=HOP,
-                center=False,  # done above
-            )
-            for first in range(0, count, CHUNK)
-        ],
-        axis=1,
-    )
-    decibel = librosa.power_to_db(mel)  # cut at 80 dB below the whole sound's loudest
+    kept: list[NDArray[np.float32]] = []
+    loudest = np.zeros((MELS, 1), np.float32)
+    number = 0
+    for span in spans(_centred(waveform), WINDOW, HOP, CHUNK):
+        mel = librosa.feature.melspectrogram(
+            y=span,
+            sr=SAMPLE_RATE_HZ,
+            n_fft=WINDOW,
+            hop_length=HOP,
+            center=False,  # done in _centred
+            n_mels=MELS,
+        )
+        frame = int(mel.max(axis=0).argmax())
+        if mel[:, frame].max() > loudest.max():
+            loudest = mel[:, frame : frame + 1].copy()
+        kept.append(mel[:, max(0, first - number) : max(0, last - number)].copy())
+        number += mel.shape[1]
+    # cut at 80 dB below the whole sound's loudest, which goes along
+    decibel = librosa.power_to_db(np.concatenate([*kept, loudest], axis=1))[:, :-1]
     coefficients = librosa.feature.mfcc(S=decibel, n_mfcc=COEFFICIENTS)
     return np.ascontiguousarray(coefficients.T, np.float32)
+
+
+def _centred(waveform: Waveform) -> Iterator[NDArray[np.float32]]:
+    """Yield a sound as librosa has it: of its length at 44.1 kHz, zeros before and after it."""
+    left = length(waveform)
+    yield np.zeros(CENTRE, np.float32)
+    for block in resampled(waveform.blocks, waveform.sample_rate_hz, SAMPLE_RATE_HZ):
+        yield block[:left]
+        left -= len(block[:left])
+    yield np.zeros(left + CENTRE, np.float32)
 
 
 def build(options: Options = Options()) -> nn.Module:

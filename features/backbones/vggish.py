@@ -12,6 +12,7 @@ and AudioSet's present code does not (here: not); AudioSet's own features are wh
 and those of YouTube-8M's kind are cut to 8 bits after it.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,6 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from features import mel
+from features.waveform import Waveform
 from features.weights import Companion, Source, Weights
 
 VIEW = "sound"
@@ -83,14 +85,14 @@ class Options:
 
 
 def preprocess(
-    waveform: NDArray[np.float32], sample_rate_hz: int, options: Options = Options()
-) -> tuple[Tensor, NDArray[np.float64]]:
-    """Return log-mel examples, float32 (T, 1, 96, 64), and their starts in seconds (T,).
+    waveform: Waveform, options: Options = Options()
+) -> Iterator[tuple[Tensor, NDArray[np.float64]]]:
+    """Yield log-mel examples, float32 (t, 1, 96, 64), and their starts in the sound, seconds (t,).
 
-    ``waveform`` is mono, (N,), in [-1, 1]. T is 0 where it is shorter than one example.
+    There is none where the sound is shorter than one.
     """
-    examples, start_s = mel.examples(waveform, sample_rate_hz)
-    return torch.from_numpy(examples).unsqueeze(1), start_s
+    for examples, start_s in mel.examples(waveform):
+        yield torch.from_numpy(examples).unsqueeze(1), start_s
 
 
 def build(options: Options = Options()) -> nn.Module:

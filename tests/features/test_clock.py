@@ -57,7 +57,7 @@ def test_each_frame_of_an_avi_with_b_frames_is_there_once_at_its_time(
     make_clip: MakeClip, form: str
 ) -> None:
     clip = AVI[form](make_clip)
-    views = decode(clip, {"every": EVERY, "n": SNIPPETS}, sound=False, seed="s").views
+    views = decode(clip, {"every": EVERY, "n": SNIPPETS}, seed="s").views
     every, snippets = views["every"], views["n"]
     np.testing.assert_array_equal(every.index, range(49))
     np.testing.assert_array_equal(levels(every), every.index)
@@ -91,7 +91,7 @@ def test_other_clips_have_the_times_that_their_container_says(
         name, frames=49, codec=codec, pixel_format=form, options=options, pts=steps,
         clock_hz=clock_hz,
     )  # fmt: skip
-    view = decode(clip, {"v": EVERY}, sound=False, seed="s").views["v"]
+    view = decode(clip, {"v": EVERY}, seed="s").views["v"]
     with av.open(str(clip)) as container:
         stated = [float(frame.pts * frame.time_base) for frame in container.decode(video=0)]
     np.testing.assert_array_equal(view.index, range(49))

@@ -1,4 +1,5 @@
 import dataclasses
+from collections.abc import Iterator
 from types import ModuleType, SimpleNamespace
 
 import numpy as np
@@ -7,6 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from features.extraction import CHUNK, ExtractionError, extract
+from features.waveform import Waveform
+from tests.conftest import waveform
 
 
 class Brightness(nn.Module):
@@ -75,20 +78,30 @@ def test_a_clip_without_a_valid_row_gives_zeros_and_no_valid_row() -> None:
 def test_sound_brings_its_own_rows() -> None:
     module = toy()
     module.FEATURES = {"level": (1,)}
-    module.preprocess = lambda waveform, rate, options: (
-        torch.from_numpy(waveform[: 4 * rate]).reshape(-1, 1, 1, rate),
-        np.arange(len(waveform) // rate, dtype=np.float64),
-    )
-    wave = np.repeat(np.arange(3, dtype=np.float32), 8)
-    found = extract(module, Brightness(), {"waveform": wave}, Options(), sample_rate_hz=8)
-    np.testing.assert_array_equal(found["level"][:, 0], [0, 1, 2])
-    np.testing.assert_array_equal(found["pts_s"], [0, 1, 2])
+    seen: list[int] = []
+
+    def seconds(sound: Waveform, options: Options) -> Iterator[tuple[Tensor, np.ndarray]]:
+        for number, block in enumerate(sound.blocks):
+            yield torch.from_numpy(block).reshape(1, 1, 1, -1), np.array([float(number)])
+
+    class Counting(Brightness):
+        def forward(self, rows: Tensor) -> dict[str, Tensor]:
+            seen.append(len(rows))
+            return super().forward(rows)
+
+    module.preprocess = seconds
+    wave = np.repeat(np.arange(2 * CHUNK + 1, dtype=np.float32), 8)
+    sound = dataclasses.replace(waveform(wave, 8, block=8), start_s=1.4)
+    found = extract(module, Counting(), sound, Options())
+    np.testing.assert_array_equal(found["level"][:, 0], np.arange(2 * CHUNK + 1))
+    np.testing.assert_allclose(found["pts_s"], np.arange(2 * CHUNK + 1) + 1.4)
+    assert seen == [CHUNK, CHUNK, 1]
 
     def never(*_: object) -> None:
         raise AssertionError("a video without sound has nothing to preprocess")
 
     module.preprocess = never
-    silent = extract(module, Brightness(), {"waveform": wave[:0]}, Options())
+    silent = extract(module, Brightness(), waveform(wave[:0], 8), Options())
     assert silent["level"].shape == (0, 1)
 
 

@@ -3,18 +3,27 @@
 import numpy as np
 import pytest
 import scipy.signal
+import soxr
 from numpy.typing import NDArray
 
+from features import mel
 from features.mel import (
     BANDS,
     CHUNK,
     MAX_HZ,
     MIN_HZ,
     SAMPLE_RATE_HZ,
-    examples,
     log_mel,
     mel_matrix,
 )
+from tests.conftest import waveform
+
+
+def examples(samples: NDArray[np.float32], rate_hz: int) -> tuple[NDArray, NDArray]:
+    """Return all examples of a sound and their starts."""
+    parts = list(mel.examples(waveform(samples, rate_hz)))
+    rows = [np.zeros((0, 96, BANDS), np.float32), *(part[0] for part in parts)]
+    return np.concatenate(rows), np.concatenate([np.zeros(0), *(part[1] for part in parts)])
 
 
 def tone(seconds: float, rate_hz: int = SAMPLE_RATE_HZ, hz: float = 1000) -> NDArray[np.float32]:
@@ -49,10 +58,10 @@ def test_the_mel_matrix_is_the_reference() -> None:
 
 
 def test_band_edges_are_the_reference() -> None:
-    mel = np.linspace(1127 * np.log1p(MIN_HZ / 700), 1127 * np.log1p(MAX_HZ / 700), BANDS + 2)
-    assert (mel[0], mel[-1]) == (pytest.approx(185.16954), pytest.approx(2773.33185))
-    assert np.diff(mel) == pytest.approx(39.81788)
-    edges_hz = 700 * np.expm1(mel / 1127)
+    edges = np.linspace(1127 * np.log1p(MIN_HZ / 700), 1127 * np.log1p(MAX_HZ / 700), BANDS + 2)
+    assert (edges[0], edges[-1]) == (pytest.approx(185.16954), pytest.approx(2773.33185))
+    assert np.diff(edges) == pytest.approx(39.81788)
+    edges_hz = 700 * np.expm1(edges / 1127)
     np.testing.assert_allclose(edges_hz[:4], [125, 154.66899, 185.40495, 217.24625], atol=1e-4)
     np.testing.assert_allclose(edges_hz[-3:], [6940.57170, 7215.34509, 7500], atol=1e-4)
     bins_hz = np.linspace(0, 8000, 257)
@@ -103,15 +112,24 @@ def test_no_sound_at_another_rate_is_no_example() -> None:
     assert (len(found), len(start_s)) == (0, 0)
 
 
-def test_examples_do_not_depend_on_how_many_are_computed_at_a_time() -> None:
+@pytest.mark.parametrize("block", [999, 1 << 20])
+def test_examples_are_those_of_the_sound_as_a_whole(block: int) -> None:
+    """What came out before sound was read in blocks: to the last bit."""
     count = CHUNK + 3
-    noise = np.random.default_rng(0).normal(size=count * 15_360 + 240).astype(np.float32)
-    found, _ = examples(noise, 16_000)
-    whole = log_mel(noise)[: count * 96].reshape(count, 96, 64)
-    np.testing.assert_allclose(found, whole, atol=1e-6)
+    noise = np.random.default_rng(0).normal(size=count * 46_080 + 720).astype(np.float32)
+    parts = list(mel.examples(waveform(noise, 48_000, block)))
+    assert [len(part) for part, _ in parts] == [CHUNK, 3]
+    whole = soxr.resample(noise, 48_000, 16_000, quality="HQ")
+    for part, start_s in parts:
+        first = round(start_s[0] * 16_000)
+        expected = log_mel(whole[first : first + (len(part) * 96 - 1) * 160 + 400])
+        np.testing.assert_array_equal(part, expected.reshape(-1, 96, 64).astype(np.float32))
 
 
-@pytest.mark.parametrize(("shape", "rate_hz"), [((10, 2), 16_000), ((10,), 0)])
-def test_what_is_no_mono_waveform_is_refused(shape: tuple[int, ...], rate_hz: int) -> None:
+@pytest.mark.parametrize(
+    ("samples", "rate_hz"),
+    [(np.zeros((10, 2)), 16_000), (np.zeros(10), 0), (np.full(9, np.nan), 8)],
+)
+def test_what_is_no_mono_waveform_is_refused(samples: NDArray[np.float64], rate_hz: int) -> None:
     with pytest.raises(ValueError, match="expected a mono waveform"):
-        examples(np.zeros(shape, np.float32), rate_hz)
+        examples(samples.astype(np.float32), rate_hz)

@@ -98,8 +98,8 @@ def test_fields_become_whole_frames_at_the_times_of_the_first(tmp_path: Path, fo
     name, codec, options, first = FIELDS[form]
     clip = write(tmp_path / name, [woven(n, first) for n in range(12)], codec, first, **options)
     whole = write(tmp_path / "whole.mkv", [scene(2 * n) for n in range(12)], "libx264", **X264)
-    decoded = decode(clip, EVERY, sound=False, seed="s")
-    expected = decode(whole, EVERY, sound=False, seed="s")
+    decoded = decode(clip, EVERY, seed="s")
+    expected = decode(whole, EVERY, seed="s")
     assert (decoded.interlaced, decoded.frames_decoded) == (12, 12)
     assert (expected.interlaced, expected.frames_decoded) == (0, 12)
     view = decoded.views["v"]
@@ -178,7 +178,7 @@ def test_a_turned_or_mirrored_clip_comes_out_as_its_matrix_says(
     fixed = (value << 16 for value in (a, b, 0, c, d, 0, 0, 0))
     raw[at : at + 36] = struct.pack(">9i", *fixed, 1 << 30)
     clip.write_bytes(raw)
-    frame = decode(clip, EVERY, sound=False, seed="s").views["v"].frames[0]
+    frame = decode(clip, EVERY, seed="s").views["v"].frames[0]
     assert frame.shape == ((48, 64, 3) if a else (64, 48, 3))
     height, width = frame.shape[:2]
     for (right, down), level in levels.items():
@@ -241,7 +241,7 @@ def test_colours_are_right_fine_patterns_average_and_what_is_cut_off_is_not_coun
 ) -> None:
     clip = coloured(tmp_path / "a.mp4", matrix, shown=8)
     views = {"large": View("uniform", 1000, 64), "small": View("segments", 4, 32)}
-    decoded = decode(clip, views, sound=False, seed="s")
+    decoded = decode(clip, views, seed="s")
     assert decoded.frames_decoded == 8
     large, small = decoded.views["large"], decoded.views["small"]
     np.testing.assert_array_equal(large.index, range(8))
@@ -264,7 +264,7 @@ def test_colours_are_right_fine_patterns_average_and_what_is_cut_off_is_not_coun
 def test_the_matrix_outlives_the_deinterlacer(tmp_path: Path, make_clip: MakeClip) -> None:
     for matrix in WEIGHTS:
         clip = coloured(tmp_path / "a.mp4", matrix, shown=4, fields=True)
-        decoded = decode(clip, EVERY, sound=False, seed="s")
+        decoded = decode(clip, EVERY, seed="s")
         assert decoded.interlaced == 4
         for found, colour in zip(
             (

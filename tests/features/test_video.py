@@ -19,7 +19,7 @@ def shown(view: Frames) -> np.ndarray:
 
 def test_every_row_is_the_frame_that_its_index_says(make_clip: MakeClip) -> None:
     views = {"segments": View("segments", 8, 256), "uniform": View("uniform", 5, 32)}
-    decoded = decode(make_clip(frames=40), views, sound=False, seed="s")
+    decoded = decode(make_clip(frames=40), views, seed="s")
     assert decoded.frames_decoded == 40
     for name, view in decoded.views.items():
         np.testing.assert_array_equal(shown(view), view.index, err_msg=name)
@@ -36,7 +36,7 @@ def test_a_video_is_opened_once_and_each_frame_decoded_once(
     plain_open = av.open
     monkeypatch.setattr(av, "open", lambda *a, **k: opened.append(a) or plain_open(*a, **k))
     views = {f"v{n}": View("uniform", n, 64) for n in (1, 7, 30)}
-    decoded = decode(clip, views, sound=True, seed="s")
+    decoded = decode(clip, views, seed="s")
     assert (len(opened), decoded.frames_decoded) == (1, 30)
 
 
@@ -44,14 +44,14 @@ def test_time_stamps_place_frames_not_frame_counts(make_clip: MakeClip) -> None:
     # ten frames in the first second, then ten frames a second each
     pts = [*range(0, 1000, 100), *range(1000, 11000, 1000)]
     clip = make_clip("variable.mkv", frames=20, pts=pts)
-    view = decode(clip, {"v": View("uniform", 5, 64)}, sound=False, seed="s").views["v"]
+    view = decode(clip, {"v": View("uniform", 5, 64)}, seed="s").views["v"]
     assert [int(n) for n in view.index] == [0, 11, 13, 15, 17]
     np.testing.assert_array_equal(shown(view), view.index)
 
 
 def test_snippets_are_consecutive_frames_with_their_own_times(make_clip: MakeClip) -> None:
     view = View("snippets", 3, 64, 8)
-    decoded = decode(make_clip(frames=45), {"n": view}, sound=False, seed="s")
+    decoded = decode(make_clip(frames=45), {"n": view}, seed="s")
     rows = decoded.views["n"]
     assert rows.frames.shape == (3, 8, 48, 64, 3)
     assert (np.diff(rows.index, axis=1) == 1).all()
@@ -59,13 +59,13 @@ def test_snippets_are_consecutive_frames_with_their_own_times(make_clip: MakeCli
     np.testing.assert_allclose(rows.pts_s, rows.index / 10, atol=1e-3)
     levels = np.rint((rows.frames.mean(axis=(2, 3, 4)) - 16) / 4).astype(int)
     np.testing.assert_array_equal(levels, rows.index)
-    short = decode(make_clip(frames=5), {"n": view}, sound=False, seed="s").views["n"]
+    short = decode(make_clip(frames=5), {"n": view}, seed="s").views["n"]
     np.testing.assert_array_equal(short.index, [[0, 1, 2, 3, 4, 0, 1, 2]] * 3)
     assert padded(short, 3)["valid"].all()
 
 
 def test_a_short_clip_is_padded_not_dropped(make_clip: MakeClip) -> None:
-    view = decode(make_clip(frames=3), {"v": View("segments", 24, 64)}, sound=False, seed="s")
+    view = decode(make_clip(frames=3), {"v": View("segments", 24, 64)}, seed="s")
     arrays = padded(view.views["v"], 24)
     assert arrays["frames"].shape == (24, 48, 64, 3)
     assert list(np.flatnonzero(arrays["valid"])) == [0, 1, 2]
@@ -75,54 +75,35 @@ def test_a_short_clip_is_padded_not_dropped(make_clip: MakeClip) -> None:
 
 
 def test_one_frame_is_enough(make_clip: MakeClip) -> None:
-    view = decode(make_clip(frames=1), ALL, sound=False, seed="s").views["uniform"]
+    view = decode(make_clip(frames=1), ALL, seed="s").views["uniform"]
     assert list(view.index) == [0]
 
 
 def test_frames_are_shrunk_to_the_side_and_never_enlarged(make_clip: MakeClip) -> None:
     views = {"small": View("uniform", 2, 36), "large": View("uniform", 2, 720)}
-    decoded = decode(make_clip(frames=4, size=(96, 72)), views, sound=False, seed="s")
+    decoded = decode(make_clip(frames=4, size=(96, 72)), views, seed="s")
     assert decoded.views["small"].frames.shape == (2, 36, 48, 3)
     assert decoded.views["large"].frames.shape == (2, 72, 96, 3)
 
 
 def test_pixels_become_square(make_clip: MakeClip) -> None:
     clip = make_clip(frames=2, size=(64, 64), pixel_aspect=Fraction(2, 1))
-    assert decode(clip, ALL, sound=False, seed="s").views["uniform"].frames.shape[1:3] == (64, 128)
-
-
-@pytest.mark.parametrize(("channels", "level"), [(1, 0.5), (2, 0.25)])
-def test_sound_is_mono_at_its_own_rate(make_clip: MakeClip, channels: int, level: float) -> None:
-    clip = make_clip(frames=20, sound_s=2.0, channels=channels, sample_rate_hz=22_050)
-    decoded = decode(clip, {}, sound=True, seed="s")
-    assert decoded.sample_rate_hz == 22_050
-    assert decoded.waveform.dtype == np.float32
-    assert abs(len(decoded.waveform) / 22_050 - 2.0) < 0.15
-    middle = decoded.waveform[11_025:33_075]
-    spectrum = np.abs(np.fft.rfft(middle))
-    assert abs(np.argmax(spectrum) * 22_050 / len(middle) - 440) < 2
-    np.testing.assert_allclose(np.abs(middle).max(), level, rtol=0.15)
-
-
-def test_a_clip_without_sound_has_no_samples(make_clip: MakeClip) -> None:
-    decoded = decode(make_clip(), ALL, sound=True, seed="s")
-    assert decoded.waveform.shape == (0,)
-    assert decoded.sample_rate_hz == 0
+    assert decode(clip, ALL, seed="s").views["uniform"].frames.shape[1:3] == (64, 128)
 
 
 def test_the_draws_follow_the_content_not_the_name(make_clip: MakeClip) -> None:
     view = {"v": View("segments", 6, 64)}
     clip = make_clip(frames=48)
-    first = decode(clip, view, sound=False, seed="0 abc").views["v"].index
-    again = decode(clip.rename(clip.with_name("b.mp4")), view, sound=False, seed="0 abc")
+    first = decode(clip, view, seed="0 abc").views["v"].index
+    again = decode(clip.rename(clip.with_name("b.mp4")), view, seed="0 abc")
     np.testing.assert_array_equal(first, again.views["v"].index)
 
 
 def test_what_a_view_gets_does_not_depend_on_the_other_views(make_clip: MakeClip) -> None:
     clip = make_clip(frames=40)
     segments, uniform = View("segments", 8, 64), View("uniform", 30, 32)
-    alone = decode(clip, {"s": segments}, sound=False, seed="x").views["s"]
-    together = decode(clip, {"u": uniform, "s": segments}, sound=True, seed="x").views["s"]
+    alone = decode(clip, {"s": segments}, seed="x").views["s"]
+    together = decode(clip, {"u": uniform, "s": segments}, seed="x").views["s"]
     np.testing.assert_array_equal(alone.frames, together.frames)
     np.testing.assert_array_equal(alone.pts_s, together.pts_s)
 
@@ -134,7 +115,7 @@ def test_what_a_view_gets_does_not_depend_on_the_other_views(make_clip: MakeClip
 def test_what_is_no_video_says_so(tmp_path: Path, content: bytes, reason: str) -> None:
     path = tmp_path / "bad.mp4"
     path.write_bytes(content)
-    for work in (probe, lambda p: decode(p, ALL, sound=True, seed="s")):
+    for work in (probe, lambda p: decode(p, ALL, seed="s")):
         with pytest.raises(VideoError, match=reason):
             work(path)
 
@@ -161,7 +142,7 @@ def test_a_truncated_clip_says_where_its_pictures_end(make_clip: MakeClip) -> No
     clip.write_bytes(raw[: len(raw) // 2])
     view = {"v": View("uniform", 10, 64)}
     try:
-        index = decode(clip, view, sound=False, seed="s").views["v"].index
+        index = decode(clip, view, seed="s").views["v"].index
     except VideoError as error:
         assert "truncated" in str(error) or "damaged" in str(error)
     else:  # a container without an index is as long as what is left of it
@@ -176,7 +157,7 @@ def test_damage_in_the_middle_is_counted_and_much_of_it_refused(make_clip: MakeC
     raw[start : start + len(noise)] = noise.tobytes()
     clip.write_bytes(raw)
     with pytest.raises(VideoError, match="cannot be opened|damaged|truncated|no frame|no video"):
-        decode(clip, ALL, sound=False, seed="s")
+        decode(clip, ALL, seed="s")
 
 
 def test_headers_are_told(make_clip: MakeClip) -> None:

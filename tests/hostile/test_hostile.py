@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from features import tables, video
+from features import sound, tables, video
 from features.video import VideoError, decode
 from features.views import View
 from stages import decode as decoding
@@ -84,7 +84,8 @@ def test_a_decoder_that_works_too_long_is_ended(in_folder: Path) -> None:
     outcome = run_items(
         StageRun("decode"), [item], decoding.compute, Path("views"), Workers(1, 3.0)
     )
-    assert outcome == {"slow/slow": "given up after 3 s (engine.time_limit_s)"}
+    reason = "given up after 3 s (engine.time_limit_s)"
+    assert outcome == {"slow/slow": {"segments/slow/slow.h5": reason}}
     assert time.monotonic() - start < 30
     assert not list(Path(".store").rglob("*.h5"))
 
@@ -117,10 +118,12 @@ def test_hours_of_silence_in_a_small_file_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clip = corpus.sound_bomb(tmp_path / "a.mkv", packets=40)
-    assert len(decode(clip, {}, sound=True, seed="s").waveform) > 1 << 20
-    monkeypatch.setattr(video, "MAX_SAMPLES", 1 << 20)
+    with sound.decoded(clip, tmp_path) as waveform:
+        assert waveform.samples > 1 << 20
+    monkeypatch.setattr(sound, "MAX_SAMPLES", 1 << 20)
     with pytest.raises(VideoError, match="its sound has more than 1,048,576 samples"):
-        decode(clip, {}, sound=True, seed="s")
+        with sound.decoded(clip, tmp_path):
+            pass
 
 
 def test_frames_that_would_fill_the_memory_are_refused(
@@ -128,10 +131,10 @@ def test_frames_that_would_fill_the_memory_are_refused(
 ) -> None:
     clip = corpus.encode(tmp_path / "long.mp4", size=(4096, 16), voice=None)
     view = {"v": View("uniform", 10, 64)}
-    assert decode(clip, view, sound=False, seed="s").views["v"].frames.shape[1:3] == (16, 4096)
+    assert decode(clip, view, seed="s").views["v"].frames.shape[1:3] == (16, 4096)
     monkeypatch.setattr(video, "MAX_VIEW_BYTES", 1 << 20)
     with pytest.raises(VideoError, match="10 frames of 4096x16 would take too much memory"):
-        decode(clip, view, sound=False, seed="s")
+        decode(clip, view, seed="s")
 
 
 @pytest.mark.parametrize("ratio", [(2**31 - 1, 1), (1, 2**31 - 1), (100, 1)])
@@ -140,7 +143,7 @@ def test_pixels_that_no_film_has_are_refused(tmp_path: Path, ratio: tuple[int, i
     raw = corpus.patched(clip.read_bytes(), b"pasp", 4, ratio[0])
     clip.write_bytes(corpus.patched(raw, b"pasp", 8, ratio[1]))
     with pytest.raises(VideoError, match="times as wide as high are no picture"):
-        decode(clip, {"v": View("uniform", 4, 64)}, sound=False, seed="s")
+        decode(clip, {"v": View("uniform", 4, 64)}, seed="s")
 
 
 def test_a_size_that_only_the_codec_states_is_refused(tmp_path: Path) -> None:
@@ -148,10 +151,10 @@ def test_a_size_that_only_the_codec_states_is_refused(tmp_path: Path) -> None:
     for side in (20_000, 131_072):
         (tmp_path / "b.mp4").write_bytes(corpus.with_sps(whole, side // 16, side // 16))
         with pytest.raises(VideoError):
-            decode(tmp_path / "b.mp4", {"v": View("uniform", 4, 64)}, sound=False, seed="s")
+            decode(tmp_path / "b.mp4", {"v": View("uniform", 4, 64)}, seed="s")
 
 
 def test_a_container_that_cannot_go_back_is_read_twice(tmp_path: Path) -> None:
     clip = corpus.BASES["flv1.flv"](tmp_path / "a.flv")
-    view = decode(clip, {"v": View("uniform", 50, 64)}, sound=True, seed="s").views["v"]
+    view = decode(clip, {"v": View("uniform", 50, 64)}, seed="s").views["v"]
     assert list(view.index) == list(range(corpus.FRAMES))

@@ -11,6 +11,7 @@ from torch.nn import functional
 from features import seeding
 from features.backbones import resnet18_mfcc
 from features.backbones.resnet18_mfcc import Options
+from features.waveform import Waveform
 from tests.parity import Certificate
 
 RATE_HZ = 22_050
@@ -33,7 +34,8 @@ def certificates() -> Iterator[Certificate]:
     network = resnet18_mfcc.build()
     seeding.initialise(network, 0)
     with torch.inference_mode():
-        rows, _ = resnet18_mfcc.preprocess(sound, RATE_HZ, Options(pad="code"))
+        waveform = Waveform(len(sound), RATE_HZ, [sound])
+        ((rows, _),) = resnet18_mfcc.preprocess(waveform, Options(pad="code"))
         ours = network(rows)
         pooled = by_hand(chunks[:, None], network.state_dict())
     for name, reference, oracle in (

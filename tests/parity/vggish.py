@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from features import seeding
 from features.backbones import vggish
+from features.waveform import Waveform
 from tests.parity import Certificate
 
 TONE = "3 s of a 1 kHz sine at 16 kHz"
@@ -24,7 +25,7 @@ GOLDEN = {  # numbers of AudioSet's own NumPy code (mel_features.py) on the tone
 def certificates() -> Iterator[Certificate]:
     """Compare the front end with golden numbers and plain code, and the embedding after it."""
     tone = np.sin(2 * np.pi * 1000 * np.arange(48_000) / 16_000).astype(np.float32)
-    ours = vggish.preprocess(tone, 16_000)[0]
+    ((ours, _),) = vggish.preprocess(Waveform(len(tone), 16_000, [tone]))
     frames = ours.flatten(0, 2).double()
     found = [frames.mean(), frames.std(correction=0), frames.min(), frames.max()]
     found += list(frames[0, [0, 1, 2, 18, 19, 20]])
@@ -37,7 +38,8 @@ def certificates() -> Iterator[Certificate]:
         ours=torch.stack(found).float().numpy(),
     )
     noise = np.random.default_rng(0).uniform(-0.5, 0.5, 32_000).astype(np.float32)
-    examples, ours = by_loops(noise), vggish.preprocess(noise, 16_000)[0]
+    ((ours, _),) = vggish.preprocess(Waveform(len(noise), 16_000, [noise]))
+    examples = by_loops(noise)
     network = vggish.build()
     seeding.initialise(network, 0)
     with torch.inference_mode():

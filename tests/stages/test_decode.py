@@ -1,3 +1,7 @@
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -5,10 +9,11 @@ import pyarrow as pa
 import pytest
 import yaml
 
-from features import arrays, tables
+from features import arrays, sound, tables, video
 from features.views import View
-from stages import decode
+from stages import decode, index
 from stages.params import Params
+from stages.work import Workers
 from tests.conftest import MakeClip, write_clip
 
 PROJECT = Path(__file__).parents[2]
@@ -77,7 +82,8 @@ def test_only_the_views_asked_for_are_written_and_say_what_they_are(make_clip: M
     assert found["frames"].shape == (2, 3, 48, 64, 3)
     assert said["axes"]["frames"] == "T L H W C"  # type: ignore[index]
     found, said = arrays.read(clip.with_name("sound.h5"))
-    assert said["sample_rate_hz"] == 16_000 and "interlaced" not in said
+    assert (said["sample_rate_hz"], said["start_s"]) == (16_000, 0)
+    assert said["rows"] == len(found["waveform"]) and "interlaced" not in said
     assert np.abs(found["waveform"]).max() > 0.3
 
 
@@ -96,3 +102,53 @@ def test_the_index_of_a_view_says_how_many_frames_were_deinterlaced(in_folder: P
     segments = tables.read(Path("views/segments.parquet"))
     assert {r["video_id"]: r["interlaced"] for r in segments} == {"joy/fields": 9, "joy/whole": 0}
     assert "interlaced" not in tables.read(Path("views/sound.parquet"))[0]
+
+
+def test_sound_that_cannot_be_had_costs_no_frames_and_frames_no_sound(
+    make_clip: MakeClip, in_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clip = make_clip("raw/joy/a.mkv", frames=20, sound_s=2.0)
+    raw = yaml.safe_load((PROJECT / "params.yaml").read_text())
+    raw |= {"max_failed": 1.0, "engine": {**raw["engine"], "workers": 1}}
+    Path("params.yaml").write_text(yaml.safe_dump(raw))
+    index.main(clip.parents[1], Path("index"))
+    monkeypatch.setattr(decode, "run_items", partial(run_items_here, decode.run_items))
+
+    def run() -> dict[str, object]:
+        decode.main(clip.parents[1], Path("index.parquet"), Path("views"))
+        return {
+            name: tables.read(Path(f"views/{name}.parquet"))[0]["reason"]
+            for name in ("segments", "sound")
+        }
+
+    monkeypatch.setattr(sound, "MAX_SAMPLES", 10_000)
+    assert run() == {"segments": None, "sound": "its sound has more than 10,000 samples"}
+    assert Path("views/segments/joy/a.h5").is_file() and not any(Path("views/sound").iterdir())
+    monkeypatch.setattr(sound, "MAX_SAMPLES", 1 << 20)
+    monkeypatch.setattr(video, "MAX_VIEW_BYTES", 10)
+    shutil.rmtree(".store")
+    found = run()
+    assert "too much memory" in str(found["segments"]) and found["sound"] is None
+
+
+def run_items_here(run_items: Callable[..., object], *arguments: object) -> object:
+    """Compute in this process, where what a test has changed holds."""
+    return run_items(*arguments[:-1], Workers(0))
+
+
+def test_sound_is_handed_to_the_file_in_blocks(
+    make_clip: MakeClip, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sound, "BLOCK", 3000)
+    lengths: list[int] = []
+    write = arrays.write
+
+    def spy(path: Path, data: dict[str, arrays.Blocks], attributes: dict[str, object]) -> None:
+        parts = data["waveform"].parts
+        counted = (lengths.append(len(part)) or part for part in parts)  # type: ignore[func-returns-value]
+        write(path, {"waveform": replace(data["waveform"], parts=counted)}, attributes)
+
+    monkeypatch.setattr(arrays, "write", spy)
+    item = decode._item(row(), make_clip(frames=3, sound_s=2.0), {"sound": None}, 0)
+    decode.compute(item.task, {next(iter(item.files)): tmp_path / "sound.h5"})
+    assert max(lengths) == 3000 and len(lengths) > 10

@@ -21,7 +21,8 @@ def project(in_folder: Path) -> Path:
     tone = np.sin(np.arange(32_000) / 20).astype(np.float32)
     rows = []
     for name, waveform in (("loud", tone), ("silent", tone[:0])):
-        attributes = {"key": name, "sample_rate_hz": 16_000 if len(waveform) else 0}
+        rate_hz = 16_000 if len(waveform) else 0
+        attributes = {"key": name, "sample_rate_hz": rate_hz, "start_s": 0.5}
         arrays.write(Path(f"views/sound/joy/{name}.h5"), {"waveform": waveform}, attributes)
         rows.append({"video_id": f"joy/{name}", "key": name, "path": f"joy/{name}.h5"})
     rows = [{**row, "label": "joy", "status": "ok"} for row in rows]
@@ -56,6 +57,7 @@ def test_features_say_what_they_came_from_and_missing_sound_is_no_row(project: P
     found, said = arrays.read(Path("features/vggish/joy/loud.h5"))
     assert found["embedding"].shape == (2, 128) and found["embedding"].dtype == np.float16
     assert said["axes"] == {"embedding": "T D", "index": "T", "pts_s": "T", "valid": "T"}
+    np.testing.assert_allclose(found["pts_s"], [0.5, 1.46])
     assert (said["pretrained"], said["key"]) == (False, rows["joy/loud"]["key"])
     assert said["packing"] == arrays.PORTABLE.note
     made_of = said["ingredients"]

@@ -15,7 +15,7 @@ from features.cache import ItemStore, item_key, store_root
 from features.video import VideoError
 from stages.console import StageRun
 from stages.items import check_failures, fresh_outputs, item_path, merge_reasons, run_items
-from stages.work import Item, Workers
+from stages.work import Item, PartlyFailed, Workers
 
 
 def item(name: str, number: int, *, label: str = "joy") -> Item:
@@ -53,7 +53,7 @@ def test_items_are_computed_once_and_then_reused(in_folder: Path, pool: Workers)
     items = [item("a", 1), item("b's 100%", 2), item("ü", 3)]
     for out, computed in (("one", 3), ("two", 0)):
         run = StageRun("toy")
-        assert set(run_items(run, items, compute, Path(out), pool).values()) == {None}
+        assert not any(run_items(run, items, compute, Path(out), pool).values())
         assert numbers(Path(out)) == {"joy/a.h5": 1, "joy/b's 100%.h5": 2, "joy/ü.h5": 3}
         assert (run.counts["computed"], run.counts["reused"]) == (computed, 3 - computed)
         assert run.counts["frames_decoded"] == 2 * computed
@@ -80,19 +80,47 @@ def test_a_bad_video_is_a_reason_and_the_rest_goes_on(in_folder: Path) -> None:
     run = StageRun("toy")
     items = [item("bad", -1), item("crash", -3), item("bug", -5), item("good", 1)]
     outcome = run_items(run, items, compute, Path("out"), Workers(2))
-    assert outcome["joy/bad"] == "no video stream"
-    assert "died" in str(outcome["joy/crash"])
-    assert outcome["joy/bug"] == "KeyError: 'bug'"
-    assert outcome["joy/good"] is None
+    assert outcome["joy/bad"] == {"joy/bad.h5": "no video stream"}
+    assert "died" in outcome["joy/crash"]["joy/crash.h5"]
+    assert outcome["joy/bug"] == {"joy/bug.h5": "KeyError: 'bug'"}
+    assert outcome["joy/good"] == {}
     assert numbers(Path("out")) == {"joy/good.h5": 1}
     assert (run.counts["failed"], run.counts["computed"]) == (3, 1)
+
+
+@pytest.mark.parametrize("pool", [Workers(0), Workers(2)])
+def test_of_an_item_that_fails_in_part_the_rest_is_kept(in_folder: Path, pool: Workers) -> None:
+    run = StageRun("toy")
+    keys = {name: item_key({"view": name}) for name in ("s", "u")}
+    both = Item("joy/a", {key: f"{name}/joy/a.h5" for name, key in keys.items()}, keys["s"])
+    outcome = run_items(run, [both, item("b", 1)], half, Path("out"), pool)
+    assert outcome == {"joy/a": {"s/joy/a.h5": "too long"}, "joy/b": {}}
+    assert numbers(Path("out")) == {"joy/b.h5": 0, "u/joy/a.h5": 0}
+    assert (run.counts["computed"], run.counts["failed"]) == (1, 1)
+    rows = [{"video_id": f"joy/{name}", "reason": None} for name in "ab"]
+    for folder, reasons in (
+        ("s/", ["too long", None]),
+        ("u/", [None] * 2),
+        ("", ["too long", None]),
+    ):
+        assert [row["reason"] for row in merge_reasons(rows, outcome, folder)] == reasons
+
+
+def half(task: object, outputs: Mapping[str, Path]) -> dict[str, float]:
+    """Write all files but the one whose key is the task."""
+    for key, path in outputs.items():
+        if key != task:
+            arrays.write(path, {"n": np.array([0])}, {"key": key})
+    if task in outputs:
+        raise PartlyFailed({str(task): "too long"})
+    return {}
 
 
 def test_a_video_that_hangs_is_given_up(in_folder: Path) -> None:
     items = [item("hang", -2), item("good", 1)]
     outcome = run_items(StageRun("toy"), items, compute, Path("out"), Workers(2, 2.0))
-    assert outcome["joy/hang"] == "given up after 2 s (engine.time_limit_s)"
-    assert outcome["joy/good"] is None
+    assert outcome["joy/hang"] == {"joy/hang.h5": "given up after 2 s (engine.time_limit_s)"}
+    assert outcome["joy/good"] == {}
 
 
 def test_a_full_disk_ends_the_stage_and_keeps_what_was_done(in_folder: Path) -> None:
@@ -159,7 +187,7 @@ def test_an_item_that_another_process_is_stuck_with_is_computed_in_the_end(
     assert claim is not None
     items = [item("a", 1), item("b", 2)]
     pool = Workers(pool.processes, 5.0) if pool.processes else pool
-    assert set(run_items(StageRun("toy"), items, compute, Path("out"), pool).values()) == {None}
+    assert not any(run_items(StageRun("toy"), items, compute, Path("out"), pool).values())
     claim.release()
     assert numbers(Path("out")) == {"joy/a.h5": 1, "joy/b.h5": 2}
     assert "stuck" in capsys.readouterr().err
@@ -241,7 +269,7 @@ def test_one_process_at_a_time_writes_the_outputs(
 
 def test_an_earlier_failure_keeps_its_reason() -> None:
     rows = [{"video_id": "a/a", "reason": "early"}, {"video_id": "a/b", "reason": None}]
-    merged = merge_reasons(rows, {"a/b": "late"})
+    merged = merge_reasons(rows, {"a/b": {"a/b.h5": "late"}})
     assert [(row["status"], row["reason"]) for row in merged] == [
         ("failed", "early"),
         ("failed", "late"),

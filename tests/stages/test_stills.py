@@ -24,7 +24,7 @@ def test_a_still_becomes_a_video_of_one_frame_with_the_same_pixels(tmp_path: Pat
     assert file == File("Joy", "a.png", tmp_path / "out" / "train" / "Joy" / "a.png.mkv", "train")
     assert probe(file.path).width == 66
     views = {"segments": View("segments", 24, 720)}
-    frames = decode(file.path, views, sound=True, seed="0").views["segments"].frames
+    frames = decode(file.path, views, seed="0").views["segments"].frames
     assert frames.shape == (1, 48, 66, 3)
     assert np.array_equal(frames[0], np.asarray(Image.open(path)))
 

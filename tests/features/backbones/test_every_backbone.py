@@ -15,6 +15,7 @@ from features import backbones
 from features.options import axes_of, views_of
 from features.views import Sampling
 from features.weights import Weights
+from tests.conftest import waveform
 
 Network = Callable[[str], nn.Module]
 
@@ -44,8 +45,8 @@ def rows(module: ModuleType) -> Tensor:
         inputs = module.preprocess(pictures(module))
     else:
         noise = np.random.default_rng(0).uniform(-1, 1, 16_000).astype(np.float32)
-        waveform = np.concatenate([np.zeros_like(noise), np.ones_like(noise), noise])
-        inputs, _ = module.preprocess(waveform, 16_000)
+        sound = np.concatenate([np.zeros_like(noise), np.ones_like(noise), noise])
+        ((inputs, _),) = module.preprocess(waveform(sound, 16_000))
     assert isinstance(inputs, Tensor)
     return inputs[:3]
 

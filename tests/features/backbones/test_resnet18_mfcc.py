@@ -11,7 +11,7 @@ from torch import nn
 
 from features import layouts
 from features.backbones import resnet18_mfcc
-from features.backbones.resnet18_mfcc import Options, mfcc, preprocess, taken
+from features.backbones.resnet18_mfcc import Options, taken
 from features.extraction import extract
 from features.options import features_of
 from features.weights import (
@@ -22,14 +22,29 @@ from features.weights import (
     metadata,
     write_pretrained,
 )
+from tests.conftest import waveform
 
 Network = Callable[[str], nn.Module]
 
 HOP_S = 512 / 44_100
 
+DEFAULTS = Options()
+
 
 def noise(seconds: float, rate_hz: int = 44_100) -> NDArray[np.float32]:
     return np.random.default_rng(0).uniform(-0.5, 0.5, round(seconds * rate_hz)).astype(np.float32)
+
+
+def mfcc(samples: NDArray[np.float32], rate_hz: int) -> NDArray[np.float32]:
+    """Return the MFCC of all frames of a sound."""
+    return resnet18_mfcc.mfcc(waveform(samples, rate_hz), 0, 1 << 40)
+
+
+def preprocess(
+    samples: NDArray[np.float32], rate_hz: int, options: Options = DEFAULTS
+) -> tuple[torch.Tensor, NDArray[np.float64]]:
+    ((rows, start_s),) = resnet18_mfcc.preprocess(waveform(samples, rate_hz), options)
+    return rows, start_s
 
 
 @pytest.mark.parametrize("rate_hz", [44_100, 48_000, 16_000])
@@ -112,8 +127,8 @@ def test_what_is_no_sound_is_refused(sound: NDArray[np.float64]) -> None:
 def test_a_missing_sound_has_no_rows_and_the_shortest_has_all(
     samples: int, network: Network
 ) -> None:
-    view = {"waveform": np.full(samples, 0.1, np.float32)}
-    found = extract(resnet18_mfcc, network("resnet18_mfcc"), view, Options(), sample_rate_hz=8000)
+    sound = waveform(np.full(samples, 0.1, np.float32), 8000)
+    found = extract(resnet18_mfcc, network("resnet18_mfcc"), sound, Options())
     rows = 16 * samples
     assert found["mfcc"].shape == (rows, 256, 32)
     assert found["pooled"].shape == (rows, 512)
@@ -122,8 +137,8 @@ def test_a_missing_sound_has_no_rows_and_the_shortest_has_all(
 
 @pytest.mark.parametrize("level", [0.0, 1.0])
 def test_silence_and_a_constant_have_finite_features(level: float, network: Network) -> None:
-    view = {"waveform": np.full(30_000, level, np.float32)}
-    found = extract(resnet18_mfcc, network("resnet18_mfcc"), view, Options(), sample_rate_hz=44_100)
+    sound = waveform(np.full(30_000, level, np.float32), 44_100)
+    found = extract(resnet18_mfcc, network("resnet18_mfcc"), sound, Options())
     assert np.isfinite(found["mfcc"].astype(np.float32)).all()
     assert np.isfinite(found["pooled"].astype(np.float32)).all()
     if level == 0:
