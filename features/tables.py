@@ -39,6 +39,8 @@ def read(path: Path, columns: Sequence[str] = ()) -> list[Row]:
         if (rows := pq.read_metadata(path).num_rows) > LARGEST_ROWS:
             raise TableError(f"{path}: expected at most {LARGEST_ROWS:,} rows, found {rows:,}")
         table = pq.read_table(path)
+    except FileNotFoundError:
+        raise TableError(f"{path}: expected a Parquet file, found none") from None
     except (OSError, pa.ArrowException) as error:
         raise TableError(f"{path}: expected a Parquet file, found: {error}") from error
     missing = sorted(set(columns) - set(table.column_names))

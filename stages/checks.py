@@ -19,6 +19,11 @@ from stages.params import PARAMS, Backbone, Params, ParamsError, read_yaml
 
 PIPELINE = Path("dvc.yaml")
 
+NOT_RUN = (
+    "data/index.parquet: not made yet; `dvc repro` makes it, `dvc pull` brings what others have run"
+)
+"""What a command says that asks for what stages have made."""
+
 SYSTEM_LIBRARIES = {
     "GL": "libgl1",
     "EGL": "libegl1",

@@ -11,11 +11,12 @@ import typer
 
 from features import tables
 from features.cache import replacing
+from features.options import near
 from stages import locked, store
-from stages.checks import PIPELINE, check_all, check_root, check_store, in_project, told
+from stages.checks import NOT_RUN, PIPELINE, check_all, check_root, check_store, in_project, told
 from stages.console import answers, fail, print_json, print_table, say
 from stages.index import list_videos
-from stages.params import ParamsError, load_params
+from stages.params import PARAMS, ParamsError, load_params
 
 if TYPE_CHECKING:
     from stages.preset import Plan
@@ -88,7 +89,7 @@ def failures(
     with in_project():
         paths = [path for place in places for path in sorted(Path().glob(f"{place}.parquet"))]
         if not paths:
-            raise ValueError("data/index.parquet: no stage has run yet; `dvc repro` runs them")
+            raise ValueError(NOT_RUN)
         for path in paths:
             for row in tables.read(path):
                 if row.get("status") == "failed":
@@ -166,6 +167,15 @@ def compare_two(
     from stages.results import read_result
 
     with in_project():
+        if first == second:
+            raise ValueError(f"{first}: expected two experiments, found one twice")
+        for name in (first, second):
+            known = [] if (RESULTS / name).is_dir() else list(load_params().experiments)
+            if known and name not in known:
+                raise ParamsError(
+                    f"{PARAMS}: no experiment {name!r}{near(name, known)}; there are "
+                    f"{', '.join(known)}"
+                )
         found = compare(*(read_result(RESULTS, name) for name in (first, second)))
     if as_json:
         print_json(asdict(found))

@@ -273,7 +273,8 @@ def print_table(
     title: str, columns: Iterable[str], rows: Iterable[Iterable[object]], to: Console = answers
 ) -> None:
     """Print a small table for people; what is too long for its column goes on in the next line."""
-    table = Table(title=in_a_line(title), title_justify="left")
+    to.print(styled((in_a_line(title), "italic")), soft_wrap=True)  # may be wider than the table
+    table = Table()
     for column in columns:
         table.add_column(in_a_line(column), overflow="fold")
     for row in rows:

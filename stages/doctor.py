@@ -5,7 +5,6 @@ on a full disk and end with 0. The whole form reads every file: an item carries 
 that is in it, any other file is compared with the md5 that dvc.lock has of it.
 """
 
-import json
 import shutil
 import stat
 import sys
@@ -114,13 +113,10 @@ def _again(stage: str) -> str:
 
 def _spoilt() -> Iterator[Finding]:
     """Yield files of DVC's own that a kill cut off while it wrote them; it refuses to go on."""
-    lock = locked.DVC / "tmp" / "rwlock"
-    if lock.is_file() and locked.busy() is None:
-        try:
-            json.loads(lock.read_text(encoding="utf-8"))
-        except ValueError:
-            what = "DVC was killed while it wrote this file, and refuses to work with it"
-            yield Finding(what, str(lock), "remove it, or `affectline doctor --repair`", (lock,))
+    if locked.is_spoilt():
+        what = "DVC was killed while it wrote this file, and refuses to work with it"
+        to_do = "remove it, or `affectline doctor --repair`"
+        yield Finding(what, str(locked.RWLOCK), to_do, (locked.RWLOCK,))
     if locked.LOCK.is_file() and not locked.LOCK.read_text(encoding="utf-8").strip():
         what = "DVC was killed while it wrote this file, and refuses to work with it"
         to_do = "`git checkout dvc.lock`, or remove it, or `affectline doctor --repair`"

@@ -11,6 +11,7 @@ from rich.tree import Tree
 from features import tables
 from features.cache import canonical, file_sha256
 from features.weights import WeightsError, metadata
+from stages.checks import NOT_RUN
 from stages.console import in_a_line, styled
 from stages.items import SOFTWARE, software
 from stages.params import Params
@@ -60,7 +61,10 @@ def explain(params: Params, video_id: str, backbone: str) -> Explanation:
         raise ValueError(
             f"{backbone}: expected a backbone of params.yaml: {', '.join(params.backbones)}"
         )
-    rows = {str(row["video_id"]): row for row in tables.read(INDEX.with_suffix(".parquet"))}
+    index = INDEX.with_suffix(".parquet")
+    if not index.is_file():
+        raise ValueError(NOT_RUN)
+    rows = {str(row["video_id"]): row for row in tables.read(index)}
     if video_id not in rows:
         near = [name for name in rows if name.endswith(f"/{video_id.rpartition('/')[2]}")]
         hint = f"; did you mean {', '.join(near[:3])}?" if near else ""

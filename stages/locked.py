@@ -3,6 +3,7 @@
 Read without DVC, whose import takes longer than the whole of `affectline doctor --quick`.
 """
 
+import fcntl
 import hashlib
 import json
 import os
@@ -17,6 +18,7 @@ LOCK = Path("dvc.lock")
 PIPELINE = Path("dvc.yaml")
 PARAMS = Path("params.yaml")
 DVC = Path(".dvc")
+RWLOCK = DVC / "tmp" / "rwlock"
 
 FOLDER = ".dir"
 """Ending of the md5 of a folder: of its listing, which is an object too."""
@@ -174,15 +176,37 @@ def listing(cache: Path, output: Output) -> dict[Path, str] | None:
 
 def busy() -> str | None:
     """Return the command and process of a DVC that is at work in this workspace, None if none."""
+    locks = _held()
+    if locks is None:
+        return None
+    writers, readers = locks.get("write", {}).values(), locks.get("read", {}).values()
+    for held in (*writers, *(reader for several in readers for reader in several)):
+        if _is_alive(int(held["pid"])):
+            return f"{held['cmd']} (process {held['pid']})"
+    return None
+
+
+def is_spoilt() -> bool:
+    """Tell whether a killed DVC has left half of the file that says what it holds."""
+    if not RWLOCK.is_file() or _held() is not None:
+        return False
+    with RWLOCK.with_name("rwlock.lock").open("a") as guard:  # held by who writes the other
+        try:
+            fcntl.flock(guard, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        except OSError:
+            pass  # a file system without locks
+        return _held() is None
+
+
+def _held() -> dict[str, Any] | None:
+    """Return what DVC says that it holds: ``write``, path -> who, and ``read``, path -> several."""
     try:
-        locks = json.loads((DVC / "tmp" / "rwlock").read_text(encoding="utf-8"))
+        found = json.loads(RWLOCK.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    for place in locks.values() if isinstance(locks, Mapping) else ():
-        for held in (place.get("write"), *place.get("read", ())):
-            if held and _is_alive(int(held["pid"])):
-                return f"{held['cmd']} (process {held['pid']})"
-    return None
+    return found if isinstance(found, dict) else None
 
 
 def _is_alive(pid: int) -> bool:

@@ -29,6 +29,7 @@ import pyarrow as pa
 import heads
 from features import arrays, tables
 from heads import Head, Reported
+from stages.console import reason
 
 ATTENTION = {
     "video_id": pa.string(),
@@ -93,7 +94,7 @@ def read_result(results: Path, name: str) -> Result:
         curves, per_class = (_read_csv(folder / f"{kind}.csv") for kind in ("curves", "per_class"))
     except (OSError, json.JSONDecodeError) as error:
         raise ValueError(
-            f"{folder}: expected the results of train@{name}, found: {error}: run "
+            f"{folder}: expected the results of train@{name}, found: {reason(error)}; run "
             f"`dvc repro train@{name}`, or `dvc pull train@{name}` if someone else has"
         ) from error
     columns = ("run", "video_id", "label", "predicted")

@@ -79,7 +79,7 @@ def _show_folder(folder: Path) -> None:
     print_table(f"{folder}: a folder", ["ending", "files", "size"], rows)
     index = folder.parent / f"{folder.name}.parquet"
     if index.is_file():
-        say(f"its index, a row a video: affectline show {index}")
+        say(f"its index: affectline show {index}")
 
 
 def _show_arrays(path: Path) -> None:
@@ -139,7 +139,10 @@ def _show_weights(path: Path) -> None:
     except (OSError, SafetensorError) as error:
         told = f"{path}: expected a safetensors file, found: {error}{_to_do(path)}"
         raise ShowError(told) from error
-    print_table(f"{path}: {len(rows)} tensors", ["tensor", "shape", "dtype"], rows)
+    if rows:
+        print_table(f"{path}: {len(rows)} tensors", ["tensor", "shape", "dtype"], rows)
+    else:
+        say(f"{path}: no tensors, they are drawn from the seed")
     print_json({name: _parsed(text) for name, text in facts.items()})
 
 

@@ -239,7 +239,7 @@ def as_table(stages: Sequence[Stage]) -> Table:
     table = Table(title="status", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("stage", overflow="fold")
     for column in (*(COUNTS[name] for name in shown), "size"):
-        table.add_column(column, justify="right")
+        table.add_column(column, justify="right", overflow="fold")
     for stage in stages:
         view = f" {Path(stage.output).name}" if stage.name == "decode" else ""
         counts = (getattr(stage, name) for name in shown)

@@ -75,7 +75,17 @@ def test_below_a_project_its_folder_is_named(
 
 def test_failures_before_any_run_are_not_none(project: Path) -> None:
     code, said = run("failures")
-    assert code == 1 and "no stage has run yet" in said
+    assert code == 1 and "data/index.parquet: not made yet; `dvc repro` makes it" in said
+    assert run("explain", "joy/a", "vgg16") == (1, said)
+
+
+def test_an_experiment_that_there_is_not_is_no_reason_to_run_it(project: Path) -> None:
+    code, said = run("compare", "caan", "hanf")
+    assert (
+        code == 1 and "no experiment 'hanf', did you mean 'hamf'?; there are caan, hamf, " in said
+    )
+    code, said = run("compare", "caan", "hamf")
+    assert code == 1 and "found: results/caan.json: No such file or directory; run `dvc rep" in said
 
 
 def test_sync_changes_nothing_where_all_is_right(project: Path) -> None:

@@ -9,6 +9,7 @@ import h5py
 import numpy as np
 import pytest
 import yaml
+from dvc.lock import LockBase, make_lock
 
 from features import arrays
 from features.cache import ItemStore, link_or_copy, store_root
@@ -248,3 +249,18 @@ def test_a_remote_whose_downloads_may_break_off_unseen_is_told(objects: dict[str
     assert [each.where for each in doctor.remotes()] == ["remote a"]
     Path(".dvc/config.local").write_text("['remote \"a\"']\nverify = true\n")
     assert list(doctor.remotes()) == []
+
+
+def test_a_lock_that_dvc_is_writing_is_no_spoilt_one(in_folder: Path) -> None:
+    Path(".dvc/tmp").mkdir(parents=True)
+    locked.RWLOCK.write_text('{"read": ')
+    with guard():
+        assert not locked.is_spoilt()
+    assert locked.is_spoilt()
+    locked.RWLOCK.write_text("{}")
+    assert not locked.is_spoilt()
+
+
+def guard() -> LockBase:
+    """Return the lock that DVC holds while it writes the file."""
+    return make_lock(".dvc/tmp/rwlock.lock", tmp_dir=".dvc/tmp")
