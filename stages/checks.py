@@ -93,6 +93,8 @@ def _backbones(params: Params) -> list[str]:
             wrong.append(f"{where}.view: found {block.view!r}, {block.module} reads {known}")
         if block.source == "seeded" and not module.WEIGHTS.can_seed:
             wrong.append(f"{where}.source: found 'seeded', {block.module} can only be pretrained")
+        elif block.source == "seeded" and block.file is not None:
+            wrong.append(f"{where}.file: found {block.file!r}, which source: seeded does not read")
     return wrong
 
 

@@ -35,11 +35,15 @@ RESULTS = Path("results")
 @app.command()
 def check() -> None:
     """Check params.yaml, dvc.yaml and this machine before `dvc repro`."""
+    from stages.weights import lacking  # slow to import, with torch
+
     with in_project():
         params = load_params()
         check_all(params)
         absent = check_root(params)
         check_store()
+        if lines := lacking(params):
+            raise ParamsError("\n".join(f"{PARAMS}: {line}" for line in lines))
         root = Path(params.index.root)
         videos = list_videos(root)[0] if root.exists() else []
     if absent:

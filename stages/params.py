@@ -18,6 +18,7 @@ from features.views import View
 PARAMS = Path("params.yaml")
 
 NAME = r"^[a-z][a-z0-9_]*$"
+A_NAME = "a name of small letters, digits and _ that begins with a letter"
 Name = Annotated[str, Field(pattern=NAME)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
@@ -312,6 +313,9 @@ def _line(item: Any, raw: object) -> str:
         return f"{where}: unknown key{_known_keys(item['loc'])}"
     if item["type"] == "missing":
         return f"{where}: missing; {item['msg'].lower()}"
+    if item["type"] == "string_pattern_mismatch":
+        place = where.removesuffix(".[key]")
+        return f"{place}: found {item['input']!r}, expected {A_NAME}"
     if item["type"] == "value_error":
         said = str(item["ctx"]["error"])
         return f"{where}: {said}" if where else said

@@ -372,6 +372,15 @@ def survey(params: Params) -> list[Standing]:
     ]
 
 
+def lacking(params: Params) -> list[str]:
+    """Return a line for each network whose weights only a person can bring, and has not brought."""
+    return [
+        f"{found.network}: {found.to_do}"
+        for found in survey(params)
+        if found.source in ("file", "by hand") and not (found.has_source or found.is_made)
+    ]
+
+
 def _standing(where: str, params: Params) -> Standing:
     block, module = network_at(where, params)
     weights = weights_of(module, options_of(module, block.options))

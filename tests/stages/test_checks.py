@@ -36,6 +36,7 @@ def test_the_projects_own_files_are_right() -> None:
     [
         ({"backbones__vgg16__module": "vgg99"}, r"backbones\.vgg16: .*vgg99.*vggface"),
         ({"backbones__vgg16__view": "uniform"}, r"backbones\.vgg16\.view: found 'uniform'.*segm"),
+        ({"backbones__vgg16__file": "w.pth"}, r"vgg16\.file: found 'w\.pth', which source: seed"),
         ({"backbones__blazepose__source": "seeded"}, r"blazepose can only be pretrained"),
         ({"backbones__vggish__options": {"pcaa": True}}, "options of vggish: unknown pcaa"),
         ({"backbones__vgg16__dtypes": {"fc9": "float32"}}, r"vgg16: dtypes of vgg16: unknown fc9"),

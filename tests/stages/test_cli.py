@@ -126,6 +126,7 @@ def test_check_tells_what_is_wrong(project: Path) -> None:
     assert code == 0 and "videos of data/sample: all right" in said
     for wrong, right, words in (
         ("root: data/sample ", "root: data/smaple ", "index.root: found nothing at data/smaple"),
+        ("pretrained}", "pretrained, file: no.task}", "backbones.blazepose: no such file: no.task"),
         ("report:\n", "max_failed: 0.3\nreport:\n", "max_failed: found twice, in line 3 and in "),
     ):
         text = Path("params.yaml").read_text()

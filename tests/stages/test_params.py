@@ -38,6 +38,12 @@ WRONG = [
     ("experiments.caan.with", 3, r"experiments\.caan\.with: found 3; .*dictionary"),
     ("decode.views.segments.length", 4, r"decode\.views\.segments: .*length"),
     ("report", ["a" * 200], r"report: found \['a{78} …; it should be"),
+    ("backbones.vgg16.module", "VGG", r"vgg16\.module: found 'VGG', expected a name of small"),
+    (
+        "experiments",
+        {"My X": {"head": "caan", "roles": {"face": "vggface/fc6"}}},
+        r"My X: found 'M",
+    ),
     ("colour", 3, r"colour: unknown key; .*allowed: max_failed, engine, "),
 ]
 
