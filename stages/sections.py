@@ -209,7 +209,7 @@ def _paper(table: PaperTable, dataset: str | None) -> str:
             for result in ours
         ]
         rows.append((html.escape(said.name), _percent(said.accuracy), "<br>".join(cells) or "–"))
-    drawn = figures.table(head, rows)
+    drawn = figures.table(head, rows) + _unlike(table) + _by_class(table)
     if same:
         return drawn
     ours_is = html.escape(dataset) if dataset else "unnamed videos (index.dataset)"
@@ -217,6 +217,50 @@ def _paper(table: PaperTable, dataset: str | None) -> str:
         f"<figcaption>Not comparable: {html.escape(table.data)} in the paper, {ours_is} here."
         f"</figcaption>{drawn}"
     )
+
+
+_OWN = ("epochs", "seed", "threads")
+"""Settings of training that may differ within a table: epochs are those of a phase."""
+
+
+def _unlike(table: PaperTable) -> str:
+    """Say which of our rows were trained otherwise than others; nothing where all were alike."""
+    trained = {
+        result.name: {k: v for k, v in result.about["training"].items() if k not in _OWN}
+        for _, ours in table.rows
+        for result in ours
+    }
+    names = sorted({name for settings in trained.values() for name in settings})
+    differ = [k for k in names if len({json.dumps(s.get(k)) for s in trained.values()}) > 1]
+    if not differ:
+        return ""
+    alike: dict[str, list[str]] = {}
+    for name, settings in trained.items():
+        told = ", ".join(f"{k} {json.dumps(settings.get(k))}" for k in differ)
+        alike.setdefault(told, []).append(name)
+    lines = "; ".join(f"{', '.join(group)}: {told}" for told, group in alike.items())
+    return f"<p class=void>Not trained alike, so not to be compared: {html.escape(lines)}.</p>"
+
+
+def _by_class(table: PaperTable) -> str:
+    """Return accuracy class by class, the paper's and ours, of the rows of which it is printed."""
+    drawn = []
+    for said, ours in table.rows:
+        columns = list(said.classes)
+        lines = {"paper": [100 * share for share in said.classes.values()]}
+        for result in ours:
+            recall = {
+                row["class"].casefold(): 100 * float(row["recall"]) for row in result.per_class
+            }
+            if all(name.casefold() in recall for name in columns):
+                lines[result.name] = [recall[name.casefold()] for name in columns]
+        if columns and len(lines) > 1:
+            drawn.append(
+                (said.name, figures.heat(list(lines), columns, list(lines.values()), "{:.1f}"))
+            )
+    if not drawn:
+        return ""
+    return f"<details><summary>Class by class: % of its videos that are right</summary>{figures.panels(drawn)}</details>"
 
 
 # -------------------------------------------------------------------------------- classes

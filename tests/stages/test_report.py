@@ -16,7 +16,7 @@ from stages import report
 from stages.attention import MapWeights, RoleWeights, RowWeights, read_attention
 from stages.report import render
 from stages.results import Result
-from tests.stages.made_results import CLASSES, write_result
+from tests.stages.made_results import CLASSES, FACE_AND_CONTEXT, write_result
 
 VIDEOS: list[tables.Row] = [
     {"video_id": f"{name}/{at}", "label": name, "status": "ok", "reason": None}
@@ -167,6 +167,28 @@ def test_another_data_set_is_called_not_comparable(tmp_path: Path) -> None:
     assert "Not comparable: HEIV in the paper, Ekman-6 here." in text
     assert "Ekman-6 in the paper" not in text
     assert "HEIV in the paper, unnamed videos" in Text(page_of(result, dataset=None))
+
+
+def test_a_papers_classes_stand_beside_ours(tmp_path: Path) -> None:
+    classes = ["anger", "disgust", "fear", "joy", "sadness", "surprise"]
+    roles = {"audio": "resnet18_mfcc/pooled"}
+    result = write_result(tmp_path, "sound", head="vaanet", roles=roles, classes=classes)
+    part = section(page_of(result, dataset="Ekman-6"), "beside-the-papers")
+    assert part.count("Class by class") == 1  # of Table 4; Table 3 has eight classes
+    text = Text(part)
+    ours = " ".join(f"{100 * float(row['recall']):.1f}" for row in result.per_class)
+    assert "paper 32.4 14.1 38.5 28.1 63.9 46.5" in text
+    assert f"sound {ours}" in text
+
+
+def test_rows_that_were_not_trained_alike_are_told(tmp_path: Path) -> None:
+    caan = write_result(tmp_path, "caan")
+    face = write_result(tmp_path, "face", head="pooling", roles=FACE_AND_CONTEXT)
+    assert "Not trained alike" not in page_of(caan, face, dataset="HEIV")
+    caan.about["training"] |= {"optimiser": "sgd", "epochs": 200}
+    face.about["training"] |= {"optimiser": "adam"}
+    text = Text(section(page_of(caan, face, dataset="HEIV"), "beside-the-papers"))
+    assert 'compared: caan: optimiser "sgd"; face: optimiser "adam".' in text
 
 
 def test_an_experiment_that_no_paper_has_leaves_the_section_out(tmp_path: Path) -> None:
