@@ -102,6 +102,9 @@ def module_path(name: str) -> Path:
 
 
 def _is_module(name: str) -> bool:
+    """Tell whether a module is the project's; where that is installed, its packages alone are."""
+    if name.split(".")[0] not in PACKAGES and not (PROJECT / "dvc.yaml").is_file():
+        return False
     stem = PROJECT.joinpath(*name.split("."))
     return stem.with_suffix(".py").is_file() or (stem / "__init__.py").is_file()
 
@@ -119,12 +122,21 @@ def _imports(name: str) -> frozenset[str]:
     for node in ast.walk(_parse(name)):
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
-            names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        elif isinstance(node, ast.ImportFrom):
+            source = _source(name, node)
+            names = [source, *(f"{source}.{alias.name}" for alias in node.names)]
         else:
             continue
-        found.update(n for n in names if n.split(".")[0] in PACKAGES and _is_module(n))
+        found.update(filter(_is_module, names))
     return frozenset(found)
+
+
+def _source(name: str, node: ast.ImportFrom) -> str:
+    """Return the module that ``from … import`` in module ``name`` names, its dots written out."""
+    if not node.level:
+        return node.module or ""
+    inside = name.split(".") + ["__init__"] * (module_path(name).name == "__init__.py")
+    return ".".join([*inside[: -node.level], *filter(None, [node.module])])
 
 
 @cache

@@ -204,6 +204,13 @@ def write_seeded(path: Path, name: str, seed: int) -> None:
     write(path, {}, facts)
 
 
+def write_unused(path: Path, name: str) -> None:
+    """Write the file that stands for network ``name`` where nothing reads what it gives."""
+    notice = "nothing reads what this network gives: it has no weights"
+    facts = {"name": name, "source": "none", "pretrained": "false", "notice": notice}
+    write(path, {}, facts | {"sha256": "", "licence": ""})
+
+
 def fresh_tensors(
     weights: Weights, found: Mapping[str, Tensor], expected: Mapping[str, Tensor], seed: int
 ) -> dict[str, Tensor]:

@@ -15,16 +15,20 @@ from pathlib import Path
 
 import yaml
 
-from features.cache import replacing, store_root
+from features.cache import link_or_copy, replacing, store_root
 from features.claims import scratch
 from features.weights import write_seeded
-from stages.console import LOGS, console, last_pace
+from stages.console import console, last_pace
 from stages.decode import wanted_views
 from stages.index import Video
 from stages.params import PARAMS, Model, Params
+from stages.paths import FEATURES, INDEX, LOGS, VIEWS, weights_file
 from stages.work import workers
 
 CALIBRATION = LOGS / "calibration.json"
+
+ROOT = "root.csv"
+"""The few videos, in the folder where they are tried."""
 
 VIDEOS = 4
 """Tried: each of two processes has one to start with and one to be timed by."""
@@ -83,9 +87,10 @@ def calibrate(params: Params, videos: Sequence[Video]) -> None:
     found = calibrated()
     project = Path.cwd()
     with scratch(store_root() / "unfinished") as folder:
-        _write_root(folder / "root.csv", _middle(videos))
+        _write_root(folder / ROOT, _middle(videos))
         raw = yaml.safe_load(PARAMS.read_text(encoding="utf-8"))
         processes = min(PROCESSES, workers(params.engine).processes)
+        raw["index"]["root"] = ROOT
         raw["engine"]["workers"] = processes
         raw["max_failed"] = 1.0  # what is broken is left out, as in the run
         (folder / PARAMS).write_text(yaml.safe_dump(raw), encoding="utf-8")
@@ -125,40 +130,34 @@ def _write_root(path: Path, videos: Sequence[Video]) -> None:
 
 
 Stage = tuple[str, list[str], tuple[str, ...]]
-"""Name, module with its arguments as in dvc.yaml, outputs."""
+"""Name as in dvc.yaml, module with its item, outputs."""
 
 
 def _stages(params: Params, project: Path, folder: Path) -> Iterator[Stage]:
     """Yield the stages to try, in the order of the flow."""
-    yield "index", ["stages.index", "root.csv", "--out", "data/index"], ("data/index",)
-    command = ["stages.decode", "root.csv", "--index", "data/index.parquet", "--out", "data/views"]
-    yield "decode", command, tuple(f"data/views/{view}" for view in wanted_views(params))
-    detector = None
-    if any(block.view == "faces" for block in params.backbones.values()):
-        detector = _weights("detector", params.faces.detector, project, folder)
-    if detector is not None:
-        read = ("--view", "data/views/segments", "--weights", str(detector))
-        yield "faces", ["stages.faces", *read, "--out", "data/views"], ("data/views/faces",)
+    yield "index", ["stages.index"], (str(INDEX),)
+    yield "decode", ["stages.decode"], tuple(str(VIEWS / view) for view in wanted_views(params))
+    faces = params.reads_faces and _weights("detector", params.faces.detector, project, folder)
+    if faces:
+        yield "faces", ["stages.faces"], (str(VIEWS / "faces"),)
     for name, block in params.backbones.items():
-        weights = _weights(name, block, project, folder)
-        if weights is not None and (block.view != "faces" or detector is not None):
-            read = ("--view", f"data/views/{block.view}", "--weights", str(weights))
-            command = ["stages.extract", name, *read, "--out", "data/features"]
-            yield f"extract@{name}", command, (f"data/features/{name}",)
+        if (block.view != "faces" or faces) and _weights(name, block, project, folder):
+            yield f"extract@{name}", ["stages.extract", name], (str(FEATURES / name),)
 
 
-def _weights(name: str, block: Model, project: Path, folder: Path) -> Path | None:
-    """Return a network's weights file; a seeded one is made below ``folder``."""
-    path = Path("data/weights", f"{name}.safetensors")
+def _weights(name: str, block: Model, project: Path, folder: Path) -> bool:
+    """Bring a network's weights file below ``folder``; tell whether there is one."""
+    path = weights_file(name)
     if block.source == "seeded":
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         write_seeded(folder / path, name, block.seed)
-        return path
+        return True
     if (project / path).is_file():
-        return project / path
+        link_or_copy(project / path, folder / path)
+        return True
     stage = name if name == "detector" else f"weights@{name}"
     console.print(f"calibrate: {name} is left out, first `dvc repro {stage}`", soft_wrap=True)
-    return None
+    return False
 
 
 def _run(stage: str, command: Sequence[str], folder: Path, project: Path) -> None:

@@ -16,8 +16,8 @@ from features.cache import store_root
 from stages.console import fail, reason
 from stages.locked import read_deps
 from stages.params import PARAMS, Backbone, Params, ParamsError, read_yaml
-
-PIPELINE = Path("dvc.yaml")
+from stages.paths import PIPELINE
+from stages.start import check_watched, stage_names
 
 NOT_RUN = (
     "data/index.parquet: not made yet; `dvc repro` makes it, `dvc pull` brings what others have run"
@@ -215,6 +215,7 @@ def check_all(params: Params) -> None:
     check_system()
     check_modules(params)
     device_of(params.engine)
+    check_watched(params, stage_names(params))
 
 
 # ---------------------------------------------------------------------------- before a run

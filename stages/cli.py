@@ -13,10 +13,11 @@ from features import tables
 from features.cache import replacing
 from features.options import near
 from stages import locked, store
-from stages.checks import NOT_RUN, PIPELINE, check_all, check_root, check_store, in_project, told
+from stages.checks import NOT_RUN, check_all, check_root, check_store, in_project, told
 from stages.console import answers, fail, print_json, print_table, say
 from stages.index import list_videos
 from stages.params import PARAMS, ParamsError, load_params
+from stages.paths import PIPELINE, RESULTS
 
 if TYPE_CHECKING:
     from stages.preset import Plan
@@ -29,7 +30,6 @@ TRAIN_DEPS = "data/features/"
 
 SHOWN_REMARKS = 20
 """Remarks on videos that `preset` prints; the file beside the CSV has all."""
-RESULTS = Path("results")
 
 
 @app.command()

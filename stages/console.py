@@ -34,6 +34,7 @@ from rich.text import Text
 from features.arrays import ArrayFileError
 from features.cache import replacing
 from features.tables import TableError
+from stages.paths import LOGS
 
 T = TypeVar("T")
 
@@ -42,8 +43,6 @@ QUIET_S = 2.0
 
 LINE_EVERY_S = 10.0
 """Seconds between plain progress lines where there is no terminal."""
-
-LOGS = Path("logs")
 
 MEND = "`affectline doctor --repair` removes what is damaged, then `dvc repro` makes it again"
 """What to do about a damaged file of the store or of an output."""

@@ -4,13 +4,12 @@ Reads the index and the videos; writes one folder a view (``segments``, ``unifor
 ``sound``) with an HDF5 file a video, and beside it its index in Parquet. A view that no backbone
 reads is an empty folder.
 
-    python -m stages.decode data/sample --index data/index.parquet --out data/views
+    python -m stages.decode
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
 
 import numpy as np
 import pyarrow as pa
@@ -20,7 +19,7 @@ from features import arrays, sound, tables, video
 from features.cache import item_key
 from features.video import VideoError
 from features.views import View
-from stages.console import StageRun, fail
+from stages.console import StageRun
 from stages.ingredients import of_view
 from stages.items import (
     check_failures,
@@ -32,7 +31,9 @@ from stages.items import (
     run_items,
     write_index,
 )
-from stages.params import Params, ParamsError, load_params
+from stages.params import Params
+from stages.paths import INDEX, VIEWS
+from stages.start import start
 from stages.work import Item, PartlyFailed, workers
 
 SOUND_COLUMNS = {"rows": pa.int32()}
@@ -57,18 +58,13 @@ class Task:
     ingredients: dict[str, dict[str, object]]
 
 
-def main(
-    root: Annotated[Path, typer.Argument(help="folder of videos, or CSV")],
-    index: Annotated[Path, typer.Option(help="index of the videos")],
-    out: Annotated[Path, typer.Option(help="folder of the views")],
-) -> None:
-    """Decode the videos of INDEX."""
-    try:
-        params = load_params()
-    except ParamsError as error:
-        raise fail(str(error)) from None
+def main() -> None:
+    """Decode the videos of the index."""
+    params = start("decode")
+    columns = ["video_id", "label", "file", "sha256", "status", "reason"]
     with StageRun("decode") as run:
-        videos = tables.read(index, ["video_id", "label", "file", "sha256", "status", "reason"])
+        videos = tables.read(INDEX.with_suffix(".parquet"), columns)
+        root = Path(params.index.root)
         folder = root if root.is_dir() else root.parent
         views = wanted_views(params)
         items = [
@@ -76,7 +72,7 @@ def main(
             for row in videos
             if row["status"] == "ok"
         ]
-        with fresh_outputs(out, run) as partial:
+        with fresh_outputs(VIEWS, run) as partial:
             outcome = run_items(run, items, compute, partial, workers(params.engine))
             check_failures(run, merge_reasons(videos, outcome), params.max_failed)
             for name in ALL_VIEWS:

@@ -15,7 +15,8 @@ from stages.checks import NOT_RUN
 from stages.console import in_a_line, styled
 from stages.items import SOFTWARE, software
 from stages.params import Params
-from stages.plan import INDEX, WEIGHTS, Link, Plan, Recorded, changes, recorded
+from stages.paths import INDEX, weights_file
+from stages.plan import Link, Plan, Recorded, changes, recorded
 
 SHORT = 12
 """Digits of a key or checksum that a person is shown."""
@@ -105,7 +106,7 @@ def _row(output: Path, video_id: str) -> tables.Row | None:
 
 def _weights(name: str) -> dict[str, str]:
     try:
-        return metadata(WEIGHTS / f"{name}.safetensors")
+        return metadata(weights_file(name))
     except WeightsError as error:
         return {"missing": str(error)}
 

@@ -3,8 +3,7 @@
 Reads a view and the backbone's weights; writes one HDF5 file a video and, beside the folder,
 its index in Parquet.
 
-    python -m stages.extract vgg16 --view data/views/segments \
-        --weights data/weights/vgg16.safetensors --out data/features
+    python -m stages.extract vgg16
 """
 
 import json
@@ -41,7 +40,9 @@ from stages.items import (
     run_items,
     write_index,
 )
-from stages.params import Backbone, ParamsError, load_params
+from stages.params import Backbone
+from stages.paths import FEATURES, VIEWS, weights_file
+from stages.start import stage_item, start
 from stages.work import Item, Workers, workers
 
 COLUMNS = {"rows": pa.int32(), "rows_valid": pa.int32(), "pretrained": pa.bool_()}
@@ -63,22 +64,25 @@ class Task:
 
 
 def main(
-    backbone: Annotated[str, typer.Argument(help="name in params.yaml, backbones")],
-    view: Annotated[Path, typer.Option(help="folder of the view; its index is <view>.parquet")],
-    weights: Annotated[Path, typer.Option(help="the backbone's weights")],
-    out: Annotated[Path, typer.Option(help="folder that gets <backbone> and its index")],
+    backbone: Annotated[
+        str,
+        typer.Argument(
+            help="name in params.yaml, backbones", envvar="DVC_STAGE", parser=stage_item
+        ),
+    ],
 ) -> None:
     """Extract the features of BACKBONE."""
+    params = start(f"extract@{backbone}")
+    block = params.backbones[backbone]
+    view, weights = VIEWS / block.view, weights_file(backbone)
     try:
-        params = load_params()
-        block = params.backbones[backbone]
         module = backbones.load(block.module)
         options = options_of(module, block.options)
         axes_of(module, options)
         _check_view(backbone, block, module)
         dtypes = dtypes_of(module, options, block.dtypes)
         device = device_of(params.engine)
-    except (ParamsError, ValueError) as error:
+    except ValueError as error:
         raise fail(str(error)) from None
     with StageRun("extract", backbone) as run:
         videos = tables.read(view.with_suffix(".parquet"), ["video_id", "key", "path"])
@@ -88,7 +92,7 @@ def main(
         items = _items(videos, view, weights, block, asdict(options), dtypes, device)
         # torch spreads one video over all cores; what cannot do so takes a video a core
         pool = workers(params.engine) if getattr(module, "ONE_CORE", False) else Workers(0)
-        with fresh_outputs(out, run) as partial:
+        with fresh_outputs(FEATURES, run) as partial:
             (partial / backbone).mkdir()
             outcome = run_items(run, items, compute, partial / backbone, pool)
             rows = merge_reasons(videos, outcome)

@@ -3,8 +3,7 @@
 Reads a view and the detector's weights; writes ``faces`` (an HDF5 file a video: 224x224 crops,
 their mask, all detections), its index, and all boxes and landmarks in one Parquet file.
 
-    python -m stages.faces --view data/views/segments --weights data/weights/detector.safetensors \
-        --out data/views
+    python -m stages.faces
 """
 
 import importlib
@@ -15,7 +14,7 @@ from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
 from types import ModuleType
-from typing import Annotated, Any, cast
+from typing import Any, cast
 
 import numpy as np
 import pyarrow as pa
@@ -40,7 +39,9 @@ from stages.items import (
     run_items,
     write_index,
 )
-from stages.params import Faces, ParamsError, load_params
+from stages.params import Faces
+from stages.paths import VIEWS, weights_file
+from stages.start import start
 from stages.work import Item, Workers, workers
 
 COLUMNS = {name: pa.int32() for name in ("rows", "rows_with_face", "shots", "tracks")}
@@ -89,20 +90,19 @@ class Task:
     ingredients: dict[str, object]
 
 
-def main(
-    view: Annotated[Path, typer.Option(help="folder of the frames; its index is <view>.parquet")],
-    weights: Annotated[Path, typer.Option(help="the detector's weights")],
-    out: Annotated[Path, typer.Option(help="folder that gets `faces`")],
-) -> None:
-    """Find the main person's face in the frames of VIEW."""
+def main() -> None:
+    """Find the main person's face in the frames of the view `segments`."""
+    params = start("faces")
+    if not params.reads_faces:
+        return write_none()
+    view, weights = VIEWS / "segments", weights_file("detector")
     try:
-        params = load_params()
         module = detector_module(params.faces.detector.module)
         options = asdict(detector_options(params.faces))
         one_core = bool(module.ONE_CORE)
         device = "cpu" if one_core else device_of(params.engine)
         _detector(params.faces.detector.module, _text(options), weights, device)  # can it work?
-    except (ParamsError, WeightsError, ValueError) as error:
+    except (WeightsError, ValueError) as error:
         raise fail(str(error)) from None
     with StageRun("faces") as run:
         if metadata(weights)["pretrained"] != "true":
@@ -111,12 +111,20 @@ def main(
         items = _items(videos, view, weights, params.faces, options, device)
         # torch spreads one video over all cores; what cannot do so takes a video a core
         pool = workers(params.engine) if one_core else Workers(0)
-        with fresh_outputs(out, run) as partial:
+        with fresh_outputs(VIEWS, run) as partial:
             (partial / "faces").mkdir()
             outcome = run_items(run, items, compute, partial / "faces", pool)
             rows = merge_reasons(videos, outcome)
             check_failures(run, rows, params.max_failed)
             _write_tables(partial, rows, files_below(items))
+
+
+def write_none() -> None:
+    """Write empty outputs: no backbone reads faces, so none are looked for."""
+    with StageRun("faces") as run, fresh_outputs(VIEWS, run) as partial:
+        (partial / "faces").mkdir()
+        _write_tables(partial, [], {})
+        run.note("no backbone of params.yaml reads faces: none are looked for")
 
 
 def _items(

@@ -5,7 +5,7 @@ Reads a folder ``<root>/<label>/<name>.<ext>``, or a CSV ``path,label`` with a c
 video's headers as JSON. Files of the same content are told: in two classes both are rows that
 failed, in train and test of one run they are an error, and runs that are drawn keep them together.
 
-    python -m stages.index data/sample --out data/index
+    python -m stages.index
 """
 
 import csv
@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import TypeVar
 
 import pyarrow as pa
 import typer
@@ -29,8 +29,10 @@ from stages.checks import SystemLibraryError, check_all
 from stages.console import StageRun, fail
 from stages.ingredients import of_headers
 from stages.items import check_failures, fresh_outputs, item_path, run_items
-from stages.params import Splits, load_params
+from stages.params import Splits
+from stages.paths import INDEX
 from stages.previous import previous_file
+from stages.start import start
 from stages.work import Item, Workers, workers
 
 COLUMNS = {
@@ -97,35 +99,32 @@ class Video:
     problem: str | None = None
 
 
-def main(
-    root: Annotated[Path, typer.Argument(help="folder of videos, or CSV")],
-    out: Annotated[Path, typer.Option(help="folder of headers; the index is <out>.parquet")],
-) -> None:
-    """Index the videos below ROOT."""
+def main() -> None:
+    """Index the videos of index.root."""
+    params = start("index")
     try:
-        params = load_params()
         check_all(params)  # this stage comes first: what is wrong anywhere ends here
     except (ValueError, SystemLibraryError) as error:
         raise fail(str(error)) from None
     with StageRun("index") as run:
         try:
-            videos, ignored = list_videos(root)
+            videos, ignored = list_videos(Path(params.index.root))
         except DataSetError as error:
             raise fail(str(error)) from None
         if ignored:
             _tell_ignored(run, ignored)
-        known = _known_elsewhere(run, videos, out.with_suffix(".parquet"))
-        with fresh_outputs(out.parent, run) as partial:
-            (partial / out.name).mkdir()
-            rows = index(run, videos, partial / out.name, workers(params.engine), known)
+        known = _known_elsewhere(run, videos, INDEX.with_suffix(".parquet"))
+        with fresh_outputs(INDEX.parent, run) as partial:
+            (partial / INDEX.name).mkdir()
+            rows = index(run, videos, partial / INDEX.name, workers(params.engine), known)
             check_failures(run, rows, params.max_failed)
             _tell_copies(run, rows)
             try:
                 splits = add_splits(rows, videos, params.index.splits)
             except DataSetError as error:
-                raise fail(f"{root}: {error}") from None
+                raise fail(f"{params.index.root}: {error}") from None
             schema = pa.schema([*COLUMNS.items(), *((name, pa.string()) for name in splits)])
-            tables.write(partial / f"{out.name}.parquet", rows, schema)
+            tables.write(partial / f"{INDEX.name}.parquet", rows, schema)
         for label in few(rows):
             run.note(f"label {label!r} has fewer than two usable videos: it cannot be tested")
 

@@ -14,8 +14,9 @@ from typing import Any
 
 import yaml
 
+from stages.paths import PIPELINE
+
 LOCK = Path("dvc.lock")
-PIPELINE = Path("dvc.yaml")
 PARAMS = Path("params.yaml")
 DVC = Path(".dvc")
 RWLOCK = DVC / "tmp" / "rwlock"

@@ -210,6 +210,11 @@ class Params(Section):
     experiments: Annotated[dict[Name, Experiment], Field(min_length=1)]
     report: Report
 
+    @property
+    def reads_faces(self) -> bool:
+        """Whether a backbone reads the view ``faces``."""
+        return any(block.view == "faces" for block in self.backbones.values())
+
     @model_validator(mode="after")
     def _roles_have_backbones(self) -> "Params":
         for name, experiment in self.experiments.items():

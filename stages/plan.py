@@ -21,11 +21,7 @@ from stages.faces import detector_options
 from stages.ingredients import Ingredients, of_faces, of_features, of_headers, of_view
 from stages.items import item_path
 from stages.params import Model, Params
-
-INDEX = Path("data/index")
-VIEWS = Path("data/views")
-FEATURES = Path("data/features")
-WEIGHTS = Path("data/weights")
+from stages.paths import FEATURES, INDEX, VIEWS, weights_file
 
 State = Literal["current", "stale", "missing", "damaged", "failed", "unknown"]
 
@@ -68,7 +64,7 @@ class Plan:
         there is none.
         """
         if name not in self.weights:
-            path = WEIGHTS / f"{name}.safetensors"
+            path = weights_file(name)
             if block.source == "seeded":
                 with tempfile.TemporaryDirectory() as folder:
                     made = Path(folder, path.name)

@@ -2,14 +2,12 @@
 
 Reads the index and each experiment's results; writes a page that needs no network.
 
-    python -m stages.report --root data/sample --index data/index.parquet --results results \
-        --out report
+    python -m stages.report
 """
 
 import html
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
 
 import typer
 
@@ -18,10 +16,9 @@ from stages import figures, sections
 from stages.compare import paper_tables
 from stages.console import StageRun, fail
 from stages.items import fresh_outputs
-from stages.params import load_params
+from stages.paths import INDEX, REPORT, RESULTS, SAMPLE
 from stages.results import Result, read_result
-
-SAMPLE = Path("data/sample")
+from stages.start import start
 
 STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; color: #1c2733; max-width: 68rem;
@@ -49,26 +46,23 @@ footer { color: #54616d; font-size: .85rem; margin-top: 3rem; }
 """
 
 
-def main(
-    root: Annotated[Path, typer.Option(help="where the videos came from, as in params.yaml")],
-    index: Annotated[Path, typer.Option(help="index of the videos")],
-    results: Annotated[Path, typer.Option(help="folder of the experiments' results")],
-    out: Annotated[Path, typer.Option(help="folder of the page")],
-) -> None:
+def main() -> None:
     """Write the page."""
+    params = start("report")
+    root, dataset = Path(params.index.root), params.index.dataset
+    columns = ["video_id", "label", "status", "reason"]
     try:
-        params = load_params()
-        videos = tables.read(index, ["video_id", "label", "status", "reason"])
-        found = [read_result(results, name) for name in params.experiments]
+        videos = tables.read(INDEX.with_suffix(".parquet"), columns)
+        found = [read_result(RESULTS, name) for name in params.experiments]
     except ValueError as error:
         raise fail(str(error)) from None
     with StageRun("report") as run:
-        page = render(params.report.title, root, params.index.dataset, videos, found)
-        with fresh_outputs(out.parent, run) as partial:
-            (partial / out.name).mkdir()
-            (partial / out.name / "index.html").write_text(page, encoding="utf-8")
+        page = render(params.report.title, root, dataset, videos, found)
+        with fresh_outputs(REPORT.parent, run) as partial:
+            (partial / REPORT.name).mkdir()
+            (partial / REPORT.name / "index.html").write_text(page, encoding="utf-8")
         run.count(items=1, computed=1)
-        run.note(f"open {out / 'index.html'}")
+        run.note(f"open {REPORT / 'index.html'}")
 
 
 # ----------------------------------------------------------------------------------- page

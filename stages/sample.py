@@ -1,12 +1,14 @@
 """Make the built-in sample: a few clips a class, to see the pipeline work.
 
-Reads: section `sample` of params.yaml, and the photograph that scikit-image ships.
+Reads: section `sample` of params.yaml, and the photograph that scikit-image ships. Where the
+videos of `index.root` are others, there is nothing to make: the outputs are empty.
 Writes: `<label>/<name>.mp4` in a folder, and a JSON file that says which frames and modalities of
 each clip show its class. Tests read that file; no stage does.
 
-    python -m stages.sample data/sample --truth data/sample_truth.json
+    python -m stages.sample
 """
 
+import csv
 import json
 import multiprocessing
 import os
@@ -15,15 +17,16 @@ from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import Annotated
 
 import cv2
 import typer
 
 from features.cache import replacing
 from sample.clips import FPS, LABELS, NOTICE, Plan, encode_clip, plan_clip
-from stages.console import StageRun, fail
-from stages.params import ParamsError, load_params
+from stages.console import StageRun
+from stages.params import Sample
+from stages.paths import SAMPLE, TRUTH
+from stages.start import start
 
 CLIP = re.compile(r"clip\d{2,}\.mp4")
 
@@ -64,25 +67,47 @@ def remove_others(plans: Sequence[Plan], folder: Path) -> None:
                 path.unlink()
 
 
-def main(
-    folder: Annotated[Path, typer.Argument(help="Folder of the clips.")],
-    truth: Annotated[Path, typer.Option(help="JSON file of what each clip shows.")],
-) -> None:
-    """Make the sample clips."""
-    try:
-        params = load_params().sample
-    except ParamsError as error:
-        raise fail(str(error)) from None
+def has_sample(root: Path) -> bool:
+    """Tell whether the data set at ``root``, a folder or a CSV, has clips of the sample."""
+    if root.is_file():
+        try:
+            with root.open(encoding="utf-8-sig", newline="") as file:
+                paths = [root.parent / (row.get("path") or "") for row in csv.DictReader(file)]
+        except (OSError, UnicodeDecodeError, csv.Error):
+            return False  # index says what is wrong with it
+    else:
+        paths = [root]
+    return any(os.path.abspath(SAMPLE) in _with_parents(path) for path in paths)
+
+
+def _with_parents(path: Path) -> set[str]:
+    whole = Path(os.path.abspath(path))
+    return {str(whole), *map(str, whole.parents)}
+
+
+def make(params: Sample, run: StageRun) -> None:
+    """Make the clips and their truth."""
     plans = plan_sample(params.seed, params.clips_per_class, params.seconds)
     workers = min(os.cpu_count() or 1, len(plans))
     spawn = multiprocessing.get_context("spawn")  # no fork of a process that holds threads
+    with ProcessPoolExecutor(workers, spawn, cv2.setNumThreads, (1,)) as pool:
+        written = pool.map(partial(write_clip, folder=SAMPLE), plans)
+        for _ in run.track(written, total=len(plans), unit="clips"):
+            run.count(items=1, computed=1)
+    remove_others(plans, SAMPLE)
+    write_truth(plans, TRUTH)
+
+
+def main() -> None:
+    """Make the sample clips, if any are asked for."""
+    params = start("sample")
     with StageRun("sample") as run:
-        with ProcessPoolExecutor(workers, spawn, cv2.setNumThreads, (1,)) as pool:
-            written = pool.map(partial(write_clip, folder=folder), plans)
-            for _ in run.track(written, total=len(plans), unit="clips"):
-                run.count(items=1, computed=1)
-        remove_others(plans, folder)
-        write_truth(plans, truth)
+        if has_sample(Path(params.index.root)):
+            return make(params.sample, run)
+        SAMPLE.mkdir(parents=True, exist_ok=True)
+        remove_others([], SAMPLE)
+        write_truth([], TRUTH)
+        run.note(f"not made: index.root is {params.index.root}")
 
 
 if __name__ == "__main__":

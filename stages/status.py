@@ -14,13 +14,13 @@ from features import tables
 from features.cache import ItemStore, store_root
 from features.digests import digests
 from stages.calibration import Cost, calibrated
-from stages.console import LOGS, last_pace
+from stages.console import last_pace
 from stages.index import hash_videos, list_videos, with_absent, with_copies
 from stages.items import item_path
 from stages.params import Params
-from stages.plan import FEATURES, INDEX, VIEWS, Link, Plan
-
-RESULTS = Path("results")
+from stages.paths import FEATURES, INDEX, LOGS, RESULTS, VIEWS
+from stages.plan import Link, Plan
+from stages.start import check_watched, stage_names
 
 Chain = dict[str, Link | None]
 """Video id -> its item of one output; None where its key is not known yet."""
@@ -66,8 +66,10 @@ def status(params: Params) -> list[Stage]:
 
     Raises:
         ValueError: the root cannot be read (where it is not there at all, the index says which
-            videos there are), or params.yaml and an experiment do not fit.
+            videos there are), params.yaml and an experiment do not fit, or DVC does not watch
+            all code: it would skip what is to be computed.
     """
+    check_watched(params, stage_names(params))
     rows = _rows(INDEX)
     hashes = _hashes(params, rows)
     plan = Plan(params)
@@ -78,7 +80,7 @@ def status(params: Params) -> list[Stage]:
     for view in plan.views:
         chains[view] = {name: plan.view(name, sha, view) for name, sha in usable.items()}
         stages.append(_count("decode", VIEWS / view, chains[view]))
-    if any(block.view == "faces" for block in params.backbones.values()):
+    if params.reads_faces:
         chains["faces"] = _after(chains["segments"], VIEWS / "segments", plan.faces)
         stages.append(_count("faces", VIEWS / "faces", chains["faces"]))
     for name, block in params.backbones.items():

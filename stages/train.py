@@ -4,7 +4,7 @@ Reads the index of the videos and the features that the experiment's roles name;
 `<experiment>.json` and the folder `<experiment>` (stages/results.py says what is in them). Each
 run is an item; its checkpoint's metadata has what `heads.training.build_network` needs.
 
-    python -m stages.train caan --index data/index.parquet --features data/features --out results
+    python -m stages.train caan
 """
 
 import json
@@ -32,9 +32,11 @@ from stages.checks import check_experiments
 from stages.console import StageRun, fail
 from stages.device import be_reproducible, cache_bytes, device_of
 from stages.items import describe, fresh_outputs, run_items
-from stages.params import Experiment, Params, load_params
+from stages.params import Experiment, Params
+from stages.paths import FEATURES, INDEX, RESULTS
 from stages.previous import previous_files
 from stages.results import Answers
+from stages.start import stage_item, start
 from stages.work import Item, Workers
 
 SUFFIXES = {"answers": ".h5", "checkpoint": ".safetensors"}
@@ -60,16 +62,18 @@ class Task:
 
 
 def main(
-    experiment: Annotated[str, typer.Argument(help="name in params.yaml, experiments")],
-    index: Annotated[Path, typer.Option(help="index of the videos")],
-    features: Annotated[Path, typer.Option(help="folder with <backbone> and <backbone>.parquet")],
-    out: Annotated[Path, typer.Option(help="folder that gets <experiment> and its metrics")],
+    experiment: Annotated[
+        str,
+        typer.Argument(
+            help="name in params.yaml, experiments", envvar="DVC_STAGE", parser=stage_item
+        ),
+    ],
 ) -> None:
     """Train and test the head of EXPERIMENT in every run."""
+    settings = start(f"train@{experiment}")
     try:
-        settings = load_params()
         check_experiments(settings)
-        plan = plan_runs(settings, experiment, index, features)
+        plan = plan_runs(settings, experiment, INDEX.with_suffix(".parquet"), FEATURES)
     except ValueError as error:
         raise fail(str(error)) from None
     selection = plan.selection
@@ -81,7 +85,7 @@ def main(
             run.note(f"left out for lack of a feature: {len(selection.missing)} of {total} videos")
         selection = _with_files(selection, run)
         items = plan.items(selection)
-        with fresh_outputs(out, run) as partial:
+        with fresh_outputs(RESULTS, run) as partial:
             folder = partial / experiment
             outcome = run_items(run, items, compute, folder / "runs", Workers(0), "runs")
             failed = [f"{name}: {why}" for name, gone in outcome.items() for why in gone.values()]
@@ -236,11 +240,8 @@ def plan_runs(settings: Params, experiment: str, index: Path, features: Path) ->
     """Return what an experiment of params.yaml trains.
 
     Raises:
-        ValueError: no such experiment, or settings, index or features that do not fit it.
+        ValueError: settings, index or features that do not fit it.
     """
-    if experiment not in settings.experiments:
-        known = ", ".join(settings.experiments)
-        raise ValueError(f"params.yaml: no experiment '{experiment}', there are {known}")
     block = settings.experiments[experiment]
     head = heads.load(block.head)
     return Plan(

@@ -5,8 +5,8 @@ seed. For a pretrained one the source file is taken from ``file`` of its block i
 downloaded, checked and kept in the store; pins of checksums go to weights.lock.json, which
 belongs in git. What it is made into is an item of the store too: converted once, then linked.
 
-    python -m stages.weights backbones.vgg16 data/weights/vgg16.safetensors
-    python -m stages.weights faces.detector data/weights/detector.safetensors
+    python -m stages.weights vgg16
+    python -m stages.weights detector
 """
 
 import importlib
@@ -46,25 +46,39 @@ from features.weights import (
     weights_of,
     write_pretrained,
     write_seeded,
+    write_unused,
 )
 from stages.console import StageRun, fail
-from stages.params import Model, Params, ParamsError, load_params
+from stages.params import Model, Params
+from stages.paths import weights_file
+from stages.start import stage_item, start
 
 PINS = Path("weights.lock.json")
-FOLDER = Path("data/weights")
 SUFFIX = ".safetensors"
+DETECTOR = "detector"
 SHOWN = 8
 """Most names of dropped tensors that are printed; the weights file has all."""
 
 
 def main(
-    where: Annotated[str, typer.Argument(help="block in params.yaml, e.g. backbones.vgg16")],
-    out: Annotated[Path, typer.Argument(help="the weights file to write")],
+    name: Annotated[
+        str,
+        typer.Argument(
+            help="name in params.yaml, backbones; or detector",
+            envvar="DVC_STAGE",
+            parser=stage_item,
+        ),
+    ],
 ) -> None:
-    """Make the weights file of the network at WHERE."""
-    name = where.rpartition(".")[2]
+    """Make the weights file of the network NAME."""
+    is_detector = name == DETECTOR
+    params = start(name if is_detector else f"weights@{name}")
+    where = "faces.detector" if is_detector else f"backbones.{name}"
+    out = weights_file(name)
+    if is_detector and not params.reads_faces:
+        return write_none(out)
     try:
-        block, module = network_at(where, load_params())
+        block, module = network_at(where, params)
         options = options_of(module, block.options)
         weights = weights_of(module, options)
         with StageRun("weights", name) as run:
@@ -76,15 +90,22 @@ def main(
                 with torch.device("meta"):  # names and shapes only
                     expected = module.build(options).state_dict()
                 make_pretrained(where, block, weights, expected, out, run)
-    except (ParamsError, WeightsError, DownloadError, ValueError, OSError) as error:
+    except (WeightsError, DownloadError, ValueError, OSError) as error:
         raise fail(str(error)) from None
+
+
+def write_none(out: Path) -> None:
+    """Write a file that stands for no weights: no backbone reads faces, so none are needed."""
+    with StageRun("weights", DETECTOR) as run:
+        write_unused(out, DETECTOR)
+        run.note("no backbone of params.yaml reads faces: the detector needs no weights")
 
 
 def network_at(where: str, params: Params) -> tuple[Model, ModuleType]:
     """Return the block that stands at ``where`` in params.yaml, and its module.
 
     Raises:
-        ValueError: nothing stands there, or there is no module of that name.
+        ValueError: there is no module of that name.
     """
     if where == "faces.detector":
         module = params.faces.detector.module
@@ -94,10 +115,8 @@ def network_at(where: str, params: Params) -> tuple[Model, ModuleType]:
             raise ValueError(
                 f"params.yaml: {where}.module: expected a detector in features/, found {module!r}"
             ) from error
-    known = {f"backbones.{name}": block for name, block in params.backbones.items()}
-    if where not in known:
-        raise ValueError(f"{where}: expected one of {', '.join(['faces.detector', *known])}")
-    return known[where], backbones.load(known[where].module)
+    block = params.backbones[where.removeprefix("backbones.")]
+    return block, backbones.load(block.module)
 
 
 def _check_seedable(where: str, block: Model, weights: Weights) -> None:
@@ -360,16 +379,16 @@ class Standing:
 
 
 def survey(params: Params) -> list[Standing]:
-    """Return where the weights of the detector and of each backbone stand. Opens no source file.
+    """Return where the weights of each network that is used stand. Opens no source file.
 
     Raises:
         ValueError: a module or option in params.yaml that does not exist.
         DownloadError: the file of pins is spoilt.
     """
-    return [
-        _standing(where, params)
-        for where in ("faces.detector", *(f"backbones.{name}" for name in params.backbones))
-    ]
+    used = [f"backbones.{name}" for name in params.backbones]
+    if params.reads_faces:
+        used.insert(0, "faces.detector")
+    return [_standing(where, params) for where in used]
 
 
 def lacking(params: Params) -> list[str]:
@@ -446,7 +465,7 @@ def _standing_at_address(where: str, weights: Weights, name: str) -> Standing:
 def _is_made(name: str, facts: Mapping[str, str], starts: tuple[str, ...] = ("",)) -> bool:
     """Tell whether a network's weights file says these facts, and begins its source so."""
     try:
-        found = metadata(FOLDER / f"{name}{SUFFIX}")
+        found = metadata(weights_file(name))
     except WeightsError:
         return False
     return found.items() >= facts.items() and found["source"].startswith(starts)

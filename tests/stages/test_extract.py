@@ -23,20 +23,18 @@ def project(in_folder: Path) -> Path:
     for name, waveform in (("loud", tone), ("silent", tone[:0])):
         rate_hz = 16_000 if len(waveform) else 0
         attributes = {"key": name, "sample_rate_hz": rate_hz, "start_s": 0.5}
-        arrays.write(Path(f"views/sound/joy/{name}.h5"), {"waveform": waveform}, attributes)
+        arrays.write(Path(f"data/views/sound/joy/{name}.h5"), {"waveform": waveform}, attributes)
         rows.append({"video_id": f"joy/{name}", "key": name, "path": f"joy/{name}.h5"})
     rows = [{**row, "label": "joy", "status": "ok"} for row in rows]
     rows.append({"video_id": "joy/bad", "label": "joy", "status": "failed", "reason": "empty"})
     schema = pa.schema([*INDEX.items(), ("rows", pa.int32())])
-    tables.write(Path("views/sound.parquet"), rows, schema)
-    write_seeded(Path("weights/vggish.safetensors"), "vggish", 3)
+    tables.write(Path("data/views/sound.parquet"), rows, schema)
+    write_seeded(Path("data/weights/vggish.safetensors"), "vggish", 3)
     return in_folder
 
 
 def run() -> dict[str, int]:
-    extract.main(
-        "vggish", Path("views/sound"), Path("weights/vggish.safetensors"), Path("features")
-    )
+    extract.main("vggish")
     log: dict[str, int] = json.loads(Path("logs/extract@vggish.json").read_text())
     return log
 
@@ -51,10 +49,10 @@ def change(**block: object) -> None:
 def test_features_say_what_they_came_from_and_missing_sound_is_no_row(project: Path) -> None:
     change()
     assert run()["computed"] == 2
-    rows = {row["video_id"]: row for row in tables.read(Path("features/vggish.parquet"))}
+    rows = {row["video_id"]: row for row in tables.read(Path("data/features/vggish.parquet"))}
     assert [rows[f"joy/{n}"]["rows"] for n in ("loud", "silent", "bad")] == [2, 0, None]
     assert rows["joy/bad"]["reason"] == "empty"
-    found, said = arrays.read(Path("features/vggish/joy/loud.h5"))
+    found, said = arrays.read(Path("data/features/vggish/joy/loud.h5"))
     assert found["embedding"].shape == (2, 128) and found["embedding"].dtype == np.float16
     assert said["axes"] == {"embedding": "T D", "index": "T", "pts_s": "T", "valid": "T"}
     np.testing.assert_allclose(found["pts_s"], [0.5, 1.46])
@@ -63,36 +61,36 @@ def test_features_say_what_they_came_from_and_missing_sound_is_no_row(project: P
     made_of = said["ingredients"]
     assert isinstance(made_of, dict)
     assert (made_of["input"], made_of["precision"]) == ("loud", "float32")
-    assert arrays.read(Path("features/vggish/joy/silent.h5"))[0]["embedding"].shape == (0, 128)
+    assert arrays.read(Path("data/features/vggish/joy/silent.h5"))[0]["embedding"].shape == (0, 128)
 
 
 def test_what_matters_computes_anew_and_what_does_not_is_reused(project: Path) -> None:
     change()
     run()
-    first = Path("features/vggish/joy/loud.h5").read_bytes()
+    first = Path("data/features/vggish/joy/loud.h5").read_bytes()
     change(file=None)
     assert run()["computed"] == 0
     change(precision="bfloat16")
     assert run()["computed"] == 2
     change(precision="float32", options={"relu": True})
     assert run()["computed"] == 2
-    relu = arrays.read(Path("features/vggish/joy/loud.h5"))[0]["embedding"]
+    relu = arrays.read(Path("data/features/vggish/joy/loud.h5"))[0]["embedding"]
     assert relu.min() == 0
     change(options={})
     assert run()["computed"] == 0
-    assert Path("features/vggish/joy/loud.h5").read_bytes() == first
+    assert Path("data/features/vggish/joy/loud.h5").read_bytes() == first
 
 
 def test_a_feature_is_stored_as_its_block_says(project: Path) -> None:
     change(dtypes={"embedding": "float32"})
     assert run()["computed"] == 2
-    whole, said = arrays.read(Path("features/vggish/joy/loud.h5"))
+    whole, said = arrays.read(Path("data/features/vggish/joy/loud.h5"))
     assert whole["embedding"].dtype == np.float32
     assert isinstance(said["ingredients"], dict)
     assert said["ingredients"]["dtypes"] == {"embedding": "float32"}
     change(dtypes={"embedding": "float16"})
     assert run()["computed"] == 2
-    half, _ = arrays.read(Path("features/vggish/joy/loud.h5"))
+    half, _ = arrays.read(Path("data/features/vggish/joy/loud.h5"))
     np.testing.assert_array_equal(half["embedding"], whole["embedding"].astype(np.float16))
     change(dtypes={})  # which is the same
     assert run()["computed"] == 0

@@ -22,7 +22,7 @@ from stages.items import INDEX
 from tests.features.conftest import real_file  # noqa: F401
 
 PROJECT = Path(__file__).parents[2]
-WEIGHTS = Path("weights/detector.safetensors")
+WEIGHTS = Path("data/weights/detector.safetensors")
 SHARES = np.array([TEMPLATE[name] for name in LANDMARKS]) / 112
 """Where the landmarks of an upright face lie in its box."""
 
@@ -85,7 +85,7 @@ def write_view(name: str, frames: list[NDArray[np.uint8]], padded: int = 0) -> d
         "pts_s": np.where(valid, np.arange(len(frames)) * 0.2, np.nan),
         "valid": valid,
     }
-    arrays.write(Path(f"views/segments/joy/{name}.h5"), view, {"key": name})
+    arrays.write(Path(f"data/views/segments/joy/{name}.h5"), view, {"key": name})
     path = f"joy/{name}.h5"
     return {"video_id": f"joy/{name}", "label": "joy", "status": "ok", "key": name, "path": path}
 
@@ -98,7 +98,7 @@ def project(in_folder: Path) -> Iterator[Path]:
     (in_folder / "params.yaml").write_text((PROJECT / "params.yaml").read_text())
     bad = {"video_id": "joy/bad", "label": "joy", "status": "failed", "reason": "empty"}
     rows = [write_view("shown", SHOWN, padded=1), bad]
-    tables.write(Path("views/segments.parquet"), rows, pa.schema(list(INDEX.items())))
+    tables.write(Path("data/views/segments.parquet"), rows, pa.schema(list(INDEX.items())))
     write_seeded(WEIGHTS, "detector", 3)
     yield in_folder
     torch.set_num_threads(threads)
@@ -123,13 +123,13 @@ def change(**section: object) -> None:
 
 
 def run() -> dict[str, int]:
-    faces.main(Path("views/segments"), WEIGHTS, Path("views"))
+    faces.main()
     log: dict[str, int] = json.loads(Path("logs/faces.json").read_text())
     return log
 
 
 def result() -> tuple[dict[str, arrays.Array], dict[str, object]]:
-    return arrays.read(Path("views/faces/joy/shown.h5"))
+    return arrays.read(Path("data/views/faces/joy/shown.h5"))
 
 
 def detector(module: str, **block: object) -> None:
@@ -159,12 +159,12 @@ def test_the_main_person_is_cut_out_and_rows_without_a_face_are_not_valid(blocks
 
 def test_the_index_and_the_boxes_say_what_was_found(blocks: None) -> None:
     run()
-    rows = {row["video_id"]: row for row in tables.read(Path("views/faces.parquet"))}
+    rows = {row["video_id"]: row for row in tables.read(Path("data/views/faces.parquet"))}
     assert rows["joy/bad"]["reason"] == "empty"
     shown = rows["joy/shown"]
     assert [shown[n] for n in ("rows", "rows_with_face", "tracks")] == [5, 3, 2]
     assert shown["key"] == result()[1]["key"]
-    boxes = tables.read(Path("views/faces_boxes.parquet"))
+    boxes = tables.read(Path("data/views/faces_boxes.parquet"))
     assert [(box["row"], box["track"], box["main"]) for box in boxes] == [
         (0, 0, True),
         (0, 1, False),
@@ -196,14 +196,14 @@ def test_two_faces_in_one_place_before_and_after_a_cut_are_two_tracks(blocks: No
     here, there = blocks_of((20, 30, 40, 250)), blocks_of((22, 30, 40, 240), (150, 10, 50, 200))
     there[..., 1] = 180  # another place: all is green
     rows = [write_view("shown", [here, here, there, there])]
-    tables.write(Path("views/segments.parquet"), rows, pa.schema(list(INDEX.items())))
+    tables.write(Path("data/views/segments.parquet"), rows, pa.schema(list(INDEX.items())))
     run()
     found, _ = result()
     assert found["shot"].tolist() == [0, 0, 1, 1]
     assert found["det_track"].tolist() == [0, 0, 1, 2, 1, 2]
     # so the main person of each shot is its own: the one first seen has not the most to show here
     assert found["det_main"].tolist() == [True, True, False, True, False, True]
-    (row,) = tables.read(Path("views/faces.parquet"))
+    (row,) = tables.read(Path("data/views/faces.parquet"))
     assert (row["shots"], row["tracks"]) == (2, 3)
     change(cut=None)
     run()
@@ -238,7 +238,7 @@ def test_options_go_to_the_detector(blocks: None) -> None:
     change(min_score=0.3)
     detector("blazeface", options={"zoom": 0.5})
     run()
-    boxes = tables.read(Path("views/faces_boxes.parquet"))
+    boxes = tables.read(Path("data/views/faces_boxes.parquet"))
     assert boxes[-1]["row"] == 4  # the dim one
     np.testing.assert_allclose(
         np.reshape(np.array(boxes[-1]["landmarks"]), (5, 2)), [20, 30] + 20 * SHARES, rtol=1e-5
@@ -276,7 +276,7 @@ def test_a_network_with_random_weights_that_is_sure_of_nothing_finds_nobody(
     found, said = result()
     assert not found["valid"].any() and not found["frames"].any()
     assert found["det_box"].shape == (0, 4) and found["det_landmarks"].shape == (0, 5, 2)
-    assert tables.read(Path("views/faces_boxes.parquet")) == []
+    assert tables.read(Path("data/views/faces_boxes.parquet")) == []
     assert (said["rows"], said["rows_with_face"], said["tracks"]) == (5, 0, 0)
     assert "random" in capsys.readouterr().err
 
@@ -286,15 +286,15 @@ def test_a_network_with_random_weights_finds_something_and_the_same_again(align:
     change(min_score=0.5, align=align)
     detector("retinaface", options={"max_size": 64})
     run()
-    first = Path("views/faces/joy/shown.h5").read_bytes()
+    first = Path("data/views/faces/joy/shown.h5").read_bytes()
     found, _ = result()
     assert found["valid"][:5].any() and not found["valid"][5]
     assert found["frames"][found["valid"]].any()
     for item in Path(".store").rglob("*.h5"):
         item.unlink()
-    Path("views/faces/joy/shown.h5").unlink()
+    Path("data/views/faces/joy/shown.h5").unlink()
     assert run()["computed"] == 1
-    assert Path("views/faces/joy/shown.h5").read_bytes() == first
+    assert Path("data/views/faces/joy/shown.h5").read_bytes() == first
 
 
 def test_a_file_that_is_no_weights_ends_the_stage(capsys: pytest.CaptureFixture[str]) -> None:
@@ -302,6 +302,22 @@ def test_a_file_that_is_no_weights_ends_the_stage(capsys: pytest.CaptureFixture[
     with pytest.raises(SystemExit):
         run()
     assert "expected a weights file" in " ".join(capsys.readouterr().err.split())
+
+
+def test_where_no_backbone_reads_faces_none_are_looked_for(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(faces, "run_items", None)  # it would be called
+    WEIGHTS.unlink()
+    raw = yaml.safe_load(Path("params.yaml").read_text())
+    del raw["backbones"]["vggface"]
+    raw["experiments"] = {"e": {"head": "pooling", "roles": {"sound": "vggish/embedding"}}}
+    Path("params.yaml").write_text(yaml.safe_dump(raw))
+    assert run()["items"] == 0
+    assert list(Path("data/views/faces").iterdir()) == []
+    assert tables.read(Path("data/views/faces.parquet")) == []
+    assert tables.read(Path("data/views/faces_boxes.parquet")) == []
+    assert "faces: no backbone of params.yaml reads faces" in capsys.readouterr().err
 
 
 @pytest.mark.weights
@@ -315,7 +331,7 @@ def test_the_astronaut_is_found_by_mediapipe(
     write_pretrained(WEIGHTS, "detector", Weights("Apache-2.0", ()), tensors, "a", "b")
     person = np.ascontiguousarray(skimage.data.astronaut()[:300, 60:460])
     rows = [write_view("shown", [person, np.zeros_like(person), person])]
-    tables.write(Path("views/segments.parquet"), rows, pa.schema(list(INDEX.items())))
+    tables.write(Path("data/views/segments.parquet"), rows, pa.schema(list(INDEX.items())))
     change(align=align, min_score=0.5)
     change(detector={"module": "blazeface", "source": "pretrained"})
     run()

@@ -296,7 +296,7 @@ def project(in_folder: Path) -> Path:
 
 
 def run() -> None:
-    report.main(Path("data/raw"), Path("data/index.parquet"), Path("results"), out=Path("report"))
+    report.main()
 
 
 def test_the_stage_writes_the_same_page_each_time(project: Path) -> None:

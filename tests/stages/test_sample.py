@@ -2,38 +2,90 @@
 
 import json
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
+import yaml
 
 from sample.clips import LABELS, encode_clip, plan_clip
 from stages import sample
-from stages.params import Sample
+
+PROJECT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def project(in_folder: Path) -> Path:
+    """A folder with the project's params.yaml, for one short clip a class."""
+    root_of("data/sample")
+    return in_folder
+
+
+def root_of(root: str) -> None:
+    raw = yaml.safe_load((PROJECT / "params.yaml").read_text())
+    raw["sample"] = {"seed": 5, "clips_per_class": 1, "seconds": 1.0}
+    raw["index"]["root"] = root
+    Path("params.yaml").write_text(yaml.safe_dump(raw))
 
 
 def test_the_stage_makes_clips_and_truth_and_removes_what_it_no_longer_makes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    project: Path,
 ) -> None:
-    params = SimpleNamespace(sample=Sample(seed=5, clips_per_class=1, seconds=1.0))
-    monkeypatch.setattr(sample, "load_params", lambda: params)
-    monkeypatch.chdir(tmp_path)
     folder = Path("data/sample")
     (folder / "joy").mkdir(parents=True)
     for name in ("clip01.mp4", "clip02.mp4", "holiday.mp4"):
         (folder / "joy" / name).write_bytes(b"from before")
-    sample.main(folder, Path("data/sample_truth.json"))
+    sample.main()
 
     names = sorted(str(path.relative_to(folder)) for path in folder.rglob("*.*"))
     made = [f"{label}/clip01.mp4" for label in LABELS]
     assert names == sorted([*made, "joy/holiday.mp4"])
     for label in ("joy", "fear"):  # the same bytes in another process with other threads
-        encode_clip(plan_clip(5, label, 1, 1.0), tmp_path / "direct.mp4")
+        encode_clip(plan_clip(5, label, 1, 1.0), Path("direct.mp4"))
         assert (folder / label / "clip01.mp4").read_bytes() == Path("direct.mp4").read_bytes()
     truth = json.loads(Path("data/sample_truth.json").read_text())
     assert list(truth["clips"]) == [f"{label}/clip01" for label in LABELS]
     assert truth["clips"]["joy/clip01"]["modalities"] == ["face", "scene"]
     assert "not data" in truth["about"]
     assert json.loads(Path("logs/sample.json").read_text())["items"] == 6
+
+
+def test_where_the_videos_are_others_no_clip_is_made_or_left(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sample, "ProcessPoolExecutor", None)  # it would be called
+    clip = Path("data/sample/joy/clip01.mp4")
+    clip.parent.mkdir(parents=True)
+    clip.write_bytes(b"from before")
+    root_of("data/raw")
+    sample.main()
+    assert [path for path in Path("data/sample").rglob("*") if path.is_file()] == []
+    assert json.loads(Path("data/sample_truth.json").read_text())["clips"] == {}
+    assert json.loads(Path("logs/sample.json").read_text())["items"] == 0
+    assert "sample: not made: index.root is data/raw" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("root", "wanted"),
+    [
+        ("data/sample", True),
+        ("./data/sample/", True),
+        ("data/../data/sample/joy", True),
+        ("data/sample2", False),
+        ("data", False),
+        ("lists/sample.csv", True),
+        ("lists/own.csv", False),
+        ("lists/broken.csv", False),
+        ("nothing", False),
+    ],
+)
+def test_the_sample_is_made_where_the_data_set_has_clips_of_it(
+    in_folder: Path, root: str, wanted: bool
+) -> None:
+    Path("lists").mkdir()
+    Path("lists/sample.csv").write_text("path,label\na.mp4,joy\n../data/sample/joy/b.mp4,joy\n")
+    Path("lists/own.csv").write_text("path,label\ndata/sample/joy/b.mp4,joy\n")
+    Path("lists/broken.csv").write_bytes(b"path\n\xff\n")
+    assert sample.has_sample(Path(root)) == wanted
+    assert sample.has_sample(in_folder / root) == wanted
 
 
 def test_more_clips_a_class_leave_the_earlier_ones_as_they_are() -> None:

@@ -46,9 +46,9 @@ def run() -> None:
     seed = yaml.safe_load(Path("params.yaml").read_text())["backbones"]["vggish"]["seed"]
     weights = Path("data/weights/vggish.safetensors")
     write_seeded(weights, "vggish", seed)
-    index.main(Path("raw"), Path("data/index"))
-    decode.main(Path("raw"), Path("data/index.parquet"), Path("data/views"))
-    extract.main("vggish", Path("data/views/sound"), weights, Path("data/features"))
+    index.main()
+    decode.main()
+    extract.main("vggish")
 
 
 def asked(*arguments: str) -> Any:

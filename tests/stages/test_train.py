@@ -60,14 +60,15 @@ def data(in_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Folder]:
     write_params()
     monkeypatch.setattr(train, "training_of", on_one_thread)
     threads = torch.get_num_threads()
-    yield make_folder(in_folder)
+    (in_folder / "data").mkdir()
+    yield make_folder(in_folder / "data")
     torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(False)
 
 
 def run(data: Folder, experiment: str = "caan") -> dict[str, Any]:
     """Run the stage and return its log."""
-    train.main(experiment, index=data.index, features=data.features, out=Path("results"))
+    train.main(experiment)
     found: dict[str, Any] = json.loads(Path(f"logs/train@{experiment}.json").read_text())
     return found
 
@@ -389,7 +390,10 @@ def test_an_unknown_experiment_lists_those_that_there_are(
 ) -> None:
     with pytest.raises(SystemExit):
         run(data, "mmf")
-    assert "no experiment 'mmf', there are caan, face, hamf, regions" in capsys.readouterr().err
+    assert (
+        "'mmf': expected one of experiments in params.yaml: caan, face, hamf, regions"
+        in capsys.readouterr().err
+    )
 
 
 def test_a_wrong_hyper_parameter_ends_the_stage_before_any_work(

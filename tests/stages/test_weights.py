@@ -18,12 +18,13 @@ from features.cache import store_root
 from features.sources import read_pins
 from features.weights import ByHand, Companion, Source, Weights, Wheel, load, metadata
 from stages.params import load_params
+from stages.paths import weights_file
 from stages.weights import Standing, main, survey
 from tests.features.conftest import Site, content, site  # noqa: F401
 from tests.features.test_layouts import Bomb
 
 ROOT = Path(__file__).parents[2]
-OUT = Path("data/weights/a.safetensors")
+OUT = weights_file("vggish")
 
 
 class Small(nn.Module):
@@ -80,19 +81,19 @@ def told(capsys: pytest.CaptureFixture[str]) -> str:
     return " ".join(capsys.readouterr().err.split())
 
 
-def failure(where: str, capsys: pytest.CaptureFixture[str]) -> str:
+def failure(network: str, capsys: pytest.CaptureFixture[str]) -> str:
     """Run the stage, which has to fail without a file, and return what it tells."""
     with pytest.raises(SystemExit) as caught:
-        main(where, OUT)
+        main(network)
     assert caught.value.code == 1
-    assert not OUT.exists()
+    assert not weights_file(network).exists()
     return told(capsys)
 
 
 def test_a_seeded_network_needs_no_download() -> None:
     change("vgg16", seed=5)
-    main("backbones.vgg16", OUT)
-    facts = metadata(OUT)
+    main("vgg16")
+    facts = metadata(weights_file("vgg16"))
     assert (facts["name"], facts["seed"], facts["pretrained"]) == ("vgg16", "5", "false")
 
 
@@ -100,14 +101,14 @@ def test_pretrained_weights_are_downloaded_once_converted_and_pinned(
     published: Site, capsys: pytest.CaptureFixture[str]
 ) -> None:
     change("vggish", source="pretrained")
-    main("backbones.vggish", OUT)
+    main("vggish")
     first = OUT.read_bytes()
     facts = metadata(OUT)
     assert facts["pretrained"] == "true"
     assert facts["source"] == published.address + "/v.pth"
     assert "tell everybody" in told(capsys)
     assert facts["sha256"] in Path("weights.lock.json").read_text()
-    main("backbones.vggish", OUT)
+    main("vggish")
     assert OUT.read_bytes() == first
     assert len(published.requests) == 1
     loaded = load(OUT, Small(vggish.Options()))
@@ -116,7 +117,7 @@ def test_pretrained_weights_are_downloaded_once_converted_and_pinned(
 
 def test_a_companion_is_downloaded_where_the_options_ask_for_it(published: Site) -> None:
     change("vggish", source="pretrained", options={"pca": True})
-    main("backbones.vggish", OUT)
+    main("vggish")
     found = load(OUT, Small(vggish.Options(pca=True))).state_dict()
     torch.testing.assert_close(found["pca.eigen_vectors"], 2 * torch.eye(128))
     assert metadata(OUT)["source"].split() == [
@@ -129,7 +130,7 @@ def test_a_file_of_ones_own_is_read_instead_and_its_folder_not_told(
     published: Site, tmp_path: Path
 ) -> None:
     change("vggish", source="pretrained", file=str(tmp_path / "made.pth"))
-    main("backbones.vggish", OUT)
+    main("vggish")
     assert metadata(OUT)["source"] == "made.pth"
     assert published.requests == []
 
@@ -173,17 +174,17 @@ def test_of_a_file_of_ones_own_what_does_not_fit_is_named(
 def test_a_companion_may_lie_beside_ones_own_file(published: Site, tmp_path: Path) -> None:
     shutil.copy(tmp_path / "made.npz", tmp_path / "pca.npz")
     change("vggish", source="pretrained", file=str(tmp_path / "made.pth"), options={"pca": True})
-    main("backbones.vggish", OUT)
+    main("vggish")
     assert metadata(OUT)["source"] == "made.pth pca.npz"
     assert published.requests == []
 
 
 def test_a_file_made_by_this_stage_is_read_too(published: Site, tmp_path: Path) -> None:
     change("vggish", source="pretrained")
-    main("backbones.vggish", OUT)
+    main("vggish")
     OUT.rename(tmp_path / "from a colleague.safetensors")
     change("vggish", file=str(tmp_path / "from a colleague.safetensors"))
-    main("backbones.vggish", OUT)
+    main("vggish")
     torch.testing.assert_close(load(OUT, Small(vggish.Options())).state_dict(), small_tensors())
 
 
@@ -196,8 +197,11 @@ def test_a_package_of_ones_own_is_unpacked(monkeypatch: pytest.MonkeyPatch, tmp_
     monkeypatch.setattr(blazepose, "WEIGHTS", weights)
     monkeypatch.setattr(blazepose, "weights", lambda options: weights, raising=False)
     change("blazepose", file=str(tmp_path / "a.whl"))
-    main("backbones.blazepose", OUT)
-    assert load(OUT, blazepose.build()).get_buffer("model").numpy().tobytes() == model
+    main("blazepose")
+    assert (
+        load(weights_file("blazepose"), blazepose.build()).get_buffer("model").numpy().tobytes()
+        == model
+    )
 
 
 # --------------------------------------------------------------------------------- the store
@@ -213,13 +217,13 @@ def test_what_was_converted_once_is_linked_when_its_output_was_removed(
     published: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     change("vggish", source="pretrained")
-    main("backbones.vggish", OUT)
+    main("vggish")
     assert counts("vggish") == (1, 0)
     first = OUT.read_bytes()
     OUT.unlink()
     monkeypatch.setattr(layouts, "convert", None)
     for _ in range(2):  # the second time the output is there
-        main("backbones.vggish", OUT)
+        main("vggish")
         assert counts("vggish") == (0, 1)
         assert OUT.read_bytes() == first
     assert [path.name for path in OUT.parent.iterdir()] == [OUT.name]
@@ -227,13 +231,13 @@ def test_what_was_converted_once_is_linked_when_its_output_was_removed(
 
 def test_other_options_or_another_file_are_converted(published: Site, tmp_path: Path) -> None:
     change("vggish", source="pretrained")
-    main("backbones.vggish", OUT)
+    main("vggish")
     change("vggish", options={"pca": True})
-    main("backbones.vggish", OUT)
+    main("vggish")
     assert counts("vggish") == (1, 0)
     torch.save({**small_tensors(), "features.bias": torch.ones(3)}, tmp_path / "mine.pth")
     change("vggish", options={}, file=str(tmp_path / "mine.pth"))
-    main("backbones.vggish", OUT)
+    main("vggish")
     assert counts("vggish") == (1, 0)
     assert load(OUT, Small(vggish.Options())).state_dict()["features.bias"].sum() == 3
 
@@ -246,7 +250,7 @@ def test_a_layer_that_no_file_holds_is_drawn_from_the_seed(
     drawn = {}
     for seed in (1, 2, 1):
         change("vggish", source="pretrained", seed=seed, options={"relu": True})
-        main("backbones.vggish", OUT)
+        main("vggish")
         new = load(OUT, Small(vggish.Options(relu=True))).state_dict()["new.weight"]
         assert torch.equal(drawn.setdefault(seed, new), new)
     assert not torch.equal(drawn[1], drawn[2])
@@ -259,7 +263,7 @@ def test_weights_that_depend_on_options_are_those_of_the_block(
     by_size = {False: Weights("small's", ()), True: vggish.WEIGHTS}
     monkeypatch.setattr(vggish, "weights", lambda options: by_size[options.pca], raising=False)
     change("vggish", source="pretrained", options={"pca": True})
-    main("backbones.vggish", OUT)
+    main("vggish")
     assert metadata(OUT)["licence"] == "MIT"
 
 
@@ -278,9 +282,9 @@ def test_a_file_without_checksum_is_pinned_when_it_has_proved_to_be_weights(
     published: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source = unknown(published, monkeypatch)
-    main("backbones.vggish", OUT)
+    main("vggish")
     assert read_pins(Path("weights.lock.json")) == {source.url: metadata(OUT)["sha256"]}
-    main("backbones.vggish", OUT)
+    main("vggish")
     assert counts("vggish") == (0, 1)
     assert len(published.requests) == 1
 
@@ -292,7 +296,7 @@ def test_a_file_without_checksum_that_is_no_weights_is_not_pinned(
     good = published.replies["/v.pth"]
     published.serve("/v.pth", content(b"half of a fi"))
     for _ in range(2):
-        text = failure("backbones.vggish", capsys)
+        text = failure("vggish", capsys)
         assert "v.pth: expected a PyTorch checkpoint" in text
     assert len(published.requests) == 1
     assert not Path("weights.lock.json").exists()
@@ -300,7 +304,7 @@ def test_a_file_without_checksum_that_is_no_weights_is_not_pinned(
     assert f"To download it again, remove {waiting}" in text
     waiting.unlink()
     published.replies["/v.pth"] = good
-    main("backbones.vggish", OUT)
+    main("vggish")
     assert Path("weights.lock.json").exists()
 
 
@@ -310,10 +314,10 @@ def test_a_pickle_of_ones_own_is_opened_only_with_the_word(
     mark, path = tmp_path / "mark", tmp_path / "mine.pth"
     torch.save({**small_tensors(), "bomb": Bomb(mark)}, path)
     change("vggish", source="pretrained", file=str(path))
-    assert "trust_pickle: true" in failure("backbones.vggish", capsys)
+    assert "trust_pickle: true" in failure("vggish", capsys)
     assert not mark.exists()
     change("vggish", trust_pickle=True)
-    main("backbones.vggish", OUT)
+    main("vggish")
     assert mark.is_dir()
     torch.testing.assert_close(load(OUT, Small(vggish.Options())).state_dict(), small_tensors())
 
@@ -322,11 +326,11 @@ def test_a_damaged_file_that_the_team_has_pinned_is_refused(
     published: Site, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     change("vggish", source="pretrained")
-    main("backbones.vggish", OUT)
+    main("vggish")
     OUT.unlink()
     (tmp_path / "v.pth").write_bytes((tmp_path / "made.pth").read_bytes()[:-9])
     change("vggish", file=str(tmp_path / "v.pth"))
-    assert "It is damaged or another" in failure("backbones.vggish", capsys)
+    assert "It is damaged or another" in failure("vggish", capsys)
 
 
 def test_what_a_layout_has_to_say_is_told_and_kept(
@@ -334,7 +338,7 @@ def test_what_a_layout_has_to_say_is_told_and_kept(
 ) -> None:
     monkeypatch.setitem(layouts.NOTICES, "torchvggish", "not verified")
     change("vggish", source="pretrained")
-    main("backbones.vggish", OUT)
+    main("vggish")
     assert "tell everybody. not verified" in told(capsys)
     assert metadata(OUT)["notice"] == "tell everybody. not verified"
 
@@ -345,7 +349,7 @@ def test_weights_to_be_had_by_hand_only_say_which_file_and_where(
     by_hand = ByHand("https://drive.invalid/folder", "a-kinetics.pth", "hara")
     monkeypatch.setattr(vggish, "WEIGHTS", Weights("MIT", (by_hand,)))
     change("vggish", source="pretrained")
-    text = failure("backbones.vggish", capsys)
+    text = failure("vggish", capsys)
     assert "by hand from https://drive.invalid/folder (a-kinetics.pth)" in text
     assert "set `file` of backbones.vggish in params.yaml" in text
 
@@ -359,25 +363,25 @@ def standing(network: str) -> Standing:
 
 def test_the_survey_follows_a_download_from_nothing_to_weights(published: Site) -> None:
     change("vggish", source="pretrained")
-    out, network = Path("data/weights/vggish.safetensors"), "backbones.vggish"
+    network = "backbones.vggish"
     before = standing(network)
     assert (before.source, before.file, before.checksum) == ("address", "v.pth", "prefix")
     assert (before.has_source, before.is_made) == (False, False)
     assert before.to_do == f"dvc repro weights@vggish, which downloads {before.origin}"
     assert (before.licence, before.notice) == ("MIT", "tell everybody")
-    main(network, out)
+    main("vggish")
     after = standing(network)
     assert (after.checksum, after.has_source, after.is_made, after.to_do) == (
         ("pinned", True, True, "")
     )
-    out.unlink()
+    OUT.unlink()
     assert standing(network).to_do == "dvc repro weights@vggish"
     assert len(published.requests) == 1
 
 
 def test_the_survey_knows_a_seed_from_another(published: Site) -> None:
     change("vgg16", seed=5)
-    main("backbones.vgg16", Path("data/weights/vgg16.safetensors"))
+    main("vgg16")
     assert standing("backbones.vgg16").is_made
     change("vgg16", seed=6)
     assert standing("backbones.vgg16").to_do == "dvc repro weights@vgg16"
@@ -404,6 +408,22 @@ def test_the_survey_says_what_is_to_be_had_by_hand(monkeypatch: pytest.MonkeyPat
     assert found.to_do.startswith("get https://drive.invalid/folder (a-kinetics.pth)")
 
 
+def test_a_detector_whose_faces_nobody_reads_needs_no_weights(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("stages.weights.gather", None)  # it would look for a source
+    path = Path("params.yaml")
+    params = yaml.safe_load(path.read_text())
+    del params["backbones"]["vggface"]
+    params["experiments"] = {"e": {"head": "pooling", "roles": {"sound": "vggish/embedding"}}}
+    path.write_text(yaml.safe_dump(params))
+    main("detector")
+    facts = metadata(weights_file("detector"))
+    assert (facts["source"], facts["pretrained"]) == ("none", "false")
+    assert "weights@detector: no backbone of params.yaml reads faces" in told(capsys)
+    assert "faces.detector" not in {row.network for row in survey(load_params())}
+
+
 def test_the_survey_begins_with_the_detector() -> None:
     assert survey(load_params())[0].network == "faces.detector"
     assert "dvc repro detector" in survey(load_params())[0].to_do
@@ -417,7 +437,7 @@ def test_where_nothing_can_be_had_the_way_by_hand_is_told(
 ) -> None:
     published.replies.clear()
     change("vggish", source="pretrained")
-    text = failure("backbones.vggish", capsys)
+    text = failure("vggish", capsys)
     assert f"{published.address}/v.pth: HTTP 404" in text
     assert f"by hand from {published.address}/v.pth" in text
     assert "set `file` of backbones.vggish in params.yaml" in text
@@ -428,14 +448,14 @@ def test_weights_of_another_network_are_refused(
 ) -> None:
     torch.save({"features.weight": torch.ones(9, 9)}, tmp_path / "other.pth")
     change("vggish", source="pretrained", file=str(tmp_path / "other.pth"))
-    text = failure("backbones.vggish", capsys)
+    text = failure("vggish", capsys)
     assert "other.pth" in text
     assert "key features.weight: expected shape (3, 2), found (9, 9)" in text
 
 
 def test_a_missing_file_of_ones_own_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     change("vgg16", source="pretrained", file="no/such.pth")
-    assert "no/such.pth: no such file" in failure("backbones.vgg16", capsys)
+    assert "no/such.pth: no such file" in failure("vgg16", capsys)
 
 
 def test_a_file_of_an_unknown_kind_lists_the_known_ones(
@@ -443,12 +463,12 @@ def test_a_file_of_an_unknown_kind_lists_the_known_ones(
 ) -> None:
     (tmp_path / "a.h5").write_bytes(b"")
     change("vgg16", source="pretrained", file=str(tmp_path / "a.h5"))
-    assert ".pth or .safetensors" in failure("backbones.vgg16", capsys)
+    assert ".pth or .safetensors" in failure("vgg16", capsys)
 
 
 def test_a_finished_model_cannot_be_seeded(capsys: pytest.CaptureFixture[str]) -> None:
     change("blazepose", source="seeded")
-    text = failure("backbones.blazepose", capsys)
+    text = failure("blazepose", capsys)
     assert "backbones.blazepose.source: found seeded" in text
 
 
@@ -456,28 +476,28 @@ def test_a_seeded_network_with_a_file_is_a_contradiction(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     change("vgg16", file="a.pth")
-    assert "source: seeded reads no file" in failure("backbones.vgg16", capsys)
+    assert "source: seeded reads no file" in failure("vgg16", capsys)
 
 
-@pytest.mark.parametrize("where", ["backbones.vgg17", "vgg16", "faces"])
-def test_an_unknown_block_lists_the_known_ones(
-    where: str, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("name", ["vgg17", "backbones.vgg16", "faces"])
+def test_an_unknown_name_lists_the_known_ones(
+    name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    text = failure(where, capsys)
-    assert f"{where}: expected one of faces.detector, backbones.vggface" in text
+    text = failure(name, capsys)
+    assert f"{name!r}: expected one of backbones in params.yaml: vggface, vgg16" in text
 
 
 def test_an_unknown_module_lists_the_known_ones(capsys: pytest.CaptureFixture[str]) -> None:
     change("vgg16", module="vgg17")
-    assert "expected one of blazepose" in failure("backbones.vgg16", capsys)
+    assert "expected one of blazepose" in failure("vgg16", capsys)
 
 
 def test_an_unknown_detector_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     path = Path("params.yaml")
     path.write_text(path.read_text().replace("module: blazeface", "module: blazenose"))
-    assert "found 'blazenose'" in failure("faces.detector", capsys)
+    assert "found 'blazenose'" in failure("detector", capsys)
 
 
 def test_an_unknown_option_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     change("vggish", options={"pcaa": True})
-    assert "options of vggish: unknown pcaa" in failure("backbones.vggish", capsys)
+    assert "options of vggish: unknown pcaa" in failure("vggish", capsys)

@@ -1,0 +1,1 @@
+"""Parts that backbones and detectors share, yours too: DVC watches this folder."""
