@@ -41,6 +41,9 @@ T = TypeVar("T")
 QUIET_S = 2.0
 """Work shorter than this shows no progress."""
 
+INTERRUPTED = 130
+"""Exit status after Ctrl-C, as shells have it: 128 and the number of SIGINT."""
+
 LINE_EVERY_S = 10.0
 """Seconds between plain progress lines where there is no terminal."""
 
@@ -98,7 +101,7 @@ class StageRun:
     """One run of a stage: counts what it does and tells a person.
 
     Use as a context manager; on leaving, the closing line is printed and the log written, also
-    when the stage fails.
+    when the stage fails or a person ends it (Ctrl-C).
     """
 
     def __init__(self, stage: str, item: str | None = None) -> None:
@@ -146,6 +149,10 @@ class StageRun:
                 )
         except OSError as unwritten:
             self.note(f"no log: {reason(unwritten)}")
+        if kind is not None and issubclass(kind, KeyboardInterrupt):
+            done = int(self.counts["computed"] + self.counts["reused"])
+            self.note(f"interrupted: {done} done, run again, nothing is lost")
+            raise SystemExit(INTERRUPTED) from None
         console.print(self._closing_line(record), soft_wrap=True)
         if isinstance(error, (ArrayFileError, TableError)):  # of the store or an output
             raise fail(f"{self.name}: {error}. {MEND}") from None

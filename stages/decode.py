@@ -61,9 +61,9 @@ class Task:
 def main() -> None:
     """Decode the videos of the index."""
     params = start("decode")
-    columns = ["video_id", "label", "file", "sha256", "status", "reason"]
+    wanted = ["video_id", "label", "file", "sha256", "status", "reason"]
     with StageRun("decode") as run:
-        videos = tables.read(INDEX.with_suffix(".parquet"), columns)
+        videos = tables.read(INDEX.with_suffix(".parquet"), wanted)
         root = Path(params.index.root)
         folder = root if root.is_dir() else root.parent
         views = wanted_views(params)

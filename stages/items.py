@@ -53,6 +53,8 @@ def run_items(
         keys = tuple(key for key in item.files if not store.has(key, wanted[key]))
         if keys:
             waiting.setdefault(keys, item)  # the same video twice is computed once
+    there = len(items) - len(waiting)
+    run.count(items=len(items), reused=there)  # now: whoever interrupts is told what is done
     reasons, computed = _compute_all(run, store, waiting, compute, pool, unit)
     outcome: Outcome = {}
     for item in items:
@@ -61,9 +63,7 @@ def run_items(
             if key not in reasons:
                 link_or_copy(store.path(key, wanted[key]), out / path)
     failed = sum(bool(missing) for missing in outcome.values())
-    run.count(
-        items=len(items), computed=computed, reused=len(items) - computed - failed, failed=failed
-    )
+    run.count(reused=len(items) - computed - failed - there, failed=failed)
     return outcome
 
 
@@ -121,6 +121,7 @@ def _compute_all(
                     reasons |= failed
                 elif result is not None:
                     run.count(**result)
+                    run.count(computed=1)
                     computed += 1
                 for key, path in job.paths.items():
                     if key not in reasons:

@@ -27,6 +27,7 @@ from stages.console import StageRun
 from stages.params import Sample
 from stages.paths import SAMPLE, TRUTH
 from stages.start import start
+from stages.work import uninterrupted
 
 CLIP = re.compile(r"clip\d{2,}\.mp4")
 
@@ -91,7 +92,8 @@ def make(params: Sample, run: StageRun) -> None:
     workers = min(os.cpu_count() or 1, len(plans))
     spawn = multiprocessing.get_context("spawn")  # no fork of a process that holds threads
     with ProcessPoolExecutor(workers, spawn, cv2.setNumThreads, (1,)) as pool:
-        written = pool.map(partial(write_clip, folder=SAMPLE), plans)
+        with uninterrupted():
+            written = pool.map(partial(write_clip, folder=SAMPLE), plans)
         for _ in run.track(written, total=len(plans), unit="clips"):
             run.count(items=1, computed=1)
     remove_others(plans, SAMPLE)

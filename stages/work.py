@@ -5,13 +5,15 @@ Claims are taken as work is begun: processes that share a store share the work t
 
 import errno
 import os
+import signal
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, wait
+from contextlib import contextmanager
 from dataclasses import dataclass
-from multiprocessing import connection, get_context, parent_process
+from multiprocessing import connection, get_context, parent_process, resource_tracker
 from pathlib import Path
 
 import pebble
@@ -195,6 +197,8 @@ def in_pool(todo: Todo, compute: Compute, pool: Workers) -> Iterator[tuple[Job, 
     with pebble.ProcessPool(
         max_workers=count, initializer=_end_with_parent, context=get_context("spawn")
     ) as processes:
+        with uninterrupted():
+            assert processes.active  # this starts it
         try:
             while todo or futures:
                 while len(futures) < count and (job := todo.take()) is not None:
@@ -215,6 +219,21 @@ def in_pool(todo: Todo, compute: Compute, pool: Workers) -> Iterator[tuple[Job, 
         except BaseException:
             processes.stop()  # type: ignore[no-untyped-call]
             raise
+
+
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Start threads and processes that Ctrl-C does not reach: this process ends them in order.
+
+    A terminal sends Ctrl-C to all processes; each would tell where it was. What is started here
+    inherits that the signal is blocked.
+    """
+    resource_tracker.ensure_running()  # the thread that starts it would unblock the signal
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _end_with_parent() -> None:

@@ -1,5 +1,8 @@
 import errno
 import json
+import signal
+import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -151,3 +154,15 @@ def test_without_a_terminal_lines_are_whole_and_on_a_narrow_one_nothing_is_lost(
     console.print_table("files", ["video", "reason"], [[path, "none"]], to=narrow)
     rows = [line.split("│") for line in capsys.readouterr().out.splitlines() if "│" in line]
     assert "".join(row[1].strip() for row in rows) == path
+
+
+def test_ctrl_c_while_a_stage_is_still_read_is_told_in_a_line() -> None:
+    def ended_by(error: str) -> tuple[int, str]:
+        command = [sys.executable, "-c", f"import stages; raise {error}"]
+        done = subprocess.run(command, text=True, capture_output=True, check=False)
+        return done.returncode, done.stderr
+
+    said = "interrupted: nothing was begun\n"
+    assert ended_by("KeyboardInterrupt") == (-signal.SIGINT, said)
+    status, trace = ended_by("KeyError('bug')")
+    assert status == 1 and "Traceback" in trace and "KeyError: 'bug'" in trace

@@ -90,40 +90,44 @@ def test_only_the_views_asked_for_are_written_and_say_what_they_are(make_clip: M
 def test_the_index_of_a_view_says_how_many_frames_were_deinterlaced(in_folder: Path) -> None:
     write_clip(Path("raw/joy/fields.mp4"), frames=9, options={"flags": "+ildct+ilme"}, sound_s=1.0)
     write_clip(Path("raw/joy/whole.mp4"), frames=9)
-    Path("params.yaml").write_text((PROJECT / "params.yaml").read_text())
+    text = (PROJECT / "params.yaml").read_text()
+    Path("params.yaml").write_text(text.replace("root: data/sample", "root: raw"))
     rows = [
         {"video_id": f"joy/{name}", "label": "joy", "file": f"joy/{name}.mp4", "sha256": name * 8}
         | {"status": "ok", "reason": None}
         for name in ("fields", "whole")
     ]
     schema = pa.schema([(name, pa.string()) for name in rows[0]])
-    tables.write(Path("index.parquet"), rows, schema)
-    decode.main(Path("raw"), Path("index.parquet"), Path("views"))
-    segments = tables.read(Path("views/segments.parquet"))
+    tables.write(Path("data/index.parquet"), rows, schema)
+    decode.main()
+    segments = tables.read(Path("data/views/segments.parquet"))
     assert {r["video_id"]: r["interlaced"] for r in segments} == {"joy/fields": 9, "joy/whole": 0}
-    assert "interlaced" not in tables.read(Path("views/sound.parquet"))[0]
+    assert "interlaced" not in tables.read(Path("data/views/sound.parquet"))[0]
 
 
 def test_sound_that_cannot_be_had_costs_no_frames_and_frames_no_sound(
     make_clip: MakeClip, in_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    clip = make_clip("raw/joy/a.mkv", frames=20, sound_s=2.0)
+    make_clip("raw/joy/a.mkv", frames=20, sound_s=2.0)
     raw = yaml.safe_load((PROJECT / "params.yaml").read_text())
     raw |= {"max_failed": 1.0, "engine": {**raw["engine"], "workers": 1}}
+    raw["index"]["root"] = "raw"
     Path("params.yaml").write_text(yaml.safe_dump(raw))
-    index.main(clip.parents[1], Path("index"))
+    index.main()
     monkeypatch.setattr(decode, "run_items", partial(run_items_here, decode.run_items))
 
     def run() -> dict[str, object]:
-        decode.main(clip.parents[1], Path("index.parquet"), Path("views"))
+        decode.main()
         return {
-            name: tables.read(Path(f"views/{name}.parquet"))[0]["reason"]
+            name: tables.read(Path(f"data/views/{name}.parquet"))[0]["reason"]
             for name in ("segments", "sound")
         }
 
     monkeypatch.setattr(sound, "MAX_SAMPLES", 10_000)
     assert run() == {"segments": None, "sound": "its sound has more than 10,000 samples"}
-    assert Path("views/segments/joy/a.h5").is_file() and not any(Path("views/sound").iterdir())
+    assert Path("data/views/segments/joy/a.h5").is_file() and not any(
+        Path("data/views/sound").iterdir()
+    )
     monkeypatch.setattr(sound, "MAX_SAMPLES", 1 << 20)
     monkeypatch.setattr(video, "MAX_VIEW_BYTES", 10)
     shutil.rmtree(".store")

@@ -208,14 +208,16 @@ def test_the_same_content_in_train_and_test_of_a_run_is_an_error(
     lines += ["again.mp4,joy,train,train", "c.mp4,joy,train,test"]
     table = Path("raw/v.csv")
     table.write_text("\n".join(lines))
+    params = Path("params.yaml").read_text()
+    Path("params.yaml").write_text(params.replace("root: data/sample", f"root: {table}"))
     with pytest.raises(SystemExit):
-        index.main(table, Path("data/index"))
+        index.main()
     said = " ".join(capsys.readouterr().err.split())
     assert "raw/v.csv: expected other files in test than in train" in said
     assert "joy/again trains and joy/a tests in split_01. Give copies the same split" in said
     assert "split_00" not in said and not Path("data/index.parquet").exists()
     table.write_text("\n".join(lines).replace("again.mp4,joy,train,train", "again.mp4,joy,train,"))
-    index.main(table, Path("data/index"))
+    index.main()
     said = " ".join(capsys.readouterr().err.split())
     assert "copies of another of their class: 1, e.g. joy/again of joy/a; each counts" in said
     rows = {str(row["video_id"]): row for row in tables.read(Path("data/index.parquet"))}
@@ -239,8 +241,8 @@ def test_a_video_below_a_folder_of_its_class_is_a_row_that_says_where_to_put_it(
         "path,label and name that in index.root",
     }
     text = Path("params.yaml").read_text().replace("max_failed: 0.2", "max_failed: 0.5")
-    Path("params.yaml").write_text(text)
-    index.main(Path("raw"), Path("data/index"))
+    Path("params.yaml").write_text(text.replace("root: data/sample", "root: raw"))
+    index.main()
     said = " ".join(capsys.readouterr().err.split())
     assert "top.mp4 is in no class and left out: move it into the folder of its class" in said
     assert "files that are no videos and left out: 1, e.g. joy/day 1/notes.txt" in said

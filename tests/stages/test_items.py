@@ -1,7 +1,10 @@
 import errno
+import json
 import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -286,3 +289,52 @@ def test_too_many_failures_end_the_stage_with_the_reasons(
         check_failures(StageRun("toy"), rows, 0.1)
     said = capsys.readouterr().err
     assert "a/bad" in said and "empty file" in said and "max_failed" in said
+
+
+INTERRUPTED = """
+import os, pathlib, signal, sys, time
+from stages.console import StageRun
+from stages.items import run_items
+from stages.work import Item, Workers
+from features import arrays
+
+def compute(task, outputs):
+    if task == 2:
+        pathlib.Path("begun").write_text(str(signal.pthread_sigmask(signal.SIG_BLOCK, ())))
+        while True:
+            time.sleep(1)
+    for key, path in outputs.items():
+        path.write_bytes(b"made")
+    return {}
+
+if __name__ == "__main__":
+    with StageRun("toy") as run:
+        items = [Item(f"joy/{n}", {str(n) * 64: f"joy/{n}.bin"}, n) for n in range(4)]
+        run_items(run, items, compute, pathlib.Path("out"), Workers(int(sys.argv[1])))
+"""
+"""A stage that computes two items and is then at work on the third until it is ended."""
+
+
+@pytest.mark.parametrize("processes", [0, 1])
+def test_ctrl_c_says_what_is_done_and_loses_none_of_it(in_folder: Path, processes: int) -> None:
+    Path("toy.py").write_text(INTERRUPTED)
+    project = str(Path(__file__).parents[2])
+    stage = subprocess.Popen(
+        [sys.executable, "toy.py", str(processes)],
+        env=os.environ | {"PYTHONPATH": project},
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,  # a terminal sends Ctrl-C to the whole group
+    )
+    while not (Path("begun").is_file() and Path("begun").read_text()):
+        assert stage.poll() is None, stage.communicate()[1]
+    os.killpg(stage.pid, signal.SIGINT)
+    said = stage.communicate()[1]
+    assert said == "toy: interrupted: 2 done, run again, nothing is lost\n"
+    assert stage.returncode == 130
+    assert [ItemStore(store_root()).has(str(n) * 64, ".bin") for n in range(4)] == [
+        True, True, False, False,
+    ]  # fmt: skip
+    assert json.loads(Path("logs/toy.json").read_text())["ok"] is False
+    if processes:  # blocked from birth: it cannot tell where it was while it starts
+        assert "SIGINT" in Path("begun").read_text()

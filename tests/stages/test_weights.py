@@ -143,7 +143,7 @@ def test_of_a_file_of_ones_own_what_was_dropped_is_told(
     torch.save({"epoch": 3, "state_dict": tensors | classifier}, tmp_path / "mine.pth")
     change("vggish", source="pretrained", file=str(tmp_path / "mine.pth"))
     for _ in range(2):  # also where it was made before
-        main("backbones.vggish", OUT)
+        main("vggish")
         said = told(capsys)
         assert "dropped, as this network has no such layers: module.fc.0.bias, module" in said
         assert "and 4 more" in said
@@ -168,7 +168,7 @@ def test_of_a_file_of_ones_own_what_does_not_fit_is_named(
 ) -> None:
     torch.save(tensors, tmp_path / "mine.pth")
     change("vggish", source="pretrained", file=str(tmp_path / "mine.pth"))
-    assert words in failure("backbones.vggish", capsys)
+    assert words in failure("vggish", capsys)
 
 
 def test_a_companion_may_lie_beside_ones_own_file(published: Site, tmp_path: Path) -> None:
