@@ -69,6 +69,18 @@ def test_a_network_may_say_that_a_row_failed() -> None:
     assert list(found["valid"]) == [True, False, True, False, True, False]
 
 
+def test_a_snippet_has_the_number_and_the_time_of_its_first_frame() -> None:
+    single = frames_view(6, 4)
+    view = {"valid": single["valid"]}
+    view |= {name: np.stack([single[name], single[name] + 5], 1) for name in ("index", "pts_s")}
+    view["frames"] = single["frames"][:, None].repeat(2, axis=1)  # T L H W C
+    module = toy()
+    module.preprocess = lambda frames, options: torch.from_numpy(frames[:, 1]).permute(0, 3, 1, 2)
+    found = extract(module, Brightness(), view, Options())
+    np.testing.assert_array_equal(found["index"], single["index"])
+    np.testing.assert_array_equal(found["pts_s"], single["pts_s"])
+
+
 def test_a_clip_without_a_valid_row_gives_zeros_and_no_valid_row() -> None:
     found = extract(toy(), Brightness(), frames_view(4, 0), Options())
     assert found["level"].shape == (4, 1)

@@ -71,3 +71,16 @@ def test_a_snippet_is_consecutive_frames_that_start_in_its_segment(
         assert np.all(place[:, 0] > np.arange(count) - 1e-6)
         assert np.all(place[:, -1] < np.arange(count) + 1 + count / frames)
     np.testing.assert_array_equal(numbers, choose(view, pts_s, frames / 25, "s"))
+
+
+@given(start=starts, fps=st.sampled_from([10, 25, 30_000 / 1001]))
+def test_each_frame_and_each_start_of_a_segment_is_drawn_from_its_first_to_its_last(
+    start: float, fps: float
+) -> None:
+    pts_s, end_s = start + np.arange(20) / fps, start + 20 / fps
+    seeds = [str(number) for number in range(150)]
+    single = np.array([choose(View("segments", 2, 64), pts_s, end_s, seed) for seed in seeds])
+    assert [sorted(set(column)) for column in single.T] == [[*range(10)], [*range(10, 20)]]
+    view = View("snippets", 2, 64, 7)
+    snippets = np.array([choose(view, pts_s, end_s, seed)[:, 0] for seed in seeds])
+    assert [sorted(set(column)) for column in snippets.T] == [[*range(4)], [*range(10, 14)]]
