@@ -332,6 +332,11 @@ def unusual(corpus: Corpus) -> None:
     pack_b_frames(plain, path("b_frames", "xvid.avi"))
     reordered = {"bf": "3", "preset": "veryfast", "x264-params": "b-adapt=0"}
     encode(path("b_frames", "h264.avi"), options=reordered, clock_hz=FPS)
+    fields = {"flags": "+ildct+ilme", "threads": "1"}
+    encode(path("interlaced", "h264.mp4"), options=fields | {"preset": "ultrafast"})
+    encode(path("interlaced", "mpeg4.avi"), "mpeg4", options=fields, clock_hz=FPS)
+    encode(path("interlaced", "small.avi"), "mpeg4", size=(16, 16), options=fields, clock_hz=FPS)
+    encode(path("interlaced", "flat.avi"), "mpeg4", size=(64, 6), options=fields, clock_hz=FPS)
     encode(path("grey", "ffv1.mkv"), "ffv1", "gray16le", voice=None)
     encode(path("grey", "mjpeg.avi"), "mjpeg", "yuvj444p", voice=None)
 

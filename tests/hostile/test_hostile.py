@@ -20,7 +20,7 @@ from tests.hostile import corpus
 
 USABLE = frozenset(
     "whole picture_only one_frame two_frames variable_rate odd_size ten_bit alpha grey rotated "
-    "very_long b_frames".split()
+    "very_long b_frames interlaced".split()
 )
 """Kinds that are rare and right: each of their files must come through."""
 
