@@ -204,8 +204,8 @@ def _paper(table: PaperTable, dataset: str | None) -> str:
     for said, ours in table.rows:
         cells = [
             f"<b>{_percent(result.metrics['accuracy']['mean'])}</b>"
-            f"{_spread(result.metrics['accuracy']['std'])}<br><small>{html.escape(result.name)}"
-            "</small>"
+            f"{_spread(result.metrics['accuracy']['std'])}<br><small>"
+            f"{html.escape(_told_apart(result, ours))}</small>"
             for result in ours
         ]
         rows.append((html.escape(said.name), _percent(said.accuracy), "<br>".join(cells) or "–"))
@@ -217,6 +217,13 @@ def _paper(table: PaperTable, dataset: str | None) -> str:
         f"<figcaption>Not comparable: {html.escape(table.data)} in the paper, {ours_is} here."
         f"</figcaption>{drawn}"
     )
+
+
+def _told_apart(result: Result, ours: Sequence[Result]) -> str:
+    """Return the name of a result, and what it reads where several are the same row."""
+    if len(ours) == 1:
+        return result.name
+    return f"{result.name}: {', '.join(result.about['roles'].values())}"
 
 
 _OWN = ("epochs", "seed", "threads")
@@ -260,7 +267,8 @@ def _by_class(table: PaperTable) -> str:
             )
     if not drawn:
         return ""
-    return f"<details><summary>Class by class: % of its videos that are right</summary>{figures.panels(drawn)}</details>"
+    summary = "<summary>Class by class: % of its videos that are right</summary>"
+    return f"<details>{summary}{figures.panels(drawn)}</details>"
 
 
 # -------------------------------------------------------------------------------- classes

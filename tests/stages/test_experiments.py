@@ -23,6 +23,7 @@ from stages.experiments import (
     reported,
 )
 from stages.params import Params
+from stages.results import is_row
 
 PROJECT = Path(__file__).parents[2]
 PARAMS = Params.model_validate(yaml.safe_load((PROJECT / "params.yaml").read_text()))
@@ -256,6 +257,29 @@ def weights_of(planned: Planned, of: Preset) -> dict[str, object]:
     with torch.device("meta"):
         built = module.build(heads.validate(module, planned.overrides), shapes, classes)
     return {key: value.shape for key, value in built.named_parameters()}
+
+
+@pytest.mark.parametrize("name", ["ekman6", "heiv", "mhed", "sfew", "ve8"])
+def test_the_report_shows_an_experiment_in_the_rows_that_it_was_planned_for(name: str) -> None:
+    of = load_preset(name)
+    planned, _ = plan_experiments(of, choose(of, reported()), load_bindings(), PARAMS, 600)
+    for one in planned:
+        module = heads.load(one.head)
+        params = {**vars(module.Params()), **one.overrides}
+        shown = [
+            row
+            for row in module.REFERENCE
+            if row.data == of.title and is_row(module, row, one.roles, params)
+        ]
+        # The same head may stand there twice: as another paper trains it, or on other features.
+        twins = [
+            other
+            for other in planned
+            if (other.head, set(other.roles)) == (one.head, set(one.roles))
+            and (other.train, other.roles) != (one.train, one.roles)
+        ]
+        wanted = [row for plan in (one, *twins) for row in plan.said]
+        assert sorted(shown, key=repr) == sorted(wanted, key=repr), one.name
 
 
 def test_a_row_of_several_papers_is_named_in_all_of_them() -> None:

@@ -181,6 +181,15 @@ def test_a_papers_classes_stand_beside_ours(tmp_path: Path) -> None:
     assert f"sound {ours}" in text
 
 
+def test_experiments_of_one_row_are_told_apart_by_what_they_read(tmp_path: Path) -> None:
+    one = write_result(tmp_path, "one", head="pooling", roles=FACE)
+    other = write_result(tmp_path, "two", head="pooling", roles={"face": "resnet50/pooled"})
+    text = Text(section(page_of(one, other, dataset="MHED"), "beside-the-papers"))
+    assert "one: vggface/fc6" in text and "two: resnet50/pooled" in text
+    alone = Text(section(page_of(one, dataset="MHED"), "beside-the-papers"))
+    assert "one: vggface/fc6" not in alone
+
+
 def test_rows_that_were_not_trained_alike_are_told(tmp_path: Path) -> None:
     caan = write_result(tmp_path, "caan")
     face = write_result(tmp_path, "face", head="pooling", roles=FACE_AND_CONTEXT)
