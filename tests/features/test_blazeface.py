@@ -1,9 +1,11 @@
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import skimage.data
+import torch
 from numpy.typing import NDArray
 
 from features import blazeface, layouts
@@ -39,6 +41,47 @@ def test_scores_beyond_one_are_refused() -> None:
 def test_a_detector_without_weights_says_so() -> None:
     with pytest.raises(ValueError, match="no weights before"):
         BlazeFace(Options()).detect(skimage.data.astronaut())
+
+
+class Found:
+    """Stands for MediaPipe's detector: two faces in every picture, the worse one first."""
+
+    def detect(self, _image: object) -> SimpleNamespace:
+        return SimpleNamespace(detections=[self._face(0.8, 10), self._face(0.9, 20)])
+
+    def _face(self, score: float, x: int) -> SimpleNamespace:
+        return SimpleNamespace(
+            categories=[SimpleNamespace(score=score)],
+            bounding_box=SimpleNamespace(origin_x=x, origin_y=5, width=30, height=40),
+            keypoints=[SimpleNamespace(x=0.1 * n, y=0.05 * n) for n in range(1, 7)],
+        )
+
+
+def test_shares_of_a_frame_that_is_no_square_become_pixels() -> None:
+    network = BlazeFace(Options())
+    network._detector = Found()
+    boxes, scores, landmarks = parts(network.detect(np.zeros((60, 200, 3), np.uint8)))
+    assert scores.tolist() == pytest.approx([0.9, 0.8])
+    assert boxes.tolist() == [[20, 5, 50, 45], [10, 5, 40, 45]]
+    expected = [[20 * n, 3 * n] for n in range(1, 7)]
+    np.testing.assert_allclose(landmarks, [expected, expected], rtol=1e-6)
+
+
+def test_what_counts_as_a_face_is_handed_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    from mediapipe.tasks.python import vision
+
+    asked = []
+
+    def create(options: vision.FaceDetectorOptions) -> SimpleNamespace:
+        asked.append(options)
+        return SimpleNamespace(close=lambda: None)
+
+    monkeypatch.setattr(vision.FaceDetector, "create_from_options", create)
+    network = BlazeFace(Options(min_score=0.61, max_overlap=0.37))
+    network.model = torch.ones(4, dtype=torch.uint8)
+    network._open()
+    assert asked[0].min_detection_confidence == 0.61
+    assert asked[0].min_suppression_threshold == 0.37
 
 
 @pytest.mark.weights

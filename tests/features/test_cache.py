@@ -1,12 +1,13 @@
 import multiprocessing
 import os
+import shutil
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from features import cache
+from features import backbones, cache
 from features.cache import ItemStore, canonical, code_fingerprint, item_key, replacing
 
 values = st.recursive(
@@ -82,6 +83,29 @@ def test_bookkeeping_is_no_part_of_a_fingerprint(project: Path) -> None:
     before = fingerprint()
     (project / "features" / "cache.py").write_text("y = 2\n")
     assert fingerprint() == before
+
+
+@pytest.mark.parametrize(
+    ("old", "new"), [("MEAN = (0.485", "MEAN = (0.5"), ("CROP_PX = 224", "CROP_PX = 256")]
+)
+def test_another_preparation_for_imagenet_counts_for_every_backbone_that_has_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, old: str, new: str
+) -> None:
+    """In a copy of the project: no module with numbers of its own may pass for bookkeeping."""
+
+    def fingerprints() -> dict[str, dict[str, str]]:
+        return {name: fingerprint(f"features.backbones.{name}") for name in backbones.names()}
+
+    shutil.copytree(cache.PROJECT / "features", tmp_path / "features")
+    monkeypatch.setattr(cache, "PROJECT", tmp_path)
+    before = fingerprints()
+    source = tmp_path / "features" / "imagenet.py"
+    assert source.read_text().count(old) == 1
+    source.write_text(source.read_text().replace(old, new))
+    after = fingerprints()
+    changed = {name for name in before if after[name] != before[name]}
+    # vggface imports vgg16, and with it what vgg16 imports
+    assert changed == {"vgg16", "places365_vgg16", "resnet50", "swin", "vggface"}
 
 
 def test_a_module_that_is_not_there_is_named(project: Path) -> None:

@@ -206,6 +206,29 @@ def test_a_server_without_end_is_stopped(
     assert leftovers(tmp_path) == []
 
 
+def test_a_declared_size_that_is_too_large_is_refused_before_it_is_read(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "LARGEST_BYTES", 1000)
+    url = site.serve("/a.bin", content(BODY))
+    with pytest.raises(DownloadError, match="at most 1,000 bytes, the server offers 524,288"):
+        download(url, tmp_path / "a.bin")
+    assert leftovers(tmp_path) == []
+
+
+def test_what_came_in_an_earlier_run_counts_for_a_server_without_end(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "LARGEST_BYTES", 300_000)
+    (tmp_path / "a.bin.part").write_bytes(bytes(200_000))
+    (tmp_path / "a.bin.part.version").write_text('"v1"')
+    rest = raw(bytes(200_000), 206, Content_Range="bytes 200000-399999/*", ETag='"v1"')
+    url = site.serve("/a.bin", rest)
+    with pytest.raises(DownloadError, match="at most 300,000 bytes, the server sends more"):
+        download(url, tmp_path / "a.bin")
+    assert leftovers(tmp_path) == []
+
+
 def test_a_body_that_unpacks_without_end_is_stopped(site: Site, tmp_path: Path) -> None:
     packed = gzip.compress(bytes(50 * MIB))
     url = site.serve("/a.bin", raw(packed, Content_Encoding="gzip"))

@@ -149,6 +149,37 @@ def test_a_dtype_of_what_is_no_feature_is_refused() -> None:
         extract(toy(), Brightness(), frames_view(2, 2), Options(), dtypes={"fc9": "float32"})
 
 
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_a_network_runs_in_the_precision_that_was_asked_for(precision: str) -> None:
+    seen: list[tuple[bool, torch.dtype]] = []
+
+    class Watching(Brightness):
+        def forward(self, frames: Tensor) -> dict[str, Tensor]:
+            on = torch.is_autocast_enabled("cpu")
+            seen.append((on, torch.get_autocast_dtype("cpu") if on else torch.float32))
+            return super().forward(frames)
+
+    extract(toy(), Watching(), frames_view(CHUNK + 1, CHUNK + 1), Options(), precision=precision)
+    assert seen == [(precision == "bfloat16", getattr(torch, precision))] * 2
+
+
+def test_products_in_bfloat16_are_rounded_as_bfloat16_is() -> None:
+    class Product(nn.Module):
+        def forward(self, frames: Tensor) -> dict[str, Tensor]:
+            mean = frames.float().mean(dim=(2, 3))
+            return {"level": mean @ torch.full((3, 1), 0.3), "colour": mean}
+
+    view = frames_view(2, 2)
+    whole = extract(toy(), Product(), view, Options(), dtypes={"level": "float32"})["level"]
+    half = extract(
+        toy(), Product(), view, Options(), dtypes={"level": "float32"}, precision="bfloat16"
+    )["level"]
+    assert half.dtype == np.float32
+    np.testing.assert_allclose(half, whole, rtol=2**-6)
+    assert (half != whole).all()
+    np.testing.assert_array_equal(half, torch.from_numpy(half).bfloat16().float().numpy())
+
+
 def test_a_network_that_breaks_its_promise_is_named() -> None:
     module = toy()
     module.FEATURES = {"level": (2,)}

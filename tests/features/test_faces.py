@@ -154,6 +154,38 @@ def test_a_crop_is_the_square_around_the_box() -> None:
     np.testing.assert_allclose(white.max(axis=0), [168, 156.8], atol=2)
 
 
+UPRIGHT = np.array([TEMPLATE[name] for name in retinaface.LANDMARKS], np.float32) / 112
+"""Where the landmarks of an upright face lie in its box, as shares of it."""
+
+
+def cut_out(frame: NDArray[np.uint8], side: int, how: str) -> NDArray[np.uint8]:
+    """Return a face that fills the middle of a frame, cut out or aligned."""
+    height, width = frame.shape[:2]
+    left, top = (width - side) / 2, (height - side) / 2
+    box = np.array([left, top, left + side, top + side], np.float32)
+    if how == "crop":
+        return crop(frame, box, margin=0)
+    landmarks = (UPRIGHT * side + [left, top]).astype(np.float32)
+    return align(frame, box, landmarks, retinaface.LANDMARKS, margin=0)
+
+
+@pytest.mark.parametrize("how", ["crop", "align"])
+def test_a_face_that_is_made_smaller_is_the_mean_of_its_pixels(how: str) -> None:
+    """Black and white pixels by turns are grey; picked one by one they would be black or white."""
+    frame = np.zeros((700, 700, 3), np.uint8)
+    frame[::2, ::2] = frame[1::2, 1::2] = 255
+    inner = cut_out(frame, 660, how)[4:-4, 4:-4]
+    assert np.abs(inner.astype(float) - 127.5).max() < 45
+
+
+@pytest.mark.parametrize("how", ["crop", "align"])
+def test_a_face_that_is_made_larger_rises_evenly(how: str) -> None:
+    """Between 14 pixels that are 16 grey levels apart there is one level a pixel."""
+    frame = np.repeat(np.arange(16, dtype=np.uint8)[None, :, None] * 16, 16, axis=0)
+    rows = cut_out(np.repeat(frame, 3, axis=2), 14, how)[112, 10:-10, 0].astype(int)
+    assert np.diff(rows).min() >= 0 and np.diff(rows).max() <= 2
+
+
 def test_past_the_edge_the_last_pixels_are_repeated() -> None:
     frame = np.full((100, 100, 3), 200, np.uint8)
     for corner in itertools.product((-20, 80), repeat=2):

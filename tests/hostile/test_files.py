@@ -255,7 +255,7 @@ def keras(path: Path) -> h5py.Group:
     return layer
 
 
-@pytest.mark.parametrize("kind", ["link", "storage", "declared", "group"])
+@pytest.mark.parametrize("kind", ["link", "storage", "virtual", "packed", "declared", "group"])
 def test_a_keras_file_that_is_more_than_arrays_is_refused(tmp_path: Path, kind: str) -> None:
     path = tmp_path / "a.h5"
     layer = keras(path)
@@ -266,13 +266,28 @@ def test_a_keras_file_that_is_more_than_arrays_is_refused(tmp_path: Path, kind: 
     elif kind == "storage":
         (tmp_path / "secret").write_bytes(bytes(256))
         layer.create_dataset("bias:0", (64,), "f4", external=[(str(tmp_path / "secret"), 0, 256)])
+    elif kind == "virtual":
+        with h5py.File(tmp_path / "other.h5", "w") as other:
+            other["x"] = np.zeros(64, np.float32)
+        places = h5py.VirtualLayout((64,), "f4")
+        places[:] = h5py.VirtualSource(str(tmp_path / "other.h5"), "x", (64,))
+        layer.create_virtual_dataset("bias:0", places)
+    elif kind == "packed":
+        layer.create_dataset("bias:0", data=np.ones(64, "f4"), compression="gzip")
     elif kind == "declared":
         layer.create_dataset("bias:0", (1 << 40,), "f4")
     else:
         layer.create_group("bias:0")
     layer.file.close()
-    reason = {"link": "link to elsewhere", "storage": "another file", "declared": "than it stores"}
-    with pytest.raises(WeightsError, match=f"a.h5: .*{reason.get(kind, 'no numbers')}"):
+    reason = {
+        "link": "link to elsewhere",
+        "storage": "is packed or lies in another file",
+        "virtual": "is packed or lies in another file",
+        "packed": "is packed or lies in another file",
+        "declared": "declares more bytes than it stores",
+        "group": "holds no numbers",
+    }
+    with pytest.raises(WeightsError, match=f"a.h5: .*{reason[kind]}"):
         layouts.vgg_face_keras([path])
 
 

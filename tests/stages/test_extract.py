@@ -1,12 +1,13 @@
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
 import yaml
 
-from features import arrays, tables
+from features import arrays, extraction, tables
 from features.weights import write_seeded
 from stages import extract
 from stages.items import INDEX
@@ -79,6 +80,22 @@ def test_what_matters_computes_anew_and_what_does_not_is_reused(project: Path) -
     change(options={})
     assert run()["computed"] == 0
     assert Path("data/features/vggish/joy/loud.h5").read_bytes() == first
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_the_precision_of_a_block_reaches_the_network(
+    project: Path, monkeypatch: pytest.MonkeyPatch, precision: str
+) -> None:
+    asked: list[object] = []
+
+    def spy(*arguments: Any, **named: Any) -> Any:
+        asked.append(named["precision"])
+        return extraction.extract(*arguments, **(named | {"precision": "float32"}))
+
+    monkeypatch.setattr(extract, "extract", spy)
+    change(precision=precision)
+    run()
+    assert asked == [precision] * 2
 
 
 def test_a_feature_is_stored_as_its_block_says(project: Path) -> None:

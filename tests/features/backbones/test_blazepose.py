@@ -1,6 +1,8 @@
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
+import mediapipe
 import numpy as np
 import pytest
 import skimage.data
@@ -59,6 +61,57 @@ def test_there_is_no_network_to_fill_with_random_weights() -> None:
 def test_a_network_without_weights_says_so() -> None:
     with pytest.raises(ValueError, match="no weights before"):
         blazepose.build()(frames())
+
+
+class Found:
+    """Stands for MediaPipe's landmarker: a pose in every picture that is not black."""
+
+    def detect(self, image: mediapipe.Image) -> SimpleNamespace:
+        if not image.numpy_view().any():
+            return SimpleNamespace(pose_landmarks=[], pose_world_landmarks=[])
+        return SimpleNamespace(
+            pose_landmarks=[[self._point(n, 0.9) for n in range(33)]],
+            pose_world_landmarks=[[self._point(n - 16, 0.4) for n in range(33)]],
+        )
+
+    def _point(self, n: int, visibility: float) -> SimpleNamespace:
+        return SimpleNamespace(x=n / 50, y=n / 40, z=-n / 30, visibility=visibility - n / 100)
+
+
+def test_landmarks_are_shares_of_the_frame_whatever_its_shape() -> None:
+    network = blazepose.BlazePose(blazepose.Options())
+    network._landmarker = Found()
+    pictures = np.zeros((3, 40, 90, 3), np.uint8)
+    pictures[1:] = 200
+    found = network(blazepose.preprocess(pictures))
+    assert found["valid"].tolist() == [False, True, True]
+    n = np.arange(33)
+    expected = {
+        "landmarks": np.stack([n / 50, n / 40, -n / 30], axis=1),
+        "world": np.stack([n - 16.0] * 3, axis=1) / [50, 40, -30],
+        "visibility": 0.9 - n / 100,
+    }
+    for name, values in expected.items():
+        assert not found[name][0].any()
+        np.testing.assert_allclose(found[name][1:], [values, values], rtol=1e-5, atol=1e-7)
+
+
+def test_what_counts_as_a_pose_is_handed_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    from mediapipe.tasks.python import vision
+
+    asked = []
+
+    def create(options: vision.PoseLandmarkerOptions) -> SimpleNamespace:
+        asked.append(options)
+        return SimpleNamespace(close=lambda: None)
+
+    monkeypatch.setattr(vision.PoseLandmarker, "create_from_options", create)
+    network = blazepose.BlazePose(blazepose.Options(min_detection=0.61, min_presence=0.37))
+    network.model = torch.ones(4, dtype=torch.uint8)
+    network._open()
+    assert asked[0].min_pose_detection_confidence == 0.61
+    assert asked[0].min_pose_presence_confidence == 0.37
+    assert asked[0].num_poses == 1
 
 
 @pytest.mark.weights
