@@ -14,7 +14,7 @@ from typing import Any
 from features import claims
 from features.cache import store_root
 from stages.console import fail, reason
-from stages.locked import read_deps
+from stages.locked import DVC, needs_git, read_deps
 from stages.params import PARAMS, Backbone, Params, ParamsError, read_yaml
 from stages.paths import PIPELINE
 from stages.start import check_watched, stage_names
@@ -235,6 +235,23 @@ def check_store() -> None:
             f"the store {store_root()} cannot be written: {reason(error)}. Give it room and "
             "rights, or name another folder in AFFECTLINE_STORE"
         ) from None
+
+
+def check_dvc() -> None:
+    """Check that DVC can work here: it needs its settings, and git unless they say otherwise.
+
+    Raises:
+        ParamsError: it cannot.
+    """
+    if not DVC.is_dir():
+        raise ParamsError(f"{DVC}: expected DVC's settings, found none; `git checkout {DVC}`")
+    here = Path.cwd()
+    is_in_git = any((folder / ".git").exists() for folder in (here, *here.parents))
+    if not is_in_git and needs_git():
+        raise ParamsError(
+            f"{here}: expected a git repository, found none, as in an archive that was downloaded; "
+            "`git clone` it, or `git init`"
+        )
 
 
 def check_root(params: Params) -> str | None:

@@ -13,7 +13,15 @@ from features import tables
 from features.cache import replacing
 from features.options import near
 from stages import locked, store
-from stages.checks import NOT_RUN, check_all, check_root, check_store, in_project, told
+from stages.checks import (
+    NOT_RUN,
+    check_all,
+    check_dvc,
+    check_root,
+    check_store,
+    in_project,
+    told,
+)
 from stages.console import answers, fail, print_json, print_table, say
 from stages.index import list_videos
 from stages.params import PARAMS, ParamsError, load_params
@@ -40,6 +48,8 @@ def check() -> None:
     with in_project():
         params = load_params()
         check_all(params)
+        check_dvc()
+        locked.read_outputs()  # DVC stops where it cannot be read
         absent = check_root(params)
         check_store()
         if lines := lacking(params):
@@ -296,6 +306,7 @@ def diff(
     from stages import moved  # slow to import, with torch
 
     with in_project():
+        check_dvc()
         found = moved.diff(first, second)
     if as_json:
         print_json([asdict(part) for part in found])
@@ -321,6 +332,7 @@ def doctor(
     with in_project():
         if command := locked.busy():
             raise fail(f"doctor: {command} is at work here; run it again after that")
+        check_dvc()
         found = list(examining.kept())
         if not quick:
             found += [*examining.packages(), *examining.remotes(), *examining.whole()]

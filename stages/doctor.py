@@ -19,6 +19,7 @@ from packaging.requirements import Requirement
 
 from features.cache import ItemStore, store_root
 from stages import locked
+from stages.checks import check_store
 from stages.items import software
 from stages.params import Params
 from stages.store import fault_of, human
@@ -71,7 +72,8 @@ def kept() -> Iterator[Finding]:
     try:
         outputs = locked.read_outputs()
     except locked.LockError as error:
-        yield Finding(str(error), str(locked.LOCK), "git checkout dvc.lock, or remove it")
+        to_do = f"`git checkout {error.path}`" + ", or remove it" * (error.path == locked.LOCK)
+        yield Finding(error.what, str(error.path), to_do)
         return
     cache = locked.cache_folder()
     for output in outputs:
@@ -241,8 +243,9 @@ def packages() -> Iterator[Finding]:
 
 
 def machine(params: Params) -> Iterator[Finding]:
-    """Yield disks that are nearly full and weights that are not here."""
-    from stages.weights import survey  # slow to import, with torch
+    """Yield disks that are nearly full, what cannot be written, and weights that are not here."""
+    from stages.device import device_of  # slow to import, with torch
+    from stages.weights import survey
 
     places = {"outputs": Path(), "store": store_root(), "DVC's cache": locked.cache_folder()}
     for name, place in places.items():
@@ -252,6 +255,11 @@ def machine(params: Params) -> Iterator[Finding]:
             what = f"{human(free)} are free for {name}, a stage may need more"
             to_do = "make room: `affectline store gc --older-than 30`, `dvc gc --workspace`"
             yield Finding(what, str(there), to_do)
+    for check in (check_store, lambda: device_of(params.engine)):
+        try:
+            check()
+        except ValueError as error:
+            yield Finding(str(error), "this machine", "`affectline check` says when it is right")
     for standing in survey(params):
         if standing.to_do and not standing.has_source and not standing.is_made:
             what = f"the weights of {standing.network} are not here"

@@ -26,7 +26,17 @@ FOLDER = ".dir"
 
 
 class LockError(ValueError):
-    """What DVC knows of this workspace cannot be read."""
+    """What DVC knows of this workspace cannot be read.
+
+    Attributes:
+        path: the file.
+        what: is wrong with it.
+    """
+
+    def __init__(self, path: Path, what: str) -> None:
+        """Say what is wrong with the file at ``path``."""
+        super().__init__(f"{path}: {what}. Restore it from git")
+        self.path, self.what = path, what
 
 
 @dataclass(frozen=True)
@@ -68,9 +78,7 @@ def read_outputs() -> list[Output]:
             for out in said.get("outs", ())
         ]
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise LockError(
-            f"{LOCK}: expected path and md5 of each output, found {error!r}. Restore it from git"
-        ) from error
+        raise LockError(LOCK, f"expected path and md5 of each output, found {error!r}") from error
 
 
 def read_deps(stage: str) -> list[Path]:
@@ -85,9 +93,7 @@ def read_deps(stage: str) -> list[Path]:
         deps = _yaml(LOCK).get("stages", {}).get(stage, {}).get("deps", ())
         return [Path(dep["path"]) for dep in deps]
     except (AttributeError, KeyError, TypeError) as error:
-        raise LockError(
-            f"{LOCK}: expected the path of each dependency, found {error!r}. Restore it from git"
-        ) from error
+        raise LockError(LOCK, f"expected the path of each dependency, found {error!r}") from error
 
 
 def _stages() -> set[str]:
@@ -114,9 +120,9 @@ def _yaml(path: Path) -> dict[str, Any]:
         found = yaml.load(path.read_text(encoding="utf-8"), loader)
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         text = " ".join(str(error).split())
-        raise LockError(f"{path}: expected YAML, found: {text}. Restore it from git") from error
+        raise LockError(path, f"expected YAML, found: {text}") from error
     if not isinstance(found, dict):
-        raise LockError(f"{path}: expected keys and values, found {type(found).__name__}")
+        raise LockError(path, f"expected keys and values, found {type(found).__name__}")
     return found
 
 
@@ -133,6 +139,11 @@ def remotes() -> dict[str, dict[str, Any]]:
     """Return the settings of each of DVC's remotes, by name."""
     found: dict[str, dict[str, Any]] = _config().get("remote", {})
     return found
+
+
+def needs_git() -> bool:
+    """Tell whether DVC stops where there is no git repository (``dvc init --no-scm`` says not)."""
+    return not _config().get("core", {}).get("no_scm", False)
 
 
 def _config() -> Mapping[str, Any]:

@@ -20,6 +20,8 @@ PROJECT = Path(__file__).parents[2]
 def project(in_folder: Path) -> Path:
     for name in ("params.yaml", "dvc.yaml"):
         shutil.copy(PROJECT / name, in_folder)
+    for folder in (".dvc", ".git"):
+        Path(folder).mkdir()
     return in_folder
 
 
@@ -138,6 +140,23 @@ def test_check_tells_what_is_wrong(project: Path) -> None:
     Path("params.yaml").write_text(Path("params.yaml").read_text() + "colour: red\n")
     code, said = run("check")
     assert code == 1 and "colour: unknown key" in said
+
+
+def test_check_finds_what_dvc_stops_at(project: Path) -> None:
+    Path("dvc.lock").write_text("a: [")
+    code, said = run("check")
+    assert code == 1 and "dvc.lock: expected YAML" in said and "Restore it from git" in said
+    Path("dvc.lock").unlink()
+    Path(".dvc/config").write_text("[core]\n    no_scm = true\n")
+    Path(".git").rmdir()
+    assert run("check")[0] == 0
+    Path(".dvc/config").unlink()
+    Path(".git").mkdir()
+    for folder, words in ((".git", "expected a git repository"), (".dvc", "expected DVC's setti")):
+        Path(folder).rmdir()
+        for command in (["check"], ["diff", "HEAD"], ["doctor", "--quick"]):
+            code, said = run(*command)
+            assert code == 1 and words in said and len(said.splitlines()) == 1, said
 
 
 def test_weights_lists_every_network_with_what_is_to_do(project: Path) -> None:

@@ -8,12 +8,14 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+import torch
 import yaml
 from dvc.lock import LockBase, make_lock
 
 from features import arrays
 from features.cache import ItemStore, link_or_copy, store_root
 from stages import doctor, locked
+from stages.params import Engine, load_params
 
 FOLDER = Path("data/features/toy")
 KEYS = {"joy/a.h5": "a" * 64, "joy/b.h5": "b" * 64}
@@ -264,3 +266,29 @@ def test_a_lock_that_dvc_is_writing_is_no_spoilt_one(in_folder: Path) -> None:
 def guard() -> LockBase:
     """Return the lock that DVC holds while it writes the file."""
     return make_lock(".dvc/tmp/rwlock.lock", tmp_dir=".dvc/tmp")
+
+
+def test_the_file_that_is_broken_is_named_and_no_other_to_be_removed(
+    objects: dict[str, Path],
+) -> None:
+    for name, to_do in (
+        ("dvc.yaml", "`git checkout dvc.yaml`"),
+        ("dvc.lock", "`git checkout dvc.lock`, or remove it"),
+    ):
+        text = Path(name).read_text()
+        Path(name).write_text("a: [")
+        (found,) = doctor.kept()
+        assert (found.where, found.to_do) == (name, to_do) and name not in found.what
+        Path(name).write_text(text)
+
+
+def test_a_store_that_cannot_be_written_is_found(
+    objects: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    params = load_params(Path(__file__).parents[2] / "params.yaml")
+    assert not [f for f in doctor.machine(params) if f.where == "this machine"]
+    monkeypatch.setenv("AFFECTLINE_STORE", str(Path("dvc.lock").absolute() / "store"))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    wrong = params.model_copy(update={"engine": Engine(device="cuda")})
+    store, device = (f.what for f in doctor.machine(wrong) if f.where == "this machine")
+    assert "cannot be written" in store and "engine.device: found 'cuda'" in device
