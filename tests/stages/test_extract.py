@@ -65,7 +65,22 @@ def test_features_say_what_they_came_from_and_missing_sound_is_no_row(project: P
     assert arrays.read(Path("data/features/vggish/joy/silent.h5"))[0]["embedding"].shape == (0, 128)
 
 
-def test_what_matters_computes_anew_and_what_does_not_is_reused(project: Path) -> None:
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """Return the precisions that are asked for; all is computed in float32, which is quick."""
+    precisions: list[object] = []
+
+    def spy(*arguments: Any, **named: Any) -> Any:
+        precisions.append(named["precision"])
+        return extraction.extract(*arguments, **(named | {"precision": "float32"}))
+
+    monkeypatch.setattr(extract, "extract", spy)
+    return precisions
+
+
+def test_what_matters_computes_anew_and_what_does_not_is_reused(
+    project: Path, asked: list[object]
+) -> None:
     change()
     run()
     first = Path("data/features/vggish/joy/loud.h5").read_bytes()
@@ -84,15 +99,8 @@ def test_what_matters_computes_anew_and_what_does_not_is_reused(project: Path) -
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_the_precision_of_a_block_reaches_the_network(
-    project: Path, monkeypatch: pytest.MonkeyPatch, precision: str
+    project: Path, asked: list[object], precision: str
 ) -> None:
-    asked: list[object] = []
-
-    def spy(*arguments: Any, **named: Any) -> Any:
-        asked.append(named["precision"])
-        return extraction.extract(*arguments, **(named | {"precision": "float32"}))
-
-    monkeypatch.setattr(extract, "extract", spy)
     change(precision=precision)
     run()
     assert asked == [precision] * 2

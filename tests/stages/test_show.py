@@ -37,6 +37,15 @@ def test_arrays_are_named_with_where_they_came_from(in_folder: Path) -> None:
     assert code == 0 and "T D" in said and "(2, 4096)" in said and "f00" in said
 
 
+def test_what_is_needed_to_read_an_array_file_is_named(in_folder: Path) -> None:
+    for name, packing, need in (
+        ("view.h5", arrays.FAST, "import hdf5plugin"),
+        ("features.h5", arrays.PORTABLE, "which every HDF5 has"),
+    ):
+        arrays.write(Path(name), ARRAYS, SAYS, packing)
+        assert need in " ".join(run(name)[1].split())
+
+
 def test_a_table_is_its_columns_and_first_rows(in_folder: Path) -> None:
     schema = pa.schema([("video_id", pa.string()), ("rows", pa.int32())])
     rows = [{"video_id": f"joy/{n}" + "x" * 100 * (n == 1), "rows": None} for n in range(5)]
