@@ -20,7 +20,7 @@ Differs from the paper, or fills what it leaves open (every choice is a field of
 
 - The backbones are not fine-tuned on the data set: features are read as they were extracted, and
   standardised (`train.standardise: none` for the raw activations). No optimiser, rate or number
-  of epochs is given; those of `heads.training` are ours.
+  of epochs is given; `affectline preset` takes those of the authors' HAMF.
 - Eq. 3 gives a score without bounds and eq. 4 divides by the sum of scores. Here the score passes
   a sigmoid first, so that weights are positive (`score_activation: literal` for none).
 - "A fusion layer with 2048 neurons" is read as ReLU(FC 1024) of each modality, concatenated, then

@@ -27,7 +27,7 @@ Differs from the paper, or fills what it leaves open (every choice is a field of
 
 - ResNet-50 is not fine-tuned on the data set: maps are read as they were extracted, and
   standardised channel by channel (`train.standardise: none` for the raw ones). Number of frames,
-  optimiser, rate and epochs are not given; those of `heads.training` are ours.
+  optimiser, rate and epochs are not given; `affectline preset` takes those of the authors' HAMF.
 - Eq. 1 multiplies by M, the map itself, where it must be W: positions are counted row by row.
 - Eq. 3 makes the map as many times smaller as it has positions, and has no residual that would
   make up for it; here it is multiplied by their number H W (`location_rescale`).

@@ -164,7 +164,8 @@ class Plan:
         common = {
             "stage": "train",
             "head": self.block.head,
-            "params": asdict(self.params),
+            # What null stands for, so that two ways to write one network train it once.
+            "params": asdict(heads.resolve(self.params, self.block.roles)),
             "training": asdict(self.training),
             "roles": self.block.roles,
             "classes": selection.classes,

@@ -318,6 +318,17 @@ def test_a_second_run_of_the_stage_computes_nothing_and_leaves_the_same_bytes(
     assert every_byte(Path("results")) == wanted
 
 
+def test_a_network_that_is_written_in_two_ways_trains_once(data: Folder) -> None:
+    params = yaml.safe_load(Path("params.yaml").read_text(encoding="utf-8"))
+    params["experiments"]["three"] = {"head": "caan", "roles": ROLES, "with": {**SMALL}}
+    params["experiments"]["three"]["with"]["score_layers"] = 3  # what null stands for
+    Path("params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
+    assert run(data)["computed"] == 2
+    again = run(data, "three")
+    assert (again["computed"], again["reused"]) == (0, 2)
+    assert metrics("three") == metrics()
+
+
 def test_an_empty_store_gives_the_same_bytes(data: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
     run(data)
     wanted = every_byte(Path("results"))
