@@ -117,7 +117,7 @@ def write_file(folder: Path, network: str, number: int) -> None:
     if network == "vggface":
         valid = draw.random(FRAMES) >= NO_FACE
     found |= {"index": np.arange(FRAMES), "pts_s": np.arange(FRAMES) / 2, "valid": valid}
-    arrays.write(path, found, {"key": key, "axes": AXES})
+    arrays.write(path, found, {"key": key, "axes": AXES}, arrays.PORTABLE)
 
 
 def make_videos(folder: Path, videos: int) -> list[Video]:
