@@ -10,6 +10,10 @@ The folder is the registry. A module here is a head when it has all of these nam
 - `build(params, features, classes) -> Network` with fresh weights, drawn from torch's global
   generator; `features` is role -> shape of a row, without the time axis.
 
+A head that trains a published network itself, on the rows of a role, has `STARTS` too: role -> the
+module in features/backbones that has this network. An experiment's `weights` then name whose
+weights it starts from.
+
 The other modules are what heads share, each under its own noun: `aggregation`, `losses`,
 `metrics`, `data`, `training`, ...
 
@@ -53,14 +57,17 @@ class Network(nn.Module):
 
     Attributes:
         attention: name of an output of `forward` -> what it weighs; set it in `__init__`.
+        starts: role -> part that may start from weights, see `STARTS`; set it in `__init__`.
     """
 
     attention: Mapping[str, Attention]
+    starts: Mapping[str, nn.Module]
 
     def __init__(self) -> None:
-        """Start without attention."""
+        """Start without attention, and with nothing that starts from weights."""
         super().__init__()
         self.attention = {}
+        self.starts = {}
 
     def forward(
         self, features: Mapping[str, Tensor], mask: Mapping[str, Tensor]
@@ -191,6 +198,12 @@ def resolve(params: Any, roles: Collection[str]) -> Any:
         roles: of the experiment, maps included.
     """
     return params.resolved(roles) if hasattr(params, "resolved") else params
+
+
+def starts(head: Head) -> Mapping[str, str]:
+    """Return the head's `STARTS`: role -> backbone module whose network it trains itself."""
+    found: Mapping[str, str] = getattr(head, "STARTS", {})
+    return found
 
 
 def validate(head: Head, overrides: Mapping[str, object]) -> Any:

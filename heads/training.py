@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -19,6 +20,7 @@ from torch import Tensor, nn
 
 from features.arrays import Array
 from features.options import PLACES, construct
+from features.weights import load as load_weights
 from heads import Attention, Head, Network, Rows
 from heads.data import Batch, Features, collate, draw_batches
 
@@ -375,6 +377,7 @@ def train_run(
     classes: Sequence[str],
     seed: int,
     device: str = "cpu",
+    starts: Mapping[str, Path] | None = None,
 ) -> Run:
     """Train a head on some videos of a data set and let it answer on others.
 
@@ -388,13 +391,17 @@ def train_run(
         classes: names of the emotions.
         seed: of this run, see `run_seed`.
         device: where the network trains.
+        starts: role -> weights file that the network of the role starts from, see `heads.starts`;
+            the others start as `build_network` draws them.
 
     Raises:
-        ValueError: roles that the head does not take, a bad feature file, a loss that is no number.
+        ValueError: roles that the head does not take, a bad feature file, weights that are not
+            its network's, a loss that is no number.
     """
     generator = torch.Generator().manual_seed(seed)
     train, validation = _held_out(dataset, train, training.validation_share, seed)
     network = build_network(head, params, dataset.shapes, dataset.axes, classes, seed)
+    _start(network.network, starts or {}, dataset.shapes)
     for role, (mean, std) in input_statistics(dataset, train, training.standardise).items():
         network.mean[role].copy_(mean)
         network.std[role].copy_(std)
@@ -424,6 +431,19 @@ def train_run(
     at, state = kept or (len(curve), _state(network))
     network.load_state_dict(state)
     return _answer(trainer, test, curve, at)
+
+
+def _start(
+    network: Network, starts: Mapping[str, Path], shapes: Mapping[str, tuple[int, ...]]
+) -> None:
+    """Fill the parts of fresh networks that start from weights files."""
+    for role, path in starts.items():
+        if role not in network.starts:
+            raise ValueError(
+                f"role '{role}' has rows of {shapes.get(role)}, for which this head has no network "
+                f"to start from {path}: name another feature, or remove the role from `weights`"
+            )
+        load_weights(path, network.starts[role])
 
 
 def _held_out(

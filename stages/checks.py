@@ -16,13 +16,16 @@ from features.cache import store_root
 from stages.console import fail, reason
 from stages.locked import DVC, needs_git, read_deps
 from stages.params import PARAMS, Backbone, Params, ParamsError, read_yaml
-from stages.paths import PIPELINE
+from stages.paths import FEATURES, PIPELINE, WEIGHTS, weights_file
 from stages.start import check_watched, stage_names
 
 NOT_RUN = (
     "data/index.parquet: not made yet; `dvc repro` makes it, `dvc pull` brings what others have run"
 )
 """What a command says that asks for what stages have made."""
+
+TRAIN_DEPS = (f"{FEATURES}/", f"{WEIGHTS}/")
+"""What the deps of train begin with that params.yaml decides."""
 
 SYSTEM_LIBRARIES = {
     "GL": "libgl1",
@@ -175,13 +178,30 @@ def _heads(params: Params) -> list[str]:
             if head.ROLES is not None and role not in head.ROLES:
                 where = f"experiments.{name}.roles.{role}"
                 wrong.append(f"{where}: {experiment.head} knows the roles {sorted(head.ROLES)}")
+        startable = heads.starts(head)
+        for role, backbone in experiment.weights.items():
+            where = f"experiments.{name}.weights.{role}"
+            module = params.backbones[backbone].module
+            if role not in startable:
+                wrong.append(f"{where}: {experiment.head} starts {sorted(startable)} from weights")
+            elif module != startable[role]:
+                wrong.append(f"{where}: found the network {module!r}, expected {startable[role]!r}")
     return wrong
+
+
+def train_deps(params: Params) -> list[str]:
+    """Return the deps of train that params.yaml decides: all features, and weights it starts from.
+
+    DVC cannot repeat a dependency for each entry of params.yaml, so the list is written out, and
+    is the same for all experiments.
+    """
+    started = {name for block in params.experiments.values() for name in block.weights.values()}
+    features = [f"{FEATURES / name}.parquet" for name in params.backbones]
+    return features + [str(weights_file(name)) for name in params.backbones if name in started]
 
 
 def check_pipeline(params: Params, path: Path = PIPELINE) -> None:
     """Check that dvc.yaml makes training wait for the backbones of params.yaml, and no others.
-
-    DVC cannot repeat a dependency for each entry of params.yaml, so that list is written out.
 
     Raises:
         ParamsError: with the lines to add or remove.
@@ -192,13 +212,13 @@ def check_pipeline(params: Params, path: Path = PIPELINE) -> None:
         listed = read_yaml(path)["stages"]["train"]["do"]["deps"]
     except (KeyError, TypeError):
         raise ParamsError(f"{path}: expected the stage train with deps; restore it") from None
-    wanted = {f"data/features/{name}.parquet" for name in params.backbones}
-    found = {dep for dep in listed if dep.startswith("data/features/")}
+    wanted = set(train_deps(params))
+    found = {dep for dep in listed if dep.startswith(TRAIN_DEPS)}
     lines = [f"add the line `- {dep}`" for dep in sorted(wanted - found)]
     lines += [f"remove the line `- {dep}`" for dep in sorted(found - wanted)]
     if lines:
         raise ParamsError(
-            f"{path}: the deps of train do not fit the backbones of params.yaml: "
+            f"{path}: the deps of train do not fit params.yaml: "
             f"{'; '.join(lines)} (or run `affectline sync`)"
         )
 

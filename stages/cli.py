@@ -15,12 +15,14 @@ from features.options import near
 from stages import locked, store
 from stages.checks import (
     NOT_RUN,
+    TRAIN_DEPS,
     check_all,
     check_dvc,
     check_root,
     check_store,
     in_project,
     told,
+    train_deps,
 )
 from stages.console import answers, fail, print_json, print_table, say
 from stages.index import list_videos
@@ -33,8 +35,6 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__)
 app.add_typer(store.app, name="store")
-
-TRAIN_DEPS = "data/features/"
 
 SHOWN_REMARKS = 20
 """Remarks on videos that `preset` prints; the file beside the CSV has all."""
@@ -69,23 +69,20 @@ def check() -> None:
 
 @app.command()
 def sync() -> None:
-    """Bring the deps of train in dvc.yaml up to the backbones of params.yaml."""
+    """Bring the deps of train in dvc.yaml up to what params.yaml names."""
     with in_project():
         params = load_params()
         lines = PIPELINE.read_text(encoding="utf-8").splitlines()
         start = lines.index("  train:") if "  train:" in lines else len(lines)
-        places = [
-            at
-            for at in range(start, len(lines))
-            if lines[at].strip().startswith(f"- {TRAIN_DEPS}") and lines[at].endswith(".parquet")
-        ]
+        decided = tuple(f"- {part}" for part in TRAIN_DEPS)
+        places = [at for at in range(start, len(lines)) if lines[at].strip().startswith(decided)]
         if not places:
             raise ParamsError(
                 f"{PIPELINE}: expected the stage train, its deps with a line "
-                f"`- {TRAIN_DEPS}<backbone>.parquet`, found none; restore it from git"
+                f"`- {TRAIN_DEPS[0]}<backbone>.parquet`, found none; restore it from git"
             )
         indent = lines[places[0]].split("-")[0]
-        wanted = [f"{indent}- {TRAIN_DEPS}{name}.parquet" for name in params.backbones]
+        wanted = [f"{indent}- {dep}" for dep in train_deps(params)]
         kept = [line for at, line in enumerate(lines) if at not in places]
         kept[places[0] : places[0]] = wanted
         with replacing(PIPELINE) as partial:

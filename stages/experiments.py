@@ -93,6 +93,7 @@ class Rule(Section):
         roles: role -> feature.
         maps: role -> feature of its map.
         use_maps: which rows get maps: none, those of one role, all.
+        weights: role -> backbone whose weights the head's own network of that role starts from.
     """
 
     head: Name | None = None
@@ -101,6 +102,7 @@ class Rule(Section):
     roles: dict[Name, str] = {}
     maps: dict[Name, str] = {}
     use_maps: Literal["never", "single", "always"] | None = None
+    weights: dict[Name, Name] = {}
 
     def holds(self, head: str, said: Reported, here: bool) -> bool:
         """Tell whether the rule is for this row; `here`: it is about the preset's data set."""
@@ -195,6 +197,7 @@ class Planned:
         roles: role -> feature.
         overrides: hyper-parameters.
         train: training settings.
+        weights: role -> backbone, see `Rule`.
     """
 
     name: str
@@ -203,6 +206,7 @@ class Planned:
     roles: Mapping[str, str]
     overrides: Mapping[str, object]
     train: Mapping[str, object]
+    weights: Mapping[str, str]
 
     def reported(self) -> str:
         """Return what the papers report of it, e.g. `HAMF, MHED, Table 4: 63.08`."""
@@ -214,6 +218,8 @@ class Planned:
     def block(self) -> dict[str, object]:
         """Return its block of params.yaml."""
         block: dict[str, object] = {"head": self.head, "roles": dict(self.roles)}
+        if self.weights:
+            block["weights"] = dict(self.weights)
         if self.overrides:
             block["with"] = dict(self.overrides)
         if self.train:
@@ -292,6 +298,9 @@ def plan_experiments(
         if missing:
             left_out.append(f"{_cell(said)} ({head}): no feature for {', '.join(missing)}")
             continue
+        weights = {
+            role: name for rule in rules for role, name in rule.weights.items() if role in features
+        }
         module = heads.load(head)
         overrides = {**_polarity(module, preset), **_values(said.params)}
         settings = heads.validate(module, overrides)
@@ -307,6 +316,7 @@ def plan_experiments(
         identity = (
             head,
             frozenset(features.items()),
+            frozenset(weights.items()),
             repr(heads.resolve(settings, features)),
             repr(training_of(params.train | train)),
         )
@@ -315,7 +325,7 @@ def plan_experiments(
             planned[name] = replace(planned[name], said=(*planned[name].said, said))
             continue
         name = same[identity] = _experiment_name(head, said, preset, planned)
-        planned[name] = Planned(name, head, (said,), features, overrides, train)
+        planned[name] = Planned(name, head, (said,), features, overrides, train, weights)
     return list(planned.values()), left_out
 
 

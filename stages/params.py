@@ -182,10 +182,20 @@ class Faces(Section):
 
 
 class Experiment(Section):
-    """An experiment: a head, its features by role, its settings, what differs in training."""
+    """An experiment: a head, its features by role, its settings, what differs in training.
+
+    Attributes:
+        head: its name.
+        roles: role -> feature.
+        weights: role -> backbone, where the head trains a network itself: it starts from this
+            backbone's weights.
+        overrides: of the head's hyper-parameters.
+        train: of the training.
+    """
 
     head: Name
     roles: Annotated[dict[Name, str], Field(min_length=1)]
+    weights: dict[Name, Name] = {}
     overrides: dict[str, Any] = Field(default={}, alias="with")
     train: dict[str, Any] = {}
 
@@ -225,13 +235,23 @@ class Params(Section):
                         f"{where}: found {source!r}, expected <backbone>/<feature>, "
                         "e.g. vggface/fc6"
                     )
-                backbone = source.split("/")[0]
-                if backbone not in self.backbones:
+                self._check_backbone(where, source.split("/")[0])
+            for role, backbone in experiment.weights.items():
+                where = f"experiments.{name}.weights.{role}"
+                if role not in experiment.roles:
                     raise ValueError(
-                        f"{where}: found the backbone {backbone!r}, "
-                        f"expected one of {sorted(self.backbones)}"
+                        f"{where}: found the role {role!r}, expected one of the experiment's "
+                        f"roles {sorted(experiment.roles)}"
                     )
+                self._check_backbone(where, backbone)
         return self
+
+    def _check_backbone(self, where: str, backbone: str) -> None:
+        if backbone not in self.backbones:
+            raise ValueError(
+                f"{where}: found the backbone {backbone!r}, "
+                f"expected one of {sorted(self.backbones)}"
+            )
 
 
 def load_params(path: Path = PARAMS) -> Params:

@@ -18,7 +18,7 @@ from stages.console import last_pace
 from stages.index import hash_videos, list_videos, with_absent, with_copies
 from stages.items import item_path
 from stages.params import Params
-from stages.paths import FEATURES, INDEX, LOGS, RESULTS, VIEWS
+from stages.paths import FEATURES, INDEX, LOGS, RESULTS, VIEWS, weights_file
 from stages.plan import Link, Plan
 from stages.start import check_watched, stage_names
 
@@ -192,7 +192,8 @@ def _count_runs(params: Params, name: str, current_outputs: set[str]) -> Stage:
     needed = {str(FEATURES / source.split("/")[0]) for source in block.roles.values()}
     total = params.index.splits.runs
     current, in_store = 0, 0
-    if needed <= current_outputs:
+    started = [weights_file(backbone) for backbone in block.weights.values()]
+    if needed <= current_outputs and all(file.is_file() for file in started):
         plan = plan_runs(params, name, INDEX.with_suffix(".parquet"), FEATURES)
         items = plan.items(plan.selection)
         total = len(items)

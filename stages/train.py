@@ -24,6 +24,7 @@ from safetensors.torch import save_file
 import heads
 from features import arrays, tables
 from features.cache import ItemStore, code_fingerprint, item_key, store_root
+from features.weights import digest, metadata
 from heads.data import Features, Selection, Split, select_videos
 from heads.metrics import over_runs, per_class, score_run
 from heads.training import Training, run_arrays, run_seed, train_run, training_of
@@ -33,7 +34,7 @@ from stages.console import StageRun, fail
 from stages.device import be_reproducible, cache_bytes, device_of
 from stages.items import describe, fresh_outputs, run_items
 from stages.params import Experiment, Params
-from stages.paths import FEATURES, INDEX, RESULTS
+from stages.paths import FEATURES, INDEX, RESULTS, weights_file
 from stages.previous import previous_files
 from stages.results import Answers
 from stages.start import stage_item, start
@@ -41,6 +42,9 @@ from stages.work import Item, Workers
 
 SUFFIXES = {"answers": ".h5", "checkpoint": ".safetensors"}
 """The files that a run consists of."""
+
+STATED = ("head", "params", "training", "roles", "weights")
+"""Of what a run is made of, what its checkpoint says."""
 
 RUNS = {"run": pa.string(), "file": pa.string(), "key": pa.string(), "path": pa.string()}
 
@@ -58,6 +62,7 @@ class Task:
     device: str
     run: str
     pretrained: bool
+    starts: Mapping[str, Path]
     ingredients: dict[str, dict[str, object]]
 
 
@@ -79,7 +84,7 @@ def main(
     selection = plan.selection
     with StageRun("train", experiment) as run:
         if not selection.pretrained:
-            run.note("features come from seeded (random) weights: the accuracy means nothing")
+            run.note("features, or first weights, are seeded (random): the accuracy means nothing")
         if selection.missing:
             total = len(selection.missing) + len(selection.videos)
             run.note(f"left out for lack of a feature: {len(selection.missing)} of {total} videos")
@@ -147,7 +152,8 @@ class Plan:
         training: how it is trained.
         device: where.
         cache_bytes: of features in memory.
-        selection: its videos and runs.
+        selection: its videos and runs; not pretrained where the head starts from seeded weights.
+        starts: role -> the weights file that its network in the head starts from.
     """
 
     block: Experiment
@@ -157,6 +163,7 @@ class Plan:
     device: str
     cache_bytes: int
     selection: Selection
+    starts: Mapping[str, Path]
 
     def items(self, selection: Selection) -> list[Item]:
         """Return one item a run; `selection` is this plan's, its files where they can be read."""
@@ -168,6 +175,7 @@ class Plan:
             "params": asdict(heads.resolve(self.params, self.block.roles)),
             "training": asdict(self.training),
             "roles": self.block.roles,
+            "weights": {role: digest(file) for role, file in self.starts.items()},
             "classes": selection.classes,
             "code": code_fingerprint("heads.training", f"heads.{self.block.head}"),
         }
@@ -205,6 +213,7 @@ class Plan:
             self.device,
             name,
             selection.pretrained,
+            self.starts,
             {key: made_of[file] for key, file in keys.items()},
         )
         return Item(name, {key: f"{name}{SUFFIXES[file]}" for key, file in keys.items()}, task)
@@ -216,6 +225,7 @@ class Plan:
         return {
             "head": self.block.head,
             "roles": dict(roles),
+            "weights": {role: metadata(file) for role, file in self.starts.items()},
             "params": settings,
             "training": asdict(self.training),
             "selection": self.training.selection,
@@ -245,6 +255,10 @@ def plan_runs(settings: Params, experiment: str, index: Path, features: Path) ->
     """
     block = settings.experiments[experiment]
     head = heads.load(block.head)
+    selection = select_videos(index, features, block.roles)
+    starts = {role: weights_file(name) for role, name in block.weights.items()}
+    facts = [metadata(file) for file in starts.values()]
+    are_real = all(known["pretrained"] == "true" for known in facts)
     return Plan(
         block,
         head,
@@ -252,7 +266,8 @@ def plan_runs(settings: Params, experiment: str, index: Path, features: Path) ->
         training_of(settings.train | block.train),
         device_of(settings.engine),
         cache_bytes(settings.engine),
-        select_videos(index, features, block.roles),
+        replace(selection, pretrained=selection.pretrained and are_real),
+        starts,
     )
 
 
@@ -273,6 +288,7 @@ def compute(task: object, outputs: Mapping[str, Path]) -> dict[str, float]:
         task.classes,
         run_seed(task.training.seed, task.run),
         task.device,
+        task.starts,
     )
     seconds = time.monotonic() - start
     for key, path in outputs.items():
@@ -284,7 +300,7 @@ def compute(task: object, outputs: Mapping[str, Path]) -> dict[str, float]:
         else:
             known = {
                 "key": key,
-                **{name: ingredients[name] for name in ("head", "params", "training", "roles")},
+                **{name: ingredients[name] for name in STATED},
                 "run": task.run,
                 "classes": task.classes,
                 "shapes": task.dataset.shapes,

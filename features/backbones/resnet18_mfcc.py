@@ -14,7 +14,8 @@ sound is repeated, the time starts again with it, so that times need not ascend.
 The network's first convolution is new: 7 frames of one coefficient in place of 7x7 pixels, so no
 published file has it. It is drawn from the block's seed, the weights file says so under ``fresh``,
 and everything behind it is ImageNet's. VAANet trains all of it with its head: ``pooled`` is what
-that training starts from. A head that trains the network itself reads ``mfcc``.
+that training starts from. A head that trains the network itself reads ``mfcc``, and starts from
+these weights where its experiment names them (``weights``).
 
 Differs from the paper: q is not in it, 4096 is the code's; nor is how a short sound "pads itself",
 here by starting again.

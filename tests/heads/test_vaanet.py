@@ -243,6 +243,30 @@ def test_the_code_form_starts_as_the_code_does() -> None:
     assert big.visual.conv0.weight.std().item() == pytest.approx(0.25, rel=0.1)
 
 
+def test_the_attention_of_the_sound_starts_as_torch_draws_it_and_of_the_images_by_kaiming() -> None:
+    """Of the code's layers 256 -> 1 and 512 -> 1 the first is drawn by torch, bound 1/16."""
+    shapes: dict[str, tuple[int, ...]] = {"visual": (4, 16, 16), "audio": (512,)}
+    torch.manual_seed(0)
+    drawn = [vaanet.build(vaanet.Params(), shapes, CLASSES) for _ in range(4)]
+    stds: dict[str, list[float]] = {
+        "audio.segments": [],
+        "visual.segments": [],
+        "visual.spatial": [],
+    }
+    for built in drawn:
+        for name, found in stds.items():
+            scores = f"{name}.scores" if "segments" in name else name
+            weight = built.get_parameter(f"{scores}.collapse.weight").detach()
+            found.append(weight.std().item())
+            if name == "audio.segments":
+                assert 0.055 < weight.abs().max().item() <= 1 / 16
+    assert np.mean(stds.pop("audio.segments")) == pytest.approx(
+        256**-0.5 / 3**0.5, rel=0.05
+    )  # 0.036
+    for found in stds.values():
+        assert np.mean(found) == pytest.approx(2**0.5, rel=0.05)
+
+
 def test_the_sizes_of_the_paper_are_the_defaults() -> None:
     built = vaanet.build(vaanet.Params(), {"visual": (2048, 4, 4), "audio": (512,)}, VIDEO_EMOTION)
     features = {"visual": torch.zeros(1, 10, 2048, 4, 4), "audio": torch.zeros(1, 16, 512)}

@@ -8,7 +8,13 @@ import torch
 import yaml
 
 from stages import checks
-from stages.checks import SystemLibraryError, check_modules, check_pipeline, check_system
+from stages.checks import (
+    SystemLibraryError,
+    check_modules,
+    check_pipeline,
+    check_system,
+    train_deps,
+)
 from stages.device import DeviceError, device_of
 from stages.params import Params, ParamsError
 
@@ -70,6 +76,42 @@ def test_a_common_mistake_does_not_hide_one_of_an_experiment() -> None:
     common, own = str(told.value).splitlines()
     assert "train: training: unknown epoch" in common
     assert "experiments.caan.train: training: unknown sede, did you mean 'seed'?" in own
+
+
+SOUND = {"module": "resnet18_mfcc", "view": "sound", "source": "seeded"}
+STARTED = {
+    "head": "vaanet",
+    "roles": {"audio": "mfcc18/mfcc"},
+    "weights": {"audio": "mfcc18"},
+}
+
+
+@pytest.mark.parametrize(
+    ("experiment", "words"),
+    [
+        (STARTED | {"weights": {"audio": "vggish"}}, "found the network 'vggish', expected 'resne"),
+        (
+            {"head": "mmf", "roles": {"audio": "mfcc18/mfcc"}, "weights": {"audio": "mfcc18"}},
+            r"experiments\.x\.weights\.audio: mmf starts \[\] from weights",
+        ),
+    ],
+)
+def test_weights_are_those_that_the_head_can_start_from(
+    experiment: dict[str, Any], words: str
+) -> None:
+    check_modules(params(backbones__mfcc18=SOUND, experiments__x=STARTED))
+    with pytest.raises(ParamsError, match=words):
+        check_modules(params(backbones__mfcc18=SOUND, experiments__x=experiment))
+
+
+def test_dvc_yaml_has_to_wait_for_weights_that_a_head_starts_from(tmp_path: Path) -> None:
+    shutil.copy(PROJECT / "dvc.yaml", tmp_path)
+    more = params(backbones__mfcc18=SOUND, experiments__x=STARTED)
+    outputs = yaml.safe_load((PROJECT / "dvc.yaml").read_text())["stages"]["weights"]["do"]["outs"]
+    assert train_deps(more)[-1:] == [out.replace("${key}", "mfcc18") for out in outputs]
+    words = r"- data/features/mfcc18.parquet`; add the line `- data/weights/mfcc18.safetensors` \("
+    with pytest.raises(ParamsError, match=words):
+        check_pipeline(more, tmp_path / "dvc.yaml")
 
 
 def test_dvc_yaml_has_to_wait_for_every_backbone(tmp_path: Path) -> None:

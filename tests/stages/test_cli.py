@@ -109,6 +109,26 @@ def test_sync_makes_training_wait_for_a_new_backbone_and_for_no_old_one(project:
     assert before == after
 
 
+def test_sync_makes_training_wait_for_weights_that_a_head_starts_from(project: Path) -> None:
+    raw = yaml.safe_load(Path("params.yaml").read_text())
+    raw["backbones"]["mfcc18"] = {"module": "resnet18_mfcc", "view": "sound", "source": "seeded"}
+    raw["experiments"]["sound"] = {
+        "head": "vaanet",
+        "roles": {"audio": "mfcc18/mfcc"},
+        "weights": {"audio": "mfcc18"},
+    }
+    Path("params.yaml").write_text(yaml.safe_dump(raw, sort_keys=False))
+    assert run("sync")[0] == 0
+    check_pipeline(load_params())
+    line = "      - data/weights/mfcc18.safetensors\n"
+    assert Path("dvc.yaml").read_text().count(line) == 1
+    del raw["experiments"]["sound"]["weights"]
+    Path("params.yaml").write_text(yaml.safe_dump(raw, sort_keys=False))
+    assert run("sync")[0] == 0
+    check_pipeline(load_params())
+    assert line not in Path("dvc.yaml").read_text()
+
+
 def test_failures_are_told_once_with_the_stage_they_came_from(project: Path) -> None:
     schema = pa.schema([(name, pa.string()) for name in ("video_id", "status", "reason")])
     bad = {"video_id": "joy/a", "status": "failed", "reason": "empty file"}

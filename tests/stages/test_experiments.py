@@ -170,6 +170,32 @@ def test_a_row_becomes_an_experiment() -> None:
     assert planned.reported() == "CAAN, MHED, Table 2: 50.00"
 
 
+def test_weights_that_a_head_starts_from_go_with_their_role() -> None:
+    rule = {
+        "head": "vaanet",
+        "roles": {"audio": "sound/mfcc", "visual": "r/conv5"},
+        "weights": {"audio": "sound"},
+    }
+    rows = [said("a", "audio", "visual"), said("b", "visual")]
+    (both, alone), _ = plan(*(("vaanet", row) for row in rows), rules=(rule,))
+    assert both.block()["weights"] == {"audio": "sound"}
+    assert "weights" not in alone.block()
+
+
+def test_the_sound_of_vaanet_is_trained_with_its_head_from_imagenets_weights() -> None:
+    rows = reported("vaanet")
+    found, _ = plan_experiments(
+        load_preset("ve8"), rows, load_bindings(), PARAMS, training_videos=100
+    )
+    blocks = [planned.block() for planned in found if planned.head == "vaanet"]
+    assert any("audio" in planned.roles for planned in found)
+    for block in blocks:
+        roles = block["roles"]
+        assert isinstance(roles, dict)
+        assert block.get("weights", {}) == ({"audio": "resnet18_mfcc"} if "audio" in roles else {})
+        assert roles.get("audio", "resnet18_mfcc/mfcc") == "resnet18_mfcc/mfcc"
+
+
 def test_a_row_whose_features_are_not_here_is_left_out_and_told() -> None:
     found, left_out = plan(("pooling", said("e", "face", "event")), ("pooling", said("f")))
     assert [planned.name for planned in found] == ["caan_t2_f"]

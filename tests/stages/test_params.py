@@ -35,6 +35,8 @@ WRONG = [
     ("decode.views.uniform.count", "100", r"uniform\.count: found '100'; .*integer"),
     ("experiments.caan.roles.face", "vgg19/fc6", r"roles\.face: found the backbone 'vgg19'"),
     ("experiments.caan.roles.face", "vggface", r"roles\.face: found 'vggface', expected <backb"),
+    ("experiments.caan.weights", {"face": "vgg19"}, r"weights\.face: found the backbone 'vgg19'"),
+    ("experiments.caan.weights", {"nose": "vggface"}, r"weights\.nose: found the role 'nose'"),
     ("experiments.caan.with", 3, r"experiments\.caan\.with: found 3; .*dictionary"),
     ("decode.views.segments.length", 4, r"decode\.views\.segments: .*length"),
     ("report", ["a" * 200], r"report: found \['a{78} …; it should be"),

@@ -15,13 +15,15 @@ from safetensors.torch import load_file
 
 import heads
 from features import arrays
+from features.backbones import resnet18_mfcc
 from features.cache import PROJECT
+from features.weights import metadata, write_pretrained, write_seeded
 from heads.data import Features, collate, select_videos
 from heads.metrics import over_runs
 from heads.training import Training, build_network, training_of
 from stages import train
 from stages.params import load_params
-from tests.heads.conftest import EMOTIONS, Folder, make_folder
+from tests.heads.conftest import EMOTIONS, Folder, frames, make_folder
 
 ROLES = {"face": "vggface/fc6", "context": "vgg16/fc6"}
 SMALL = {"embedding": 8, "fusion": 16, "feature": 8, "score_hidden": [8, 4]}
@@ -269,6 +271,78 @@ def test_the_engine_says_how_much_stays_in_memory(data: Folder, cache_gib: float
     (task, _) = (item.task for item in plan.items(plan.selection))
     assert isinstance(task, train.Task)
     assert (task.dataset[0] is task.dataset[0]) == (cache_gib > 0)
+
+
+def start_from(data: Folder, facts: str) -> train.Plan:
+    """Plan an experiment of MFCC whose head starts from a weights file, seeded or pretrained."""
+    data.rows["mfcc18"] = [
+        row | {"key": f"mfcc{at:02d}".ljust(64, "0")} for at, row in enumerate(data.rows["vgg16"])
+    ]
+    for row in data.rows["mfcc18"]:
+        rows = frames(np.random.default_rng(0).normal(size=(3, 8, 32)), np.ones(3, bool))
+        rows["mfcc"] = rows.pop("fc6")
+        data.write("mfcc18", str(row["video_id"]), rows, mfcc="T L D")
+    data.save()
+    path = Path("data/weights/mfcc18.safetensors")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if facts == "seeded":
+        write_seeded(path, "mfcc18", 3)
+    else:
+        tensors = resnet18_mfcc.build().state_dict()
+        write_pretrained(path, "mfcc18", resnet18_mfcc.WEIGHTS, tensors, facts, "0" * 64)
+    params = yaml.safe_load(Path("params.yaml").read_text())
+    params["backbones"]["mfcc18"] = {
+        "module": "resnet18_mfcc",
+        "view": "sound",
+        "source": "pretrained",
+    }
+    params["experiments"]["sound"] = {
+        "head": "vaanet",
+        "roles": {"audio": "mfcc18/mfcc"},
+        "weights": {"audio": "mfcc18"},
+        "with": {"audio_segments": 3},
+    }
+    Path("params.yaml").write_text(yaml.safe_dump(params))
+    return train.plan_runs(load_params(), "sound", data.index, data.features)
+
+
+def test_weights_that_a_head_starts_from_stand_in_key_and_about(data: Folder) -> None:
+    keys: list[set[str]] = []
+    for facts in ("seeded", "imagenet.pth", "imagenet.pth"):  # the last drawn anew
+        plan = start_from(data, facts)
+        about = plan.about(plan.selection)["weights"]
+        assert isinstance(about, dict)
+        assert about["audio"] == metadata(Path("data/weights/mfcc18.safetensors"))
+        assert plan.selection.pretrained == (facts != "seeded")
+        (item, _) = plan.items(plan.selection)
+        assert isinstance(item.task, train.Task)
+        assert item.task.pretrained == plan.selection.pretrained
+        keys.append(set(item.files))
+    assert len(set.union(*keys)) == 6
+
+
+def test_a_head_starts_from_the_weights_of_the_experiment(
+    data: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Any] = []
+
+    def stop(*arguments: Any) -> None:
+        seen.append(arguments[-1])
+        raise ValueError("far enough")
+
+    plan = start_from(data, "seeded")
+    monkeypatch.setattr(train, "train_run", stop)
+    (item, _) = plan.items(plan.selection)
+    with pytest.raises(ValueError, match="far enough"):
+        train.compute(item.task, {})
+    assert seen == [{"audio": Path("data/weights/mfcc18.safetensors")}]
+
+
+def test_a_weights_file_that_is_not_there_names_the_stage(data: Folder) -> None:
+    start_from(data, "seeded")
+    Path("data/weights/mfcc18.safetensors").unlink()
+    with pytest.raises(ValueError, match=r"mfcc18\.safetensors: .*Run the weights stage"):
+        train.plan_runs(load_params(), "sound", data.index, data.features)
 
 
 def test_an_experiment_may_differ_in_how_it_is_trained(
