@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from features import claims
+from features.arrays import ArrayFileError
 from features.cache import store_root
-from stages.console import fail, reason
+from features.tables import TableError
+from stages.console import MEND, fail, reason
 from stages.locked import DVC, needs_git, read_deps
 from stages.params import PARAMS, Backbone, Params, ParamsError, read_yaml
 from stages.paths import FEATURES, PIPELINE, WEIGHTS, weights_file
@@ -332,7 +334,10 @@ def in_project() -> Iterator[None]:
     """Do a command's work in a project; what is wrong is told in a line, and ends it."""
     with told():
         check_project()
-        yield
+        try:
+            yield
+        except (ArrayFileError, TableError) as error:  # of the store or an output
+            raise fail(f"{error}. {MEND}") from None
 
 
 @contextmanager

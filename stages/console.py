@@ -303,5 +303,6 @@ def reason(error: BaseException) -> str:
 
 def fail(message: str) -> SystemExit:
     """Return the exception that ends a stage with ``message`` and exit status 1."""
-    console.print(styled(("error:", "red"), f" {message}"), soft_wrap=True)
+    told = message.replace("\n", "\n  ")  # no name that it holds can pose as a line of ours
+    console.print(styled(("error:", "red"), f" {told}"), soft_wrap=True)
     return SystemExit(1)

@@ -81,6 +81,15 @@ def test_failures_before_any_run_are_not_none(project: Path) -> None:
     assert run("explain", "joy/a", "vgg16") == (1, said)
 
 
+def test_a_damaged_output_is_named_with_what_to_do(project: Path) -> None:
+    Path("data").mkdir()
+    Path("data/index.parquet").write_text("no table")
+    for command in (["failures"], ["status"], ["explain", "joy/a", "vgg16"]):
+        code, said = run(*command)
+        assert code == 1 and said.startswith("error: data/index.parquet: expected a Parquet file")
+        assert "`affectline doctor --repair` removes what is damaged" in said, said
+
+
 def test_an_experiment_that_there_is_not_is_no_reason_to_run_it(project: Path) -> None:
     code, said = run("compare", "caan", "hanf")
     assert (

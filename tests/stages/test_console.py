@@ -128,10 +128,10 @@ def test_a_hostile_name_steers_no_terminal_and_poses_as_no_line(
     console.print_table(HOSTILE, [HOSTILE], [[HOSTILE]])
     console.say(HOSTILE)
     StageRun("index").note(HOSTILE)
-    console.fail(HOSTILE.replace("\n", " "))
+    console.fail(HOSTILE)
     out, err = capsys.readouterr()
     assert out.count(SHOWN) == 3 + 1 and f"index: {SHOWN}\n" in err
-    assert SHOWN.replace(r"\n", " ") in err
+    assert SHOWN.replace(r"\nerror", "\n  error") in err
     assert {c for c in out + err if not c.isprintable()} == {"\n"}
 
 
