@@ -66,6 +66,27 @@ def previous_file(stage: str, path: Path, note: Note) -> Path | None:
     return kept if kept is not None and kept.is_file() and _is_whole(kept) else None
 
 
+def changed_deps(stage: str) -> set[str]:
+    """Return what DVC sees changed since a stage last ran: deps, sections of params.yaml.
+
+    Args:
+        stage: name as in dvc.yaml; dvc.lock has to know it.
+    """
+    from dvc.repo import Repo
+
+    logging.getLogger("dvc").setLevel(logging.ERROR)
+    with Repo(".") as repo:
+        parts = repo.status(targets=[stage]).get(stage, [])
+    found: set[str] = set()
+    for part in parts:
+        if isinstance(part, str):  # "changed command"
+            found.add(part)
+            continue
+        for dep, change in part.get("changed deps", {}).items():
+            found |= set(change) if isinstance(change, dict) else {dep}
+    return found
+
+
 def _cached_files(stage: str, note: Note) -> dict[Path, Path]:
     """Return the files of a stage's last outputs: path in the project, path in the cache."""
     if not (Path("dvc.lock").is_file() and Path(".dvc").is_dir()):

@@ -51,6 +51,7 @@ from features.weights import (
 from stages.console import StageRun, fail
 from stages.params import Model, Params
 from stages.paths import weights_file
+from stages.previous import changed_deps, previous_file
 from stages.start import stage_item, start
 
 PINS = Path("weights.lock.json")
@@ -86,12 +87,29 @@ def main(
                 _check_seedable(where, block, weights)
                 write_seeded(out, name, block.seed)
                 run.count(items=1, computed=1)
-            else:
+            elif not (is_detector and keep_detector(out, run)):
                 with torch.device("meta"):  # names and shapes only
                     expected = module.build(options).state_dict()
                 make_pretrained(where, block, weights, expected, out, run)
     except (WeightsError, DownloadError, ValueError, OSError) as error:
         raise fail(str(error)) from None
+
+
+def keep_detector(out: Path, run: StageRun) -> bool:
+    """Keep the detector's last weights where only the backbones have changed; tell whether.
+
+    Any of them may begin to read faces, so DVC starts this stage at every change of theirs: a
+    clone without a network and with an empty store has the weights nevertheless.
+    """
+    before = previous_file(DETECTOR, out, run.note)
+    if before is None or metadata(before)["source"] == "none":
+        return False
+    if changed_deps(DETECTOR) - {"backbones"}:
+        return False
+    with replacing(out) as partial:
+        link_or_copy(before, partial)
+    run.count(items=1, reused=1)
+    return True
 
 
 def write_none(out: Path) -> None:

@@ -1,10 +1,12 @@
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from features import tables
-from stages.previous import previous_file, previous_files
+from stages.previous import changed_deps, previous_file, previous_files
 from tests.stages.test_diff import Repository, features
 
 
@@ -71,3 +73,30 @@ def test_one_file_of_the_previous_output(keys: set[str]) -> None:
     assert previous_file("extract@vgg16", Path("data/features/other.parquet"), print) is None
     Path("dvc.lock").unlink()
     assert previous_file("extract@vgg16", table, print) is None
+
+
+PIPELINE = """
+stages:
+  made:
+    cmd: cp code out
+    deps: [code]
+    params: [detector, backbones]
+    outs: [out]
+"""
+
+
+def test_what_has_changed_since_a_stage_ran_is_named_by_dep_and_section(in_folder: Path) -> None:
+    Repository(in_folder)
+    Path("code").write_text("1")
+    Path("params.yaml").write_text("{detector: 1, backbones: {a: 1}}")
+    Path("dvc.yaml").write_text(PIPELINE)
+    subprocess.run([sys.executable, "-m", "dvc", "repro", "-q"], check=True)
+    assert changed_deps("made") == set()
+    Path("out").unlink()  # as DVC does before it runs a stage
+    Path("params.yaml").write_text("{detector: 1, backbones: {a: 2}}")
+    assert changed_deps("made") == {"backbones"}
+    Path("params.yaml").write_text("{detector: 2, backbones: {a: 2}}")
+    Path("code").write_text("2")
+    assert changed_deps("made") == {"backbones", "detector", "code"}
+    Path("dvc.yaml").write_text(PIPELINE.replace("cp code", "cp -p code"))
+    assert "changed command" in changed_deps("made")

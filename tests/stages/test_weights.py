@@ -16,7 +16,18 @@ from features import layouts
 from features.backbones import blazepose, vggish
 from features.cache import store_root
 from features.sources import read_pins
-from features.weights import ByHand, Companion, Source, Weights, Wheel, load, metadata
+from features.weights import (
+    ByHand,
+    Companion,
+    Source,
+    Weights,
+    WeightsError,
+    Wheel,
+    load,
+    metadata,
+    write_pretrained,
+    write_unused,
+)
 from stages.params import load_params
 from stages.paths import weights_file
 from stages.weights import Standing, main, survey
@@ -406,6 +417,27 @@ def test_the_survey_says_what_is_to_be_had_by_hand(monkeypatch: pytest.MonkeyPat
     found = standing("backbones.vggish")
     assert (found.source, found.file) == ("by hand", "a-kinetics.pth")
     assert found.to_do.startswith("get https://drive.invalid/folder (a-kinetics.pth)")
+
+
+def test_the_detectors_weights_stay_where_only_backbones_have_changed(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def refuse(*_arguments: object) -> None:
+        raise WeightsError("a source was looked for")
+
+    before, changed = tmp_path / "cached", {"backbones"}
+    monkeypatch.setattr("stages.weights.gather", refuse)
+    monkeypatch.setattr("stages.weights.previous_file", lambda *_: before)
+    monkeypatch.setattr("stages.weights.changed_deps", lambda _: changed)
+    write_pretrained(before, "detector", Weights("MIT", ()), small_tensors(), "a", "b")
+    main("detector")
+    assert weights_file("detector").read_bytes() == before.read_bytes()
+    weights_file("detector").unlink()
+    changed.add("features/layouts.py")
+    assert "a source was looked for" in failure("detector", capsys)
+    changed.remove("features/layouts.py")
+    write_unused(before, "detector")  # until now nobody has read faces
+    assert "a source was looked for" in failure("detector", capsys)
 
 
 def test_a_detector_whose_faces_nobody_reads_needs_no_weights(
