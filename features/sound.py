@@ -55,8 +55,8 @@ WEIGHTS = {
     "BC": 0.5,  # both surrounds, at -3 dB each
     "LFE": 0.0,
 }
-"""Weight of a channel, by FFmpeg's names, where a track has more than two. A layout with a channel
-that is not here (above, below, of unknown place) or without left and right is its mean."""
+"""Weight of a channel, by FFmpeg's names. A layout with a channel that is not here (above, below,
+of unknown place), or without left and right, is its mean."""
 
 UNSAID = {6: "5.1", 8: "7.1"}
 """What so many channels are taken for where a track does not say: all files have them so."""
@@ -67,7 +67,7 @@ Piece = tuple[float | None, int, Samples]
 
 @contextmanager
 def decoded(path: Path, folder: Path) -> Iterator[Waveform]:
-    """Decode a video's first sound track; it has no samples and no rate where there is none.
+    """Decode a video's first sound track; it has no samples where there is none.
 
     Args:
         path: the video.
@@ -89,8 +89,6 @@ def decoded(path: Path, folder: Path) -> Iterator[Waveform]:
                     rate_hz = first_hz
                     spool.write(block.data)
                     samples += len(block)
-        if not samples:
-            rate_hz, start_s = 0, 0.0
         yield Waveform(samples, rate_hz, _blocks(spool), start_s)
 
 
@@ -136,7 +134,7 @@ def channel_weights(layout: av.AudioLayout) -> list[float]:
     names = [channel.name for channel in layout.channels]
     if set(names) == {"NONE"} and len(names) in UNSAID:
         names = [channel.name for channel in av.AudioLayout(UNSAID[len(names)]).channels]
-    if len(names) > 2 and {"FL", "FR"} <= set(names) <= set(WEIGHTS):
+    if {"FL", "FR"} <= set(names) <= set(WEIGHTS):
         return [WEIGHTS[name] for name in names]
     return [1 / len(names)] * len(names)
 
@@ -152,11 +150,13 @@ def mono(channels: Samples, weights: list[float]) -> Samples:
 def _placed(pieces: Iterable[Piece], start_s: float) -> Iterator[tuple[int, Samples]]:
     """Yield rate and samples from ``start_s`` on: gaps are filled, what overlaps is cut."""
     end_s, twice_s, first_hz = start_s, 0.0, 0
+    jitter_s = JITTER_S
     for time_s, rate_hz, samples in pieces:
         first_hz = first_hz or rate_hz
         off_s = 0.0 if time_s is None else time_s - end_s
-        off = round(off_s * rate_hz) if abs(off_s) > JITTER_S else 0
+        off = round(off_s * rate_hz) if abs(off_s) > jitter_s else 0
         new = samples[max(0, -off) :]
+        jitter_s = JITTER_S if len(new) else 0.0  # a cut ends where it should, not a bit before
         if end_s > start_s:
             twice_s += (len(samples) - len(new)) / rate_hz
         end_s += (max(0, off) + len(new)) / rate_hz

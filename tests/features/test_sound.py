@@ -63,7 +63,8 @@ def write(
     picture_s: Sequence[float] = (0.0, 0.5),
 ) -> Path:
     """Write a clip whose packets of sound begin when each of the pieces says, in seconds."""
-    with av.open(str(path), "w") as container:
+    as_given = {"avoid_negative_ts": "disabled"}
+    with av.open(str(path), "w", options=as_given) as container:
         pictures = container.add_stream("mpeg2video", rate=25)
         pictures.width, pictures.height, pictures.pix_fmt = 64, 48, "yuv420p"
         pictures.codec_context.time_base = Fraction(1, 25)
@@ -130,6 +131,16 @@ def test_what_lies_before_zero_is_cut() -> None:
     np.testing.assert_array_equal(np.concatenate([part for _, part in placed]), wave[11_520:])
     placed = sound._placed([(-0.2, RATE_HZ, wave)], 0.0)
     np.testing.assert_array_equal(np.concatenate([part for _, part in placed]), wave[9_600:])
+
+
+def test_a_container_that_begins_before_zero_has_its_sound_cut_there(tmp_path: Path) -> None:
+    wave = noise(0.96)
+    clip = write(tmp_path / "early.mkv", [(-0.24, pcm(wave))])
+    with av.open(str(clip)) as container:
+        assert container.start_time < 0
+    found, _, start_s = decoded(clip)
+    assert start_s == 0
+    np.testing.assert_array_equal(found, wave[11_520:])
 
 
 def test_of_sound_that_overlaps_the_first_is_kept() -> None:
@@ -329,6 +340,25 @@ def test_a_track_that_begins_in_years_is_refused_before_its_silence_is_made(
     clip = write(tmp_path / "a.mkv", [(1_000_000.0, pcm(noise(0.1)))])
     with pytest.raises(VideoError, match="its sound has more than 2,000,000,000 samples"):
         decoded(clip)
+
+
+def test_the_bound_counts_samples_of_the_first_rate(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sound, "MAX_SAMPLES", 3 * RATE_HZ)
+    pieces = [(0.0, RATE_HZ, noise(1)), (1.0, 8000, np.ones(24_000, np.float32))]
+    with pytest.raises(VideoError, match="more than 144,000 samples"):
+        list(sound._placed(pieces, 0.0))
+
+
+def test_what_ffmpeg_cannot_read_is_a_reason(
+    make_clip: MakeClip, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> Iterator[sound.Piece]:
+        raise av.error.InvalidDataError(1, "Invalid data")
+        yield
+
+    monkeypatch.setattr(sound, "_heard", broken)
+    with pytest.raises(VideoError, match="cannot be read to its end: Invalid data"):
+        decoded(make_clip(sound_s=1.0))
 
 
 def test_sound_that_is_much_damaged_is_refused(tmp_path: Path, make_clip: MakeClip) -> None:

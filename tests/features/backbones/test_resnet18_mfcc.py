@@ -99,6 +99,26 @@ def test_a_long_sound_is_read_from_its_middle() -> None:
     assert start_s.tolist() == pytest.approx([(count - 256) // 2 * HOP_S, (count // 2) * HOP_S])
 
 
+def test_the_loudest_of_a_sound_counts_where_it_is_not_among_the_frames_taken() -> None:
+    sound = noise(8) * np.float32(1e-5)
+    sound[:20_000] = noise(8)[:20_000]
+    rows, _ = preprocess(sound, 44_100, Options(segments=2, frames=256))
+    whole = librosa.feature.mfcc(y=sound, sr=44_100, n_mfcc=32).T
+    first = (len(whole) - 256) // 2
+    expected = whole[first : first + 256].reshape(2, 1, 128, 32)
+    np.testing.assert_allclose(rows.numpy(), expected, rtol=0, atol=1e-3)
+
+
+@pytest.mark.parametrize("samples", [3343, 5014, 48_000])
+def test_a_resampled_sound_is_as_long_as_librosas(samples: int) -> None:
+    """Librosa rounds a length up and soxr to the nearest: of 3,343 samples 3,072, a frame more."""
+    sound = noise(1, 48_000)[:samples]
+    resampled = librosa.resample(sound, orig_sr=48_000, target_sr=44_100, res_type="soxr_hq")
+    expected = librosa.feature.mfcc(y=resampled, sr=44_100, n_mfcc=32).T
+    assert mfcc(sound, 48_000).shape == expected.shape
+    np.testing.assert_allclose(mfcc(sound, 48_000), expected, rtol=0, atol=1e-3)
+
+
 def test_options_say_how_many_rows_and_how_long() -> None:
     options = Options(segments=10, frames=2560, pad="code")
     assert features_of(resnet18_mfcc, options) == {"mfcc": (256, 32), "pooled": (512,)}
