@@ -67,7 +67,7 @@ def previous_file(stage: str, path: Path, note: Note) -> Path | None:
 
 
 def changed_deps(stage: str) -> set[str]:
-    """Return what DVC sees changed since a stage last ran: deps, sections of params.yaml.
+    """Return what DVC sees changed since a stage last ran: deps, sections of params.yaml, command.
 
     Args:
         stage: name as in dvc.yaml; dvc.lock has to know it.
@@ -76,14 +76,11 @@ def changed_deps(stage: str) -> set[str]:
 
     logging.getLogger("dvc").setLevel(logging.ERROR)
     with Repo(".") as repo:
-        parts = repo.status(targets=[stage]).get(stage, [])
-    found: set[str] = set()
-    for part in parts:
-        if isinstance(part, str):  # "changed command"
-            found.add(part)
-            continue
-        for dep, change in part.get("changed deps", {}).items():
-            found |= set(change) if isinstance(change, dict) else {dep}
+        (known,) = repo.stage.collect(stage)
+        found = {"command"} if known.cmd_changed else set()
+        for dep in known.deps:  # the dvc that runs the stage has locked it: no `dvc status`
+            for name, change in dep.status().items():
+                found |= set(change) if isinstance(change, dict) else {name}
     return found
 
 

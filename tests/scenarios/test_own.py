@@ -1,0 +1,116 @@
+"""Scenario 11: one's own videos, head and helper: only what they need runs, nothing old is kept."""
+
+import os
+import shutil
+import signal
+from pathlib import Path
+
+from tests.clones import Clone, copy_clone
+from tests.scenarios.test_kills import items, until
+
+HEAD = '''"""Pooling whose answers a helper of one's own shifts."""
+
+from heads.{helper} import SHIFT
+from heads.pooling import *  # noqa: F403
+from heads.pooling import build as plain
+
+
+def build(params, features, classes):
+    network = plain(params, features, classes)
+    network.shift = SHIFT
+    return network
+'''
+
+
+def test_a_helper_that_dvc_does_not_watch_is_refused_and_one_that_it_watches_trains_anew(
+    template: Clone, tmp_path: Path
+) -> None:
+    clone = copy_clone(template, tmp_path / "clone")
+    heads = clone.root / "heads"
+    (heads / "mylib.py").write_text("SHIFT = 1\n")
+    (heads / "mine.py").write_text(HEAD.format(helper="mylib"))
+    roles = {"face": "faces_toy/colour"}
+    clone.params(experiments__own={"head": "mine", "roles": roles})
+    line = "train imports heads/mylib.py"
+    for command in (
+        ("dvc", "repro", "train@own"),
+        ("affectline", "check"),
+        ("affectline", "status"),
+    ):
+        said = clone.run(*command, ok=False)
+        assert line in said and "Traceback" not in said, said
+    (heads / "mylib.py").rename(heads / "layers/mylib.py")
+    (heads / "mine.py").write_text(HEAD.format(helper="layers.mylib"))
+    text = (clone.root / "dvc.yaml").read_text()
+    pooling = text.replace(
+        "      - heads/layers\n", "      - heads/layers\n      - heads/pooling.py\n"
+    )
+    (clone.root / "dvc.yaml").write_text(pooling)
+    clone.repro("train@own")
+    assert clone.log("train@own")["computed"] == 2
+    assert clone.repro("train@own") == []
+    (heads / "layers/mylib.py").write_text("SHIFT = 2\n")
+    assert clone.repro("train@own") == ["train@own"]
+    assert clone.log("train@own")["computed"] == 2
+
+
+def test_without_a_backbone_that_reads_faces_none_are_looked_for_and_the_sample_is_not_made(
+    template: Clone, tmp_path: Path
+) -> None:
+    clone = copy_clone(template, tmp_path / "clone")
+    shutil.rmtree(clone.root / ".store")  # no weights of the detector are here
+    offline = [f"{name}=http://localhost:1" for name in ("http_proxy", "https_proxy")]
+    weights = clone.root / "data/weights/detector.safetensors"
+    before = weights.read_bytes()
+    clone.params(backbones__frames_toy__seed=5)
+    assert "Running stage 'detector'" in clone.run("env", *offline, "dvc", "repro", "detector")
+    assert weights.read_bytes() == before
+    toy = {"module": "toy", "view": "segments", "source": "seeded", "seed": 1}
+    clone.params(
+        backbones={"frames_toy": toy},
+        experiments={"average": {"head": "pooling", "roles": {"image": "frames_toy/colour"}}},
+    )
+    clone.run("affectline", "sync")
+    clone.run("env", *offline, "dvc", "repro")
+    assert weights.read_bytes() != before
+    assert clone.table("data/views/faces") == []
+    assert [path for path in (clone.root / "data/sample").rglob("*") if path.is_file()] == []
+    clone.params(index__root="data/sample")
+    assert clone.repro("sample", "index") == ["sample", "index"]
+    assert len(clone.table("data/index")) == 6
+
+
+HELD = """
+
+def _forward(self, colours):
+    import pathlib, time
+    while pathlib.Path("one").exists() and pathlib.Path("hold").exists():
+        time.sleep(0.01)
+    pathlib.Path("one").touch()
+    return {"colour": self.layer(colours)}
+
+
+Toy.forward = _forward
+"""
+"""Lets one video through, and the others when there is no file `hold`."""
+
+
+def test_ctrl_c_in_a_repro_says_what_is_done_and_the_next_run_goes_on(
+    template: Clone, tmp_path: Path
+) -> None:
+    clone = copy_clone(template, tmp_path / "clone")
+    with (clone.root / "features/backbones/toy.py").open("a") as toy:
+        toy.write(HELD)
+    (clone.root / "hold").touch()
+    before = len(items(clone))
+    dvc = clone.start("dvc", "repro", "--single-item", "extract@frames_toy")
+    until(lambda: len(items(clone)) > before or dvc.poll() is not None)
+    os.killpg(dvc.pid, signal.SIGINT)  # as a terminal does
+    assert dvc.wait() != 0
+    said = clone.root.with_suffix(".log").read_text()
+    assert "extract@frames_toy: interrupted: 1 done, run again, nothing is lost" in said
+    assert "Traceback" not in said
+    (clone.root / "hold").unlink()
+    clone.repro("--single-item", "extract@frames_toy")
+    log = clone.log("extract@frames_toy")
+    assert (log["computed"], log["reused"]) == (5, 1)
