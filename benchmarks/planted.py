@@ -8,8 +8,8 @@ Rows are absent at random and hold NaN then; in the scenario of modalities whole
 
     python benchmarks/planted.py [--seeds 10] [--quick] [--only NAME] [--markdown FILE]
 
-Every head is trained by `heads.training.train_run`, as the stage does, on new data for each seed.
-A row of the table is one head in one scenario, of one of these kinds:
+Every head is trained by `heads.training.loop.train_run`, as the stage does, on new data for each
+seed. A row of the table is one head in one scenario, of one of these kinds:
 
 - baseline: mean pooling;
 - mechanism: a paper's attention. It must beat its own ablation, the same network without that
@@ -61,9 +61,10 @@ from signals import (
 
 import heads
 from heads import Attention, Rows
-from heads.data import Sample
-from heads.metrics import paired_difference
-from heads.training import Run, Training, run_seed, train_run
+from heads.training.data import Sample
+from heads.training.loop import Run, run_seed, train_run
+from heads.training.metrics import paired_difference
+from heads.training.settings import Training
 
 Kind = Literal["baseline", "ablation", "mechanism", "literal", "rival"]
 

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from features.arrays import Array
-from heads.data import Features, Sample, Video
+from features.cache.arrays import Array
+from heads.training.data import Features, Sample, Video
 
 Floats = NDArray[np.float32]
 Truth = NDArray[np.bool_]

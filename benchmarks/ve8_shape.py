@@ -2,9 +2,9 @@
 
 Writes feature files of random numbers as the extraction does, 24 frames x 3 networks of pool5
 (512 x 7 x 7) and fc6 (4096), half precision, for as many videos as VideoEmotion-8 has: 4.7 GB.
-Then a process of its own trains a head for one epoch a phase by `heads.training.train_run`, which
-reads through the cache of `heads.data.Features` and does not load all. Its largest memory must
-stay below a bound, or the exit status is 1.
+Then a process of its own trains a head for one epoch a phase by `heads.training.loop.train_run`,
+which reads through the cache of `heads.training.data.Features` and does not load all. Its largest
+memory must stay below a bound, or the exit status is 1.
 
     python benchmarks/ve8_shape.py --folder FOLDER [--videos 60] [--head hamf] [--device cuda]
 
@@ -33,11 +33,12 @@ from rich.console import Console
 from rich.progress import track
 
 import heads
-from features import arrays
-from heads.data import Features, Video
-from heads.training import Training, train_run
-from stages.device import GIB, cache_bytes
-from stages.params import Engine
+from features.cache import arrays
+from heads.training.data import Features, Video
+from heads.training.loop import train_run
+from heads.training.settings import Training
+from stages.engine.device import GIB, cache_bytes
+from stages.engine.params import Engine
 
 CLASSES = ("anger", "anticipation", "disgust", "fear", "joy", "sadness", "surprise", "trust")
 VIDEOS = 1101

@@ -39,8 +39,15 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from heads import Network, Reported, Rows
-from heads.aggregation import Activation, absent, attention_weights, hide, vector_size, vectors
-from heads.checks import check_at_least
+from heads.layers.aggregation import (
+    Activation,
+    absent,
+    attention_weights,
+    hide,
+    vector_size,
+    vectors,
+)
+from heads.layers.checks import check_at_least
 
 ROLES: frozenset[str] | None = None
 ALIGNED: frozenset[str] = frozenset()
@@ -65,7 +72,7 @@ class Params:
     Attributes:
         units: attentions of each role.
         shifting: shift and normalise what each unit gives.
-        activation: what makes weights of scores, see `heads.aggregation.attention_weights`.
+        activation: what makes weights of scores, see `heads.layers.aggregation.attention_weights`.
     """
 
     units: int = 1

@@ -51,8 +51,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from heads import Network, Reported, Rows, losses
-from heads.aggregation import (
+from heads import Network, Reported, Rows
+from heads.layers import losses
+from heads.layers.aggregation import (
     Activation,
     absent,
     attention_weights,
@@ -60,8 +61,8 @@ from heads.aggregation import (
     unpack,
     weighted_sum,
 )
-from heads.checks import check_at_least, check_odd, check_row, check_weights
-from heads.scores import MAP, map_score, row_score
+from heads.layers.checks import check_at_least, check_odd, check_row, check_weights
+from heads.layers.scores import MAP, map_score, row_score
 
 MODALITIES = ("face", "context")
 MAPS = {name: name + MAP for name in MODALITIES}
@@ -170,7 +171,7 @@ class Params:
 class CAAN(Network):
     """The attention fusion network, or its single-modality form where one modality is given.
 
-    Input rows are float32 of any scale; see `heads.training` for their standardisation.
+    Input rows are float32 of any scale; see `heads.training.loop` for their standardisation.
     """
 
     def __init__(self, params: Params, features: Mapping[str, tuple[int, ...]], classes: int):

@@ -33,8 +33,8 @@ import torch
 from torch import Tensor, nn
 
 from heads import Network, Reported
-from heads.aggregation import Pool, absent, pool_rows, vector_size, vectors
-from heads.checks import check_at_least
+from heads.layers.aggregation import Pool, absent, pool_rows, vector_size, vectors
+from heads.layers.checks import check_at_least
 
 ROLES: frozenset[str] | None = None
 ALIGNED: frozenset[str] = frozenset()

@@ -75,8 +75,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from heads import Attention, Network, Reported, Roles, Rows, losses
-from heads.aggregation import (
+from heads import Attention, Network, Reported, Roles, Rows
+from heads.layers import losses
+from heads.layers.aggregation import (
     Activation,
     absent,
     attention_weights,
@@ -85,8 +86,8 @@ from heads.aggregation import (
     unpack,
     weighted_sum,
 )
-from heads.checks import check_at_least, check_odd, check_row, check_share
-from heads.scores import MAP, map_score, row_score
+from heads.layers.checks import check_at_least, check_odd, check_row, check_share
+from heads.layers.scores import MAP, map_score, row_score
 
 Local = Literal["L1", "L2", "L3", "none"]
 Global = Literal["G1", "G2", "G3", "none"]
@@ -253,7 +254,7 @@ class Params:
 class HAMF(Network):
     """Local attention over the rows of each modality, global attention over modalities.
 
-    Input rows are float32 of any scale; see `heads.training` for their standardisation.
+    Input rows are float32 of any scale; see `heads.training.loop` for their standardisation.
     """
 
     def __init__(self, params: Params, features: Mapping[str, tuple[int, ...]], classes: int):

@@ -36,8 +36,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from heads import Network, Reported, Roles, losses
-from heads.aggregation import (
+from heads import Network, Reported, Roles
+from heads.layers import losses
+from heads.layers.aggregation import (
     attention_weights,
     hide,
     masked_mean,
@@ -46,7 +47,7 @@ from heads.aggregation import (
     vectors,
     weighted_sum,
 )
-from heads.checks import check_at_least, check_share
+from heads.layers.checks import check_at_least, check_share
 
 ROLES: frozenset[str] | None = None
 ALIGNED: frozenset[str] = frozenset()

@@ -39,7 +39,7 @@ Differs from the paper, or fills what it leaves open (every choice is a field of
 - Frames without a person, and rows after the end of a short video, are masked; the code has zeros
   for the one, and the last frame again, or zeros of sound, for the other.
 - Learning rate 1e-4 in the text (Adam, 16 videos, 100 epochs), 1e-3 in the code: see
-  `heads.training`.
+  `heads.training.loop`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -51,9 +51,9 @@ import torch
 from torch import Tensor, nn
 
 from heads import Network, Reported, Rows
-from heads.aggregation import absent, normalise, unpack, vector_size, vectors
-from heads.checks import check_at_least, check_share
-from heads.nextvlad import NeXtVLAD, check_groups
+from heads.layers.aggregation import absent, normalise, unpack, vector_size, vectors
+from heads.layers.checks import check_at_least, check_share
+from heads.layers.vlad import NeXtVLAD, check_groups
 
 MODALITIES = ("visual", "audio", "skeleton")
 

@@ -21,7 +21,8 @@ axes is flattened. A video without a row in a role has a learned vector in place
 
 Differs from the papers, or fills what they leave open (every choice is a field of `Params`):
 
-- The backbones are not fine-tuned on the data set; features are standardised, see `heads.training`.
+- The backbones are not fine-tuned on the data set; features are standardised, see
+`heads.training.loop`.
 - Where FFAA averages is not said. By its name it averages the fused features (`pooled:
   embeddings`); `pooled: features` averages the input first, as FAA and CAA do.
 - The first of the two FC layers has no given size: 1024, with ReLU (`hidden`). HAMF's "tiny fully
@@ -39,8 +40,8 @@ import torch
 from torch import Tensor, nn
 
 from heads import Network, Reported
-from heads.aggregation import Pool, absent, pool_rows, unpack, vector_size, vectors
-from heads.checks import check_at_least
+from heads.layers.aggregation import Pool, absent, pool_rows, unpack, vector_size, vectors
+from heads.layers.checks import check_at_least
 
 ROLES: frozenset[str] | None = None
 ALIGNED: frozenset[str] = frozenset()

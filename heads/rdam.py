@@ -63,7 +63,7 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from heads import Network, Reported, Rows
-from heads.aggregation import (
+from heads.layers.aggregation import (
     Activation,
     absent,
     attention_weights,
@@ -71,8 +71,8 @@ from heads.aggregation import (
     unpack,
     weighted_sum,
 )
-from heads.checks import check_at_least, check_row
-from heads.scores import row_score
+from heads.layers.checks import check_at_least, check_row
+from heads.layers.scores import row_score
 
 STREAMS = ("face", "frame")
 

@@ -35,9 +35,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from heads import Network, Reported, losses
-from heads.aggregation import absent, pool_rows, unpack, vector_size, vectors
-from heads.checks import check_at_least
+from heads import Network, Reported
+from heads.layers import losses
+from heads.layers.aggregation import absent, pool_rows, unpack, vector_size, vectors
+from heads.layers.checks import check_at_least
 
 STREAMS = ("person", "face", "frame", "context", "image", "scene")
 

@@ -61,10 +61,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from features.backbones import resnet18_mfcc
-from heads import Network, Reported, Rows, losses
-from heads.aggregation import absent, hide, normalise, unpack, weighted_sum
-from heads.checks import check_at_least
+from features.networks import resnet18
+from heads import Network, Reported, Rows
+from heads.layers import losses
+from heads.layers.aggregation import absent, hide, normalise, unpack, weighted_sum
+from heads.layers.checks import check_at_least
 
 ROLES: frozenset[str] | None = frozenset({"visual", "audio"})
 ALIGNED: frozenset[str] = frozenset()
@@ -335,8 +336,8 @@ class _Audio(nn.Module):
     def __init__(self, params: Params, shape: tuple[int, ...]):
         """Draw fresh weights for rows of one axis, or of two: frame, coefficient."""
         super().__init__()
-        self.resnet = resnet18_mfcc.ResNet18() if len(shape) == 2 else None
-        self.size = shape[0] if self.resnet is None else resnet18_mfcc.POOLED_DIM
+        self.resnet = resnet18.ResNet18() if len(shape) == 2 else None
+        self.size = shape[0] if self.resnet is None else resnet18.POOLED_DIM
         width = _AUDIO_FC[params.form] if params.audio_fc is None else params.audio_fc
         self.fc = self.norm = None
         if width:
@@ -360,7 +361,7 @@ class _Audio(nn.Module):
     def pooled(self, resnet: nn.Module, chunks: Tensor) -> Tensor:
         """Return (N, 512) of N chunks of MFCC (N, frames, coefficients)."""
         if not len(chunks):
-            return chunks.new_zeros(0, resnet18_mfcc.POOLED_DIM)
+            return chunks.new_zeros(0, resnet18.POOLED_DIM)
         # One chunk has no statistics of a batch: those of training so far stand in.
         resnet.train(self.training and len(chunks) > 1)
         found: dict[str, Tensor] = resnet(chunks.unsqueeze(1))

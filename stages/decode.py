@@ -15,13 +15,13 @@ import numpy as np
 import pyarrow as pa
 import typer
 
-from features import arrays, sound, tables, video
-from features.cache import item_key
-from features.video import VideoError
-from features.views import View
-from stages.console import StageRun
-from stages.ingredients import of_view
-from stages.items import (
+from features.cache import arrays, tables
+from features.cache.keys import item_key
+from features.video import decode, sound
+from features.video.opening import VideoError
+from features.video.views import View
+from stages.engine.ingredients import of_view
+from stages.engine.items import (
     check_failures,
     describe,
     files_below,
@@ -31,10 +31,11 @@ from stages.items import (
     run_items,
     write_index,
 )
-from stages.params import Params
-from stages.paths import INDEX, VIEWS
-from stages.start import start
-from stages.work import Item, PartlyFailed, workers
+from stages.engine.params import Params
+from stages.engine.paths import INDEX, VIEWS
+from stages.engine.progress import StageRun
+from stages.engine.start import start
+from stages.engine.workers import Item, PartlyFailed, workers
 
 SOUND_COLUMNS = {"rows": pa.int32()}
 """Of the sound's index, besides those of every index: samples."""
@@ -137,10 +138,10 @@ def compute(task: object, outputs: Mapping[str, Path]) -> dict[str, float]:
 
 def _write_frames(task: Task, outputs: Mapping[str, Path]) -> int:
     views = {name: view for name, view in (task.views[key] for key in outputs) if view}
-    decoded = video.decode(task.location, views, seed=task.seed)
+    decoded = decode.decode(task.location, views, seed=task.seed)
     for key, path in outputs.items():
         name = task.views[key][0]
-        data = video.padded(decoded.views[name], views[name].count)
+        data = decode.padded(decoded.views[name], views[name].count)
         axes = SNIPPET_AXES if views[name].sampling == "snippets" else FRAMES_AXES
         rows = int(np.count_nonzero(data["valid"]))
         more = {"rows": rows, "interlaced": decoded.interlaced}

@@ -21,16 +21,16 @@ import pyarrow as pa
 import typer
 from torch import nn
 
-from features import arrays, backbones, tables
-from features.cache import file_sha256, item_key
-from features.extraction import extract
+from features import backbones
+from features.cache import arrays, tables
+from features.cache.keys import file_sha256, item_key
+from features.networks.extraction import extract
 from features.options import axes_of, dtypes_of, options_of, views_of
 from features.waveform import Samples, Waveform
-from features.weights import load, metadata
-from stages.console import StageRun, fail
-from stages.device import be_reproducible, device_of
-from stages.ingredients import of_features
-from stages.items import (
+from features.weights.file import load, metadata
+from stages.engine.device import be_reproducible, device_of
+from stages.engine.ingredients import of_features
+from stages.engine.items import (
     check_failures,
     describe,
     files_below,
@@ -40,10 +40,11 @@ from stages.items import (
     run_items,
     write_index,
 )
-from stages.params import Backbone
-from stages.paths import FEATURES, VIEWS, weights_file
-from stages.start import stage_item, start
-from stages.work import Item, Workers, workers
+from stages.engine.params import Backbone
+from stages.engine.paths import FEATURES, VIEWS, weights_file
+from stages.engine.progress import StageRun, fail
+from stages.engine.start import stage_item, start
+from stages.engine.workers import Item, Workers, workers
 
 COLUMNS = {"rows": pa.int32(), "rows_valid": pa.int32(), "pretrained": pa.bool_()}
 """Of a backbone's index, besides those of every index."""

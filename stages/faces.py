@@ -21,15 +21,15 @@ import pyarrow as pa
 import typer
 from numpy.typing import NDArray
 
-from features import arrays, tables
-from features.cache import file_sha256, item_key
+from features.cache import arrays, tables
+from features.cache.keys import file_sha256, item_key
 from features.faces import CROP, Detections, Detector, align, crop, link, main_person, shots
 from features.options import options_of
-from features.weights import WeightsError, load, metadata
-from stages.console import StageRun, fail
-from stages.device import be_reproducible, device_of
-from stages.ingredients import of_faces
-from stages.items import (
+from features.weights.file import load, metadata
+from features.weights.record import WeightsError
+from stages.engine.device import be_reproducible, device_of
+from stages.engine.ingredients import of_faces
+from stages.engine.items import (
     check_failures,
     describe,
     files_below,
@@ -39,10 +39,11 @@ from stages.items import (
     run_items,
     write_index,
 )
-from stages.params import Faces
-from stages.paths import VIEWS, weights_file
-from stages.start import start
-from stages.work import Item, Workers, workers
+from stages.engine.params import Faces
+from stages.engine.paths import VIEWS, weights_file
+from stages.engine.progress import StageRun, fail
+from stages.engine.start import start
+from stages.engine.workers import Item, Workers, workers
 
 COLUMNS = {name: pa.int32() for name in ("rows", "rows_with_face", "shots", "tracks")}
 """Of the index, besides those of every index."""

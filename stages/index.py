@@ -8,32 +8,33 @@ failed, in train and test of one run they are an error, and runs that are drawn 
     python -m stages.index
 """
 
-import csv
 import hashlib
 import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TypeVar
 
 import pyarrow as pa
 import typer
 
-from features import tables
-from features.cache import item_key, replacing, store_root
-from features.digests import Digests, digests
-from features.video import EXTENSIONS, Probe, probe
-from stages.checks import SystemLibraryError, check_all
-from stages.console import StageRun, fail
-from stages.ingredients import of_headers
-from stages.items import check_failures, fresh_outputs, item_path, run_items
-from stages.params import Splits
-from stages.paths import INDEX
-from stages.previous import previous_file
-from stages.start import start
-from stages.work import Item, Workers, workers
+from features.cache import tables
+from features.cache.digests import Digests, digests
+from features.cache.keys import item_key
+from features.cache.store import replacing, store_root
+from features.video.listing import EXTENSIONS, NO_FILE, DataSetError, Video, list_videos
+from features.video.probe import Probe, probe
+from stages.engine.checks import SystemLibraryError, check_all
+from stages.engine.ingredients import of_headers
+from stages.engine.items import check_failures, fresh_outputs, item_path, run_items
+from stages.engine.params import Splits
+from stages.engine.paths import INDEX
+from stages.engine.previous import previous_file
+from stages.engine.progress import StageRun, fail
+from stages.engine.start import start
+from stages.engine.workers import Item, Workers, workers
 
 COLUMNS = {
     "video_id": pa.string(),
@@ -59,44 +60,15 @@ COLUMNS = {
 }
 """Columns of the index; after them one column ``split_<run>`` a run: train, test or null."""
 
-NO_FILE = "no such file"
 
 _SHOWN = 10
 """So many copies are named in a message."""
 
 T = TypeVar("T")
 
-NAME_BYTES = 220
-"""Longest label or name of a video: file systems take 255 bytes, and endings are added."""
-
 
 _EMPTY = hashlib.sha256().hexdigest()
 """Of a file without content, which has a reason of its own."""
-
-
-class DataSetError(ValueError):
-    """The folder or CSV cannot be read as a data set."""
-
-
-@dataclass(frozen=True)
-class Video:
-    """A file that stands for a video.
-
-    Attributes:
-        video_id: ``<label>/<name>``, unique.
-        label: its class.
-        file: its path as the index shows it, relative to the root where that is a folder.
-        location: its path.
-        splits: ``train``, ``test`` or None, of each run that the CSV has; empty for a folder.
-        problem: why it cannot be used, where its name alone says so.
-    """
-
-    video_id: str
-    label: str
-    file: str
-    location: Path
-    splits: tuple[str | None, ...] = ()
-    problem: str | None = None
 
 
 def main() -> None:
@@ -276,135 +248,6 @@ def _hash(known: Digests, video: Video) -> tuple[Video, str | None]:
 
 
 # -------------------------------------------------------------------------------- listing
-
-
-def list_videos(root: Path) -> tuple[list[Video], list[Path]]:
-    """Return the videos of a folder or CSV in order of their ids, and the files left out.
-
-    Raises:
-        DataSetError: no such folder or file, or a CSV that is not ``path,label[,split]``.
-    """
-    if root.is_dir():
-        videos, ignored = _list_folder(root)
-    elif root.is_file():
-        videos, ignored = _list_csv(root), []
-    else:
-        raise DataSetError(
-            f"{root}: expected a folder <label>/<name>.<ext> or a CSV path,label[,split], found "
-            "nothing; set index.root in params.yaml"
-        )
-    if not videos:
-        raise DataSetError(
-            f"{root}: expected videos as <label>/<name>.<ext> with one of the endings "
-            f"{' '.join(sorted(EXTENSIONS))}, found none"
-        )
-    return sorted(_unique(videos), key=lambda video: video.video_id), ignored
-
-
-def _list_folder(root: Path) -> tuple[list[Video], list[Path]]:
-    videos, ignored = [], []
-    for path in sorted(root.rglob("*")):
-        inside = path.relative_to(root)
-        if not path.is_file() or any(part.startswith(".") for part in inside.parts):
-            continue
-        if len(inside.parts) < 2 or path.suffix.lower() not in EXTENSIONS:
-            ignored.append(inside)
-            continue
-        label, *folders, name = inside.parts
-        video = _video(path, label, inside.as_posix())
-        if folders and not video.problem:
-            # Not taken: <part>/<label>/<name> looks alike, and its classes would be train and test.
-            video = replace(
-                video,
-                video_id=f"{label}/{'~'.join([*folders, path.stem])}",
-                problem=f"lies in a folder below {label}; move it to {label}/{name}, or list it "
-                "in a CSV path,label and name that in index.root",
-            )
-        videos.append(video)
-    return videos, ignored
-
-
-def _list_csv(path: Path) -> list[Video]:
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file, strict=True)
-            columns = reader.fieldnames or []
-            runs = [name for name in columns if name not in ("path", "label")]
-            numbered = [f"split_{number:02d}" for number in range(len(runs))]
-            if len(columns) != 2 + len(runs) or runs not in (["split"], numbered):
-                raise DataSetError(
-                    f"{path}: expected the columns path,label and split, or split_00 and so on, or "
-                    f"neither, found {','.join(columns)}"
-                )
-            return [_csv_video(path, reader.line_num, row, runs) for row in reader]
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise DataSetError(f"{path}: expected a CSV in UTF-8, found: {error}") from error
-
-
-def _csv_video(table: Path, line: int, row: Mapping[str, str | None], runs: Sequence[str]) -> Video:
-    file, label = row.get("path"), row.get("label")
-    where = f"{table}, line {line}"
-    if None in row or not file or "\0" in file:
-        expected = ",".join(["path", "label", *runs])
-        raise DataSetError(f"{where}: expected {expected}, found {list(row.values())}")
-    if not label or label.strip() != label or label.startswith(".") or set(label) & set("/\\\0"):
-        raise DataSetError(
-            f"{where}: expected a label that can name a folder (no slash, no dot in front, no "
-            f"space around it), found {label!r}"
-        )
-    splits = [row.get(run) or None for run in runs]
-    for split in splits:
-        if split not in (None, "train", "test"):
-            raise DataSetError(
-                f"{where}: expected the split train, test or nothing, found {split!r}"
-            )
-    location = table.parent / file
-    video = _video(location, label, file)
-    if not video.problem and not _is_file(location):
-        video = replace(video, problem=NO_FILE)
-    return replace(video, splits=tuple(splits))
-
-
-def _is_file(path: Path) -> bool:
-    try:
-        return path.is_file()
-    except OSError:  # a name or a path that the system does not take
-        return False
-
-
-def _video(location: Path, label: str, file: str) -> Video:
-    video = Video(f"{label}/{location.stem}", label, file, location)
-    try:
-        f"{label}/{file}".encode()
-    except UnicodeEncodeError:
-        video_id, label, file = (
-            name.encode(errors="surrogateescape").decode(errors="replace")
-            for name in (video.video_id, label, file)
-        )
-        return Video(video_id, label, file, location, problem="its name is not UTF-8; rename it")
-    if location.stem in ("", ".", ".."):
-        return replace(video, problem="its name cannot name its items; rename it")
-    if max(len(part.encode()) for part in (label, location.name)) > NAME_BYTES:
-        problem = f"its name or label has more than {NAME_BYTES} bytes; rename it"
-        return replace(video, problem=problem)
-    return video
-
-
-def _unique(videos: Iterable[Video]) -> list[Video]:
-    """Give each video an id of its own: files that share one keep their ending, or a number."""
-    taken: set[str] = set()
-    numbers: dict[str, int] = {}  # the last that was given to a name
-    kept = []
-    for video in videos:
-        video_id = video.video_id
-        if video_id in taken:
-            video_id = f"{video.label}/{Path(video.file).name}"
-        while video_id in taken:
-            numbers[video.video_id] = numbers.get(video.video_id, 1) + 1
-            video_id = f"{video.video_id}~{numbers[video.video_id]}"
-        taken.add(video_id)
-        kept.append(replace(video, video_id=video_id))
-    return kept
 
 
 # --------------------------------------------------------------------------------- splits

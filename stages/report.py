@@ -11,14 +11,14 @@ from pathlib import Path
 
 import typer
 
-from features import tables
-from stages import figures, sections
-from stages.compare import paper_tables
-from stages.console import StageRun, fail
-from stages.items import fresh_outputs
-from stages.paths import INDEX, REPORT, RESULTS, SAMPLE
-from stages.results import Result, read_result
-from stages.start import start
+from features.cache import tables
+from stages.engine.items import fresh_outputs
+from stages.engine.paths import INDEX, REPORT, RESULTS, SAMPLE
+from stages.engine.progress import StageRun, fail
+from stages.engine.start import start
+from stages.results import figures, sections
+from stages.results.compare import paper_tables
+from stages.results.files import Result, read_result
 
 STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; color: #1c2733; max-width: 68rem;

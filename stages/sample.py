@@ -21,13 +21,13 @@ from pathlib import Path
 import cv2
 import typer
 
-from features.cache import replacing
+from features.cache.store import replacing
 from sample.clips import FPS, LABELS, NOTICE, Plan, encode_clip, plan_clip
-from stages.console import StageRun
-from stages.params import Sample
-from stages.paths import SAMPLE, TRUTH
-from stages.start import start
-from stages.work import uninterrupted
+from stages.engine.params import Sample
+from stages.engine.paths import SAMPLE, TRUTH
+from stages.engine.progress import StageRun
+from stages.engine.start import start
+from stages.engine.workers import uninterrupted
 
 CLIP = re.compile(r"clip\d{2,}\.mp4")
 

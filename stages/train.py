@@ -1,8 +1,8 @@
 """train@<experiment>: a head over the runs of the data set.
 
 Reads the index of the videos and the features that the experiment's roles name; writes
-`<experiment>.json` and the folder `<experiment>` (stages/results.py says what is in them). Each
-run is an item; its checkpoint's metadata has what `heads.training.build_network` needs.
+`<experiment>.json` and the folder `<experiment>` (stages/results/files.py says what is in them).
+Each run is an item; its checkpoint's metadata has what `heads.training.loop.build_network` needs.
 
     python -m stages.train caan
 """
@@ -22,23 +22,25 @@ import typer
 from safetensors.torch import save_file
 
 import heads
-from features import arrays, tables
-from features.cache import ItemStore, code_fingerprint, item_key, store_root
-from features.weights import digest, metadata
-from heads.data import Features, Selection, Split, select_videos
-from heads.metrics import over_runs, per_class, score_run
-from heads.training import Training, run_arrays, run_seed, train_run, training_of
-from stages import results
-from stages.checks import check_experiments
-from stages.console import StageRun, fail
-from stages.device import be_reproducible, cache_bytes, device_of
-from stages.items import describe, fresh_outputs, run_items
-from stages.params import Experiment, Params
-from stages.paths import FEATURES, INDEX, RESULTS, weights_file
-from stages.previous import previous_files
-from stages.results import Answers
-from stages.start import stage_item, start
-from stages.work import Item, Workers
+from features.cache import arrays, tables
+from features.cache.keys import code_fingerprint, item_key
+from features.cache.store import ItemStore, store_root
+from features.weights.file import digest, metadata
+from heads.training.data import Features, Selection, Split, select_videos
+from heads.training.loop import run_arrays, run_seed, train_run
+from heads.training.metrics import over_runs, per_class, score_run
+from heads.training.settings import Training, training_of
+from stages.engine.checks import check_experiments
+from stages.engine.device import be_reproducible, cache_bytes, device_of
+from stages.engine.items import describe, fresh_outputs, run_items
+from stages.engine.params import Experiment, Params
+from stages.engine.paths import FEATURES, INDEX, RESULTS, weights_file
+from stages.engine.previous import previous_files
+from stages.engine.progress import StageRun, fail
+from stages.engine.start import stage_item, start
+from stages.engine.workers import Item, Workers
+from stages.results import files as results
+from stages.results.files import Answers
 
 SUFFIXES = {"answers": ".h5", "checkpoint": ".safetensors"}
 """The files that a run consists of."""
@@ -177,7 +179,7 @@ class Plan:
             "roles": self.block.roles,
             "weights": {role: digest(file) for role, file in self.starts.items()},
             "classes": selection.classes,
-            "code": code_fingerprint("heads.training", f"heads.{self.block.head}"),
+            "code": code_fingerprint("heads.training.loop", f"heads.{self.block.head}"),
         }
         return [
             self._item(name, split, selection, dataset, common)

@@ -21,38 +21,34 @@ import torch
 import typer
 from torch import Tensor
 
-from features import backbones, claims, layouts, sources
-from features.cache import (
-    ItemStore,
-    code_fingerprint,
-    file_sha256,
-    item_key,
-    link_or_copy,
-    replacing,
-    store_root,
-)
-from features.download import DownloadError
+from features import backbones
+from features.cache import claims
+from features.cache.keys import code_fingerprint, file_sha256, item_key
+from features.cache.store import ItemStore, link_or_copy, replacing, store_root
 from features.options import options_of
-from features.weights import (
-    ByHand,
+from features.sources import layouts, obtain
+from features.sources.download import DownloadError
+from features.weights.file import (
+    check_keys,
+    fresh_tensors,
+    metadata,
+    write_pretrained,
+    write_seeded,
+    write_unused,
+)
+from features.weights.record import (
     Companion,
     Origin,
     Weights,
     WeightsError,
     Wheel,
-    check_keys,
-    fresh_tensors,
-    metadata,
     weights_of,
-    write_pretrained,
-    write_seeded,
-    write_unused,
 )
-from stages.console import StageRun, fail
-from stages.params import Model, Params
-from stages.paths import weights_file
-from stages.previous import changed_deps, previous_file
-from stages.start import stage_item, start
+from stages.engine.params import Model, Params
+from stages.engine.paths import weights_file
+from stages.engine.previous import changed_deps, previous_file
+from stages.engine.progress import StageRun, fail
+from stages.engine.start import stage_item, start
 
 PINS = Path("weights.lock.json")
 SUFFIX = ".safetensors"
@@ -184,7 +180,7 @@ def make_pretrained(
                 store.add(key, made)
     for part in parts:
         if part.had:
-            sources.pin(part.had, _source_store(), PINS)
+            obtain.pin(part.had, _source_store(), PINS)
     out.parent.mkdir(parents=True, exist_ok=True)
     with replacing(out) as partial:
         link_or_copy(store.path(key, SUFFIX), partial)
@@ -213,7 +209,7 @@ class Part:
     layout: str
     origin: str
     sha256: str
-    had: sources.Obtained | None = None
+    had: obtain.Obtained | None = None
     wheel: Wheel | None = None
     is_own: bool = False
 
@@ -228,7 +224,7 @@ class Part:
         with tempfile.TemporaryDirectory() as folder:
             files = self.files
             if self.wheel is not None:
-                files = sources.unpack(self.wheel, files[0], Path(folder))
+                files = obtain.unpack(self.wheel, files[0], Path(folder))
             return layouts.convert(self.layout, files, trust_pickle=trust_pickle), []
 
 
@@ -249,7 +245,7 @@ def _key(
             "licence": weights.licence,
             "notice": weights.notice,
             "fresh": [*weights.fresh, block.seed] if weights.fresh else [],
-            "code": code_fingerprint("features.layouts", "features.seeding"),
+            "code": code_fingerprint("features.sources.layouts", "features.weights.seeding"),
         }
     )
 
@@ -327,7 +323,7 @@ def _downloaded(where: str, origins: tuple[Origin, ...], run: StageRun) -> Part:
         return run.track(mebibytes, total=total and round(total), unit="MiB")
 
     try:
-        had = sources.obtain(origins, _source_store(), PINS, track)
+        had = obtain.obtain(origins, _source_store(), PINS, track)
     except DownloadError as error:
         by_hand = " or ".join(o.address for o in origins if not isinstance(o, Wheel))
         raise DownloadError(
@@ -347,7 +343,7 @@ def _own(path: Path, origins: tuple[Origin, ...], run: StageRun) -> Part:
     wheel = next((origin for origin in origins if isinstance(origin, Wheel)), None)
     if wheel is not None and path.suffix == ".whl":
         return Part((path,), wheel.layout, path.name, file_sha256(path), wheel=wheel)
-    sha256 = sources.check_own(path, origins, PINS, run.note)
+    sha256 = obtain.check_own(path, origins, PINS, run.note)
     named = (o.layout for o in origins if not isinstance(o, Wheel) and o.filename == path.name)
     layout = next(named, None) or layouts.layout_of(
         path, [*(origin.layout for origin in origins), "canonical"]
@@ -364,129 +360,6 @@ def _companion(where: str, companion: Companion, own: Path | None, run: StageRun
 
 
 # ------------------------------------------------------------------------------ how things are
-
-
-@dataclass(frozen=True)
-class Standing:
-    """Where the weights of one network stand.
-
-    Attributes:
-        network: its block in params.yaml.
-        source: ``seeded``, ``address``, ``by hand`` or ``file`` (of the user's own).
-        file: name of the source file or package; of a seeded network its seed.
-        origin: the whole address, or the path of the user's file.
-        checksum: ``known`` (published), ``prefix`` (its first digits are), ``pinned`` at a first
-            download, ``none``.
-        licence: of the weights.
-        notice: what goes with the licence.
-        has_source: the source file is here.
-        is_made: the weights file is here, and made as params.yaml now says.
-        to_do: what to do where it is not.
-    """
-
-    network: str
-    source: str
-    file: str
-    origin: str = ""
-    checksum: str = ""
-    licence: str = ""
-    notice: str = ""
-    has_source: bool = False
-    is_made: bool = False
-    to_do: str = ""
-
-
-def survey(params: Params) -> list[Standing]:
-    """Return where the weights of each network that is used stand. Opens no source file.
-
-    Raises:
-        ValueError: a module or option in params.yaml that does not exist.
-        DownloadError: the file of pins is spoilt.
-    """
-    used = [f"backbones.{name}" for name in params.backbones]
-    if params.reads_faces:
-        used.insert(0, "faces.detector")
-    return [_standing(where, params) for where in used]
-
-
-def lacking(params: Params) -> list[str]:
-    """Return a line for each network whose weights only a person can bring, and has not brought."""
-    return [
-        f"{found.network}: {found.to_do}"
-        for found in survey(params)
-        if found.source in ("file", "by hand") and not (found.has_source or found.is_made)
-    ]
-
-
-def _standing(where: str, params: Params) -> Standing:
-    block, module = network_at(where, params)
-    weights = weights_of(module, options_of(module, block.options))
-    name = where.rpartition(".")[2]
-    if block.source == "seeded":
-        facts = {"source": "seeded", "seed": str(block.seed)}
-        found = Standing(where, "seeded", f"seed {block.seed}", is_made=_is_made(name, facts))
-    elif block.file is not None:
-        found = _own_standing(where, Path(block.file), weights, name)
-    else:
-        found = _standing_at_address(where, weights, name)
-    if found.is_made:
-        return replace(found, to_do="")
-    return replace(found, to_do=found.to_do or _command(where))
-
-
-def _command(where: str) -> str:
-    """Return the command that makes a network's weights, by the names in dvc.yaml."""
-    name = where.rpartition(".")[2]
-    return f"dvc repro {'detector' if where == 'faces.detector' else f'weights@{name}'}"
-
-
-def _own_standing(where: str, path: Path, weights: Weights, name: str) -> Standing:
-    published = (o for o in weights.sources if not isinstance(o, Wheel) and o.filename == path.name)
-    return Standing(
-        where,
-        "file",
-        path.name,
-        str(path),
-        checksum=next((sources.kind_of_checksum(o, PINS) for o in published), "none"),
-        licence=weights.licence,
-        notice=weights.notice,
-        has_source=path.is_file(),
-        is_made=_is_made(name, {"pretrained": "true"}, (path.name,)),
-        to_do="" if path.is_file() else f"no such file: {path}; put it there or change `file`",
-    )
-
-
-def _standing_at_address(where: str, weights: Weights, name: str) -> Standing:
-    origins = weights.sources
-    here = [o for o in origins if sources.is_in_store(o, _source_store(), PINS)]
-    origin = (*here, *origins)[0]
-    to_do = ""
-    is_by_hand = all(isinstance(o, ByHand) for o in origins)
-    if is_by_hand:
-        to_do = f"get {' or '.join(o.address for o in origins)} and set `file` of {where}"
-    elif not here:
-        to_do = f"{_command(where)}, which downloads {origin.address}"
-    return Standing(
-        where,
-        "by hand" if is_by_hand else "address",
-        origin.requirement if isinstance(origin, Wheel) else origin.filename,
-        origin.address,
-        checksum=sources.kind_of_checksum(origin, PINS),
-        licence=weights.licence,
-        notice=weights.notice,
-        has_source=bool(here),
-        is_made=_is_made(name, {"pretrained": "true"}, tuple(o.address for o in origins)),
-        to_do=to_do,
-    )
-
-
-def _is_made(name: str, facts: Mapping[str, str], starts: tuple[str, ...] = ("",)) -> bool:
-    """Tell whether a network's weights file says these facts, and begins its source so."""
-    try:
-        found = metadata(weights_file(name))
-    except WeightsError:
-        return False
-    return found.items() >= facts.items() and found["source"].startswith(starts)
 
 
 if __name__ == "__main__":

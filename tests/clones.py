@@ -24,7 +24,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from features.weights import Weights
+from features.weights.record import Weights
 
 VIEW = ("segments", "faces")
 FEATURES = {"colour": (4,)}

@@ -11,7 +11,7 @@ from dvc.repo import Repo
 
 from tests.clones import PROJECT, Clone, make_clone
 
-LAUNCHER = PROJECT / "stages/run.sh"
+LAUNCHER = PROJECT / "stages/engine/run.sh"
 
 PROBE = """
 import os, sys
@@ -71,7 +71,7 @@ def run(
 
 
 BARE = "/usr/bin:/bin"
-NO_DVC = ("sh", "-c", 'sh -c "sh stages/run.sh probe; exit \\$?"; exit $?')
+NO_DVC = ("sh", "-c", 'sh -c "sh stages/engine/run.sh probe; exit \\$?"; exit $?')
 """Starts the stage below two shells: no Python is near."""
 
 
@@ -84,8 +84,8 @@ def test_the_python_of_the_dvc_at_work_runs_the_stage_where_nothing_is_active(
     project: Path,
 ) -> None:
     dvc = "import os, subprocess; print(os.getpid(), flush=True); subprocess.run({}, check=True)"
-    direct = ["sh", "stages/run.sh", "probe", "a b", "$c"]
-    for command in (direct, ["sh", "-c", "sh stages/run.sh probe 'a b' '$c'; true"]):
+    direct = ["sh", "stages/engine/run.sh", "probe", "a b", "$c"]
+    for command in (direct, ["sh", "-c", "sh stages/engine/run.sh probe 'a b' '$c'; true"]):
         done = run(project, BARE, sys.executable, "-c", dvc.format(command))
         first, parent, *arguments = probed(done)
         pid, _, program = first.partition("\n")
@@ -102,7 +102,7 @@ def test_the_python_of_an_active_environment_runs_it_where_dvc_lives_alone(
     alone = str(environment(tmp_path / "pipx/bin", is_complete=False) / "python")
     path = f"{conda}:{BARE}"
     assert probed(run(project, path, *NO_DVC))[2:] == ["conda"]
-    start = "import subprocess; subprocess.run(['sh', 'stages/run.sh', 'probe'], check=True)"
+    start = "import subprocess; subprocess.run(['sh', 'stages/engine/run.sh', 'probe'], check=True)"
     assert probed(run(project, path, alone, "-c", start, program=sys.executable))[2:] == ["conda"]
 
 

@@ -10,7 +10,7 @@ import yaml
 
 import heads
 from features import backbones
-from features.cache import imported_modules, module_path
+from features.cache.keys import imported_modules, module_path
 
 PROJECT = Path(__file__).parents[1]
 PIPELINE: dict[str, Any] = yaml.safe_load((PROJECT / "dvc.yaml").read_text())["stages"]

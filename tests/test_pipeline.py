@@ -11,7 +11,7 @@ import shutil
 import pytest
 import yaml
 
-from features.arrays import read, read_attributes
+from features.cache.arrays import read, read_attributes
 from tests.clones import PROJECT, Clone, make_clone
 from tests.conftest import write_clip
 
@@ -149,7 +149,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from features.weights import Weights
+from features.weights.record import Weights
 
 VIEW = "snippets"
 FEATURES = {"change": (4,)}

@@ -3,8 +3,8 @@
 Each module has the same handful of names:
 
 ``VIEW``
-    the decoded view that it reads (:mod:`features.views`), or a tuple of those that it can read;
-    the block's ``view`` in params.yaml says which.
+    the decoded view that it reads (:mod:`features.video.views`), or a tuple of those that it can
+    read; the block's ``view`` in params.yaml says which.
 ``FEATURES``
     feature name -> shape without the time axis, under the default options; a module whose shapes
     depend on its options has the function ``features(options)`` as well.
@@ -19,8 +19,8 @@ Each module has the same handful of names:
 ``ONE_CORE``
     True where the network uses one core only: several videos are then computed side by side.
 ``WEIGHTS``
-    where its weights come from (:class:`features.weights.Weights`), under the default options;
-    ``weights(options)`` where that depends on them.
+    where its weights come from (:class:`features.weights.record.Weights`), under the default
+    options; ``weights(options)`` where that depends on them.
 ``Options``
     a frozen dataclass of what may be chosen; empty where nothing may.
 ``preprocess``

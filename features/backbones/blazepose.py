@@ -21,8 +21,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from features.mediapipe_tasks import base_options, quiet, rgb_image
-from features.weights import Source, Weights, Wheel
+from features.networks.mediapipe_tasks import base_options, quiet, rgb_image
+from features.weights.record import Source, Weights, Wheel
 
 if TYPE_CHECKING:
     from mediapipe.tasks.python import vision

@@ -18,9 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from features.backbones.vgg16 import Vgg16
-from features.imagenet import network_input
-from features.weights import Source, Weights
+from features.networks.imagenet import network_input
+from features.networks.vgg16 import Vgg16
+from features.weights.record import Source, Weights
 
 VIEW = "segments"
 FEATURES: dict[str, tuple[int, ...]] = {"pool5": (512, 7, 7), "fc6": (4096,)}

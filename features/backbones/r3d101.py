@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import relu
 
-from features.weights import ByHand, Weights
+from features.weights.record import ByHand, Weights
 
 VIEW = "snippets"
 FEATURES: dict[str, tuple[int, ...]] = {"conv5": (2048, 4, 4), "pooled": (2048,)}

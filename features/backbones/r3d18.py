@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import relu
 
-from features.weights import Source, Weights
+from features.weights.record import Source, Weights
 
 VIEW = "snippets"
 FEATURES: dict[str, tuple[int, ...]] = {"conv5": (512, 2, 7, 7), "pooled": (512,)}

@@ -31,8 +31,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from features.networks.resnet18 import POOLED_DIM, ResNet18
 from features.waveform import Waveform, resampled, spans
-from features.weights import Source, Weights
+from features.weights.record import Source, Weights
 
 VIEW = "sound"
 
@@ -57,7 +58,6 @@ CENTRE = WINDOW // 2  # a frame's time is the middle of its window; zeros are pu
 MELS = 128  # bands, librosa's default
 COEFFICIENTS = 32
 
-POOLED_DIM = 512
 
 CHUNK = 8192
 """Frames that are computed at a time: an hour of sound must not need its spectrum in memory."""
@@ -184,27 +184,3 @@ def _centred(waveform: Waveform) -> Iterator[NDArray[np.float32]]:
 def build(options: Options = Options()) -> nn.Module:
     """Return the network up to its last map, without its weights."""
     return ResNet18().eval()
-
-
-class ResNet18(nn.Module):
-    """Torchvision's ResNet-18 for one channel and without its classifier; keys are torchvision's.
-
-    Its first convolution sees frames and not coefficients, as in VAANet's code.
-    """
-
-    def __init__(self) -> None:
-        import torchvision  # slow to import, and most stages never need it
-
-        super().__init__()
-        whole = torchvision.models.resnet18(weights=None)
-        whole.conv1 = nn.Conv2d(1, 64, (7, 1), stride=(2, 1), padding=(3, 0), bias=False)
-        for name, layer in whole.named_children():
-            if name not in ("avgpool", "fc"):
-                self.add_module(name, layer)
-
-    def forward(self, segments_TCHW: Tensor) -> dict[str, Tensor]:
-        """Return ``mfcc`` (T, H, 32) and ``pooled`` (T, 512) of segments (T, 1, H, 32)."""
-        map_TCHW = segments_TCHW
-        for layer in self.children():  # in the order in which they are computed
-            map_TCHW = layer(map_TCHW)
-        return {"mfcc": segments_TCHW.squeeze(1), "pooled": map_TCHW.mean(dim=(2, 3))}

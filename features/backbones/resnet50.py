@@ -24,8 +24,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from features.imagenet import CROP_PX, network_input
-from features.weights import Source, Weights
+from features.networks.imagenet import CROP_PX, network_input
+from features.weights.record import Source, Weights
 
 VIEW = ("segments", "faces")
 

@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from features.imagenet import network_input
-from features.weights import Source, Weights
+from features.networks.imagenet import network_input
+from features.weights.record import Source, Weights
 
 VIEW = ("uniform", "segments")
 

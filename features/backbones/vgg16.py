@@ -12,12 +12,12 @@ Out: ``pool5`` (512, 7, 7), the last pooled map; ``fc6`` (4096,), after its ReLU
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from features.imagenet import network_input
-from features.weights import Source, Weights
+from features.networks.imagenet import network_input
+from features.networks.vgg16 import Vgg16
+from features.weights.record import Source, Weights
 
 VIEW = "segments"
 FEATURES: dict[str, tuple[int, ...]] = {"pool5": (512, 7, 7), "fc6": (4096,)}
@@ -37,10 +37,6 @@ WEIGHTS = Weights(
 
 SHORTER_SIDE_PX = 256  # before the cut
 
-CHANNELS = (64, 64, "pool", 128, 128, "pool", 256, 256, 256, "pool",
-            512, 512, 512, "pool", 512, 512, 512, "pool")  # fmt: skip
-FC6_DIM = 4096
-
 
 @dataclass(frozen=True)
 class Options:
@@ -55,29 +51,3 @@ def preprocess(frames: NDArray[np.uint8], options: Options = Options()) -> Tenso
 def build(options: Options = Options()) -> nn.Module:
     """Return the network up to fc6, without its weights."""
     return Vgg16().eval()
-
-
-class Vgg16(nn.Module):
-    """Convolutions and the first fully connected layer; keys are torchvision's.
-
-    Its average pool to 7x7 is left out: at 224 pixels it changes nothing. Weights lie channels
-    last, in which convolution on a CPU is about a third faster.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        layers: list[nn.Module] = []
-        channels = 3
-        for width in CHANNELS:
-            if isinstance(width, int):
-                layers += [nn.Conv2d(channels, width, 3, padding=1), nn.ReLU(inplace=True)]
-                channels = width
-            else:
-                layers.append(nn.MaxPool2d(2))
-        self.features = nn.Sequential(*layers).to(memory_format=torch.channels_last)
-        self.classifier = nn.Sequential(nn.Linear(channels * 7 * 7, FC6_DIM), nn.ReLU(inplace=True))
-
-    def forward(self, frames_TCHW: Tensor) -> dict[str, Tensor]:
-        """Return ``pool5`` (T, 512, 7, 7) and ``fc6`` (T, 4096) of frames (T, 3, 224, 224)."""
-        pool5_TCHW = self.features(frames_TCHW.contiguous(memory_format=torch.channels_last))
-        return {"pool5": pool5_TCHW, "fc6": self.classifier(pool5_TCHW.flatten(1))}

@@ -16,8 +16,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from features.backbones.vgg16 import Vgg16
-from features.weights import ByHand, Source, Weights
+from features.networks.vgg16 import Vgg16
+from features.weights.record import ByHand, Source, Weights
 
 VIEW = "faces"
 FEATURES: dict[str, tuple[int, ...]] = {"pool5": (512, 7, 7), "fc6": (4096,)}

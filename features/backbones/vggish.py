@@ -4,7 +4,7 @@ Paper: Hershey et al. 2017, "CNN architectures for large-scale audio classificat
 YouTube sound, released with AudioSet (Gemmeke et al. 2017). Weights: AudioSet's as converted by
 torchvggish v0.1, PCA as published by AudioSet; licence Apache-2.0.
 
-In: a mono waveform at any rate; the front end is :mod:`features.mel`.
+In: a mono waveform at any rate; the front end is :mod:`features.networks.mel`.
 Out: ``embedding`` (128,), one row an example; a row's time is the example's start.
 
 Published VGGish features differ in three ways, hence the options: torchvggish ends with a ReLU
@@ -20,9 +20,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from features import mel
+from features.networks import mel
 from features.waveform import Waveform
-from features.weights import Companion, Source, Weights
+from features.weights.record import Companion, Source, Weights
 
 VIEW = "sound"
 FEATURES: dict[str, tuple[int, ...]] = {"embedding": (128,)}

@@ -8,8 +8,8 @@ from typer.testing import CliRunner
 from ve8_shape import Measured, file_path, make_videos, measure, report, write_file
 
 import heads
-from features import arrays
-from heads.training import Training
+from features.cache import arrays
+from heads.training.settings import Training
 
 VIDEOS = 16
 SMALL = {

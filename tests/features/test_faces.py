@@ -9,17 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from features import blazeface, retinaface
-from features.faces import (
-    TEMPLATE,
-    Detections,
-    align,
-    crop,
-    link,
-    main_person,
-    overlap,
-    shots,
-)
+from features.detectors import blazeface, retinaface
+from features.faces import TEMPLATE, Detections, align, crop, link, main_person, overlap, shots
 
 
 def faces(

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from features import arrays
+from features.cache import arrays
 
 EMOTIONS = ("anger", "joy", "sadness")
 SIZES = {"vggface": 12, "vgg16": 10}

@@ -10,7 +10,7 @@ from torch.nn import functional
 
 import heads
 from heads import mmf
-from heads.nextvlad import NeXtVLAD
+from heads.layers.vlad import NeXtVLAD
 from tests.heads.conftest import random_batch
 
 SHAPES: dict[str, tuple[int, ...]] = {"visual": (7,), "audio": (5,), "skeleton": (4, 3)}

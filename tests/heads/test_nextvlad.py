@@ -8,6 +8,7 @@ import torch
 
 import heads
 from heads import nextvlad
+from heads.layers.vlad import NeXtVLAD
 from tests.heads.conftest import random_batch
 
 Weights = dict[str, np.ndarray]
@@ -93,7 +94,7 @@ def part(w: Weights, prefix: str) -> Weights:
 @pytest.mark.parametrize("training", [True, False])
 def test_descriptors_are_normalised_residuals_to_every_cluster(training: bool) -> None:
     torch.manual_seed(0)
-    vlad = nextvlad.NeXtVLAD(6, expansion=2, groups=3, clusters=5).double()
+    vlad = NeXtVLAD(6, expansion=2, groups=3, clusters=5).double()
     scramble(vlad)
     features, mask = random_batch({"face": (6,)})
     real, rows = mask["face"], features["face"].double()
@@ -106,14 +107,14 @@ def test_descriptors_are_normalised_residuals_to_every_cluster(training: bool) -
 
 
 def test_a_layer_has_as_many_parameters_as_the_reference() -> None:
-    vlad = nextvlad.NeXtVLAD(512, expansion=2, groups=8, clusters=4)
+    vlad = NeXtVLAD(512, expansion=2, groups=8, clusters=4)
     assert sum(weight.numel() for weight in vlad.parameters()) == 567_880
     assert vlad.size == 512
 
 
 def test_weights_have_the_variance_of_two_over_the_fan_in() -> None:
     torch.manual_seed(0)
-    vlad = nextvlad.NeXtVLAD(256, expansion=2, groups=4, clusters=16)
+    vlad = NeXtVLAD(256, expansion=2, groups=4, clusters=16)
     gated = nextvlad.build(nextvlad.Params(projection=None), {"image": (512,)}, "abcd")
     assert isinstance(gated, nextvlad.GatedNeXtVLAD)
     for weight, fan_in, rel in (

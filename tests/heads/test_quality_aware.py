@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from heads import losses, quality_aware
+from heads import quality_aware
+from heads.layers import losses
 from tests.heads.conftest import random_batch
 
 CLASSES = ("anger", "joy", "sadness")

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 import heads
 from features.backbones import resnet18_mfcc
+from features.networks import resnet18
 from heads import vaanet
 from tests.heads.conftest import random_batch
 
@@ -369,7 +370,7 @@ def test_mfcc_pass_the_resnet_of_the_backbone_and_train_it() -> None:
     backbone.load_state_dict({k.removeprefix("audio.resnet."): v for k, v in weights.items()})
     features, mask = doubles(shapes, whole=True)
     pooled = backbone(features["audio"].flatten(0, 1).unsqueeze(1))["pooled"].unflatten(0, (4, 5))
-    on_rows, _ = network({"audio": (resnet18_mfcc.POOLED_DIM,)})
+    on_rows, _ = network({"audio": (resnet18.POOLED_DIM,)})
     same = {k: v for k, v in built.state_dict().items() if not k.startswith("audio.resnet.")}
     on_rows.load_state_dict(same)
     wanted = on_rows.eval()({"audio": pooled}, mask)["logits"]

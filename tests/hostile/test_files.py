@@ -17,14 +17,16 @@ import pyarrow as pa
 import pytest
 import torch
 
-from features import arrays, layouts, tables, weights
-from features.arrays import ArrayFileError
-from features.tables import TableError
-from features.weights import WeightsError
+from features.cache import arrays, tables
+from features.cache.arrays import ArrayFileError
+from features.cache.tables import TableError
+from features.sources import layouts
+from features.video.listing import DataSetError, list_videos
+from features.weights import file as weights
+from features.weights.record import WeightsError
 from stages import index
-from stages.console import StageRun
-from stages.index import DataSetError, list_videos
-from stages.work import Workers
+from stages.engine.progress import StageRun
+from stages.engine.workers import Workers
 from tests.conftest import write_clip
 
 # ------------------------------------------------------------------------------------ arrays
@@ -434,7 +436,7 @@ def test_hostile_parameters_are_refused_in_seconds_and_run_nothing(
     (tmp_path / "params.yaml").write_text(PARAMS[case])
     code = (
         "import resource; resource.setrlimit(resource.RLIMIT_DATA, (4 << 30, 4 << 30))\n"
-        "from stages.params import load_params, ParamsError\n"
+        "from stages.engine.params import load_params, ParamsError\n"
         "try: load_params()\n"
         "except ParamsError as error: print(len(str(error)))"
     )

@@ -8,14 +8,17 @@ from pathlib import Path
 
 import pytest
 
-from features import sound, tables, video
-from features.video import VideoError, decode
-from features.views import View
+from features.cache import tables
+from features.video import decode as video
+from features.video import listing, sound
+from features.video.decode import decode
+from features.video.opening import VideoError
+from features.video.views import View
 from stages import decode as decoding
 from stages import index
-from stages.console import StageRun
-from stages.items import merge_reasons, run_items
-from stages.work import Item, Workers
+from stages.engine.items import merge_reasons, run_items
+from stages.engine.progress import StageRun
+from stages.engine.workers import Item, Workers
 from tests.hostile import corpus
 
 USABLE = frozenset(
@@ -31,7 +34,7 @@ VIEWS = {"segments": View("segments", 4, 64), "snippets": View("snippets", 2, 32
 
 def run_stages(root: Path, pool: Workers) -> list[tables.Row]:
     """Run index and decode over a folder; return the rows as decode leaves them."""
-    videos, _ = index.list_videos(root)
+    videos, _ = listing.list_videos(root)
     rows = index.index(StageRun("index"), videos, Path("index"), pool)
     items = [
         decoding._item(row, root / str(row["file"]), VIEWS, 0)
@@ -99,7 +102,7 @@ def test_an_index_of_gigabytes_is_not_made_and_the_limit_is_lifted_again(
     bomb.write_bytes(corpus.index_bomb(whole, 0x2000000))
     assert len(bomb.read_bytes()) < 30_000  # it takes 2.3 GiB where nothing limits it
     code = (
-        "import resource, sys; from pathlib import Path; from features import video\n"
+        "import resource, sys; from pathlib import Path; from features.video import decode\n"
         "video.MEMORY_BYTES = 256 << 20\n"
         "before = resource.getrlimit(resource.RLIMIT_DATA)\n"
         "try: video.probe(Path(sys.argv[1]))\n"

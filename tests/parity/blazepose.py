@@ -10,9 +10,9 @@ import torch
 from mediapipe.tasks.python import BaseOptions, vision
 from skimage.data import astronaut
 
-from features import layouts
 from features.backbones import blazepose
-from features.mediapipe_tasks import quiet
+from features.networks.mediapipe_tasks import quiet
+from features.sources import layouts
 from tests.parity import Certificate
 
 MODEL = "pose_landmarker_full.task"

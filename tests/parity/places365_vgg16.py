@@ -9,7 +9,7 @@ from skimage import data
 from torchvision import transforms
 
 from features.backbones import places365_vgg16
-from features.seeding import initialise
+from features.weights.seeding import initialise
 from tests.parity import Certificate
 
 TRANSFORM = transforms.Compose(

@@ -10,9 +10,9 @@ from skimage.data import astronaut
 from torch import Tensor, nn
 from torchvision.models.video import resnet
 
-from features import seeding
 from features.backbones import r3d101
 from features.backbones.r3d101 import Options, Release
+from features.weights import seeding
 from tests.parity import Certificate
 
 PICTURE_112 = "a 112x112 window moving over skimage's astronaut, 1 snippet"

@@ -6,8 +6,8 @@ import torch
 from torch import nn
 from torchvision.models import video
 
-from features import seeding
 from features.backbones import r3d18
+from features.weights import seeding
 from tests.parity import Certificate
 from tests.parity.r3d101 import moving
 

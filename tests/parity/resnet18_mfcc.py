@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from features import seeding
 from features.backbones import resnet18_mfcc
 from features.backbones.resnet18_mfcc import Options
 from features.waveform import Waveform
+from features.weights import seeding
 from tests.parity import Certificate
 
 RATE_HZ = 22_050

@@ -13,7 +13,7 @@ from torchvision.models.feature_extraction import create_feature_extractor
 
 from features.backbones import resnet50
 from features.backbones.resnet50 import Options
-from features.seeding import initialise
+from features.weights.seeding import initialise
 from tests.parity import Certificate
 
 NORMALISE = transforms.Compose(

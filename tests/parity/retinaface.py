@@ -19,8 +19,9 @@ import torch
 from numpy.typing import NDArray
 from retinaface import predict_single
 
-from features import retinaface, seeding
-from features.retinaface import Options, RetinaFace
+from features.detectors import retinaface
+from features.detectors.retinaface import Options, RetinaFace
+from features.weights import seeding
 from tests.parity import Certificate
 
 Found = tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]

@@ -8,7 +8,7 @@ from skimage import data
 
 from features.backbones import swin
 from features.backbones.swin import Options
-from features.seeding import initialise
+from features.weights.seeding import initialise
 from tests.parity import Certificate
 
 PRESETS = {

@@ -9,7 +9,7 @@ from skimage import data
 from torchvision.models import VGG16_Weights
 
 from features.backbones import vgg16
-from features.seeding import initialise
+from features.weights.seeding import initialise
 from tests.parity import Certificate
 
 ORACLE = "torchvision `vgg16()` after `VGG16_Weights.IMAGENET1K_V1.transforms()`"

@@ -9,8 +9,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from features.backbones import vggface
-from features.layouts import VGG_FACE_DAG_CONVS
-from features.seeding import initialise
+from features.sources.layouts import VGG_FACE_DAG_CONVS
+from features.weights.seeding import initialise
 from tests.parity import Certificate
 
 ORACLE = "functional calls by the layer names of `vgg_face_dag`, R G B 0..255 less the mean"

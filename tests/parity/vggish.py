@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from features import seeding
 from features.backbones import vggish
 from features.waveform import Waveform
+from features.weights import seeding
 from tests.parity import Certificate
 
 TONE = "3 s of a 1 kHz sine at 16 kHz"

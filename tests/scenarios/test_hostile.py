@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from features.video import MEMORY_BYTES
+from features.video.opening import MEMORY_BYTES
 from tests.clones import LIGHT, TOY, Clone, make_clone
 from tests.hostile import corpus
 from tests.hostile.test_hostile import REFUSED, USABLE

@@ -81,7 +81,11 @@ def test_comments_docstrings_and_layout_compute_nothing(clone: Clone) -> None:
     root = clone.root
     toy = root / "features/backbones/toy.py"
     toy.write_text('"""Another text."""\n# a comment\n' + TOY.partition('"""\n')[2])
-    for name in ("features/extraction.py", "features/faces.py", "features/video.py"):
+    for name in (
+        "features/networks/extraction.py",
+        "features/faces.py",
+        "features/video/decode.py",
+    ):
         path = root / name
         path.write_text(path.read_text() + "\n\n\n# a comment at the end\n")
     clone.repro()

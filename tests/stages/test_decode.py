@@ -9,11 +9,13 @@ import pyarrow as pa
 import pytest
 import yaml
 
-from features import arrays, sound, tables, video
-from features.views import View
+from features.cache import arrays, tables
+from features.video import decode as video
+from features.video import sound
+from features.video.views import View
 from stages import decode, index
-from stages.params import Params
-from stages.work import Workers
+from stages.engine.params import Params
+from stages.engine.workers import Workers
 from tests.conftest import MakeClip, write_clip
 
 PROJECT = Path(__file__).parents[2]

@@ -7,10 +7,11 @@ import pyarrow as pa
 import pytest
 import yaml
 
-from features import arrays, extraction, tables
-from features.weights import write_seeded
+from features.cache import arrays, tables
+from features.networks import extraction
+from features.weights.file import write_seeded
 from stages import extract
-from stages.items import INDEX
+from stages.engine.items import INDEX
 
 PROJECT = Path(__file__).parents[2]
 

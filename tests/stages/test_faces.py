@@ -13,12 +13,14 @@ import yaml
 from numpy.typing import NDArray
 from torch import nn
 
-from features import arrays, layouts, tables
+from features.cache import arrays, tables
+from features.detectors.retinaface import LANDMARKS
 from features.faces import TEMPLATE, Detections
-from features.retinaface import LANDMARKS
-from features.weights import Weights, write_pretrained, write_seeded
+from features.sources import layouts
+from features.weights.file import write_pretrained, write_seeded
+from features.weights.record import Weights
 from stages import faces
-from stages.items import INDEX
+from stages.engine.items import INDEX
 from tests.features.conftest import real_file  # noqa: F401
 
 PROJECT = Path(__file__).parents[2]

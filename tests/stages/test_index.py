@@ -5,13 +5,14 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from features import digests, tables
-from features.cache import PROJECT
+from features.cache import digests, tables
+from features.cache.keys import PROJECT
+from features.video.listing import DataSetError, list_videos
 from stages import index
-from stages.console import StageRun
-from stages.index import DataSetError, add_splits, few, list_videos
-from stages.params import Splits
-from stages.work import Workers
+from stages.engine.params import Splits
+from stages.engine.progress import StageRun
+from stages.engine.workers import Workers
+from stages.index import add_splits, few
 from tests.conftest import write_clip
 
 SPLITS = Splits(runs=4, test_share=0.34, seed=0)

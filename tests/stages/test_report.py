@@ -9,14 +9,14 @@ import pyarrow as pa
 import pytest
 import yaml
 
-from features import tables
-from features.cache import PROJECT
+from features.cache import tables
+from features.cache.keys import PROJECT
 from heads import Roles, Rows
 from stages import report
-from stages.attention import MapWeights, RoleWeights, RowWeights, read_attention
 from stages.report import render
-from stages.results import Result
-from tests.stages.made_results import CLASSES, FACE_AND_CONTEXT, write_result
+from stages.results.attention import MapWeights, RoleWeights, RowWeights, read_attention
+from stages.results.files import Result
+from tests.stages.results.made_results import CLASSES, FACE_AND_CONTEXT, write_result
 
 VIDEOS: list[tables.Row] = [
     {"video_id": f"{name}/{at}", "label": name, "status": "ok", "reason": None}

@@ -14,15 +14,16 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 import heads
-from features import arrays
 from features.backbones import resnet18_mfcc
-from features.cache import PROJECT
-from features.weights import metadata, write_pretrained, write_seeded
-from heads.data import Features, collate, select_videos
-from heads.metrics import over_runs
-from heads.training import Training, build_network, training_of
+from features.cache import arrays
+from features.cache.keys import PROJECT
+from features.weights.file import metadata, write_pretrained, write_seeded
+from heads.training.data import Features, collate, select_videos
+from heads.training.loop import build_network
+from heads.training.metrics import over_runs
+from heads.training.settings import Training, training_of
 from stages import train
-from stages.params import load_params
+from stages.engine.params import load_params
 from tests.heads.conftest import EMOTIONS, Folder, frames, make_folder
 
 ROLES = {"face": "vggface/fc6", "context": "vgg16/fc6"}

@@ -12,27 +12,18 @@ import torch
 import yaml
 from torch import nn
 
-from features import layouts
+from affectline.weights import Standing, survey
 from features.backbones import blazepose, vggish
-from features.cache import store_root
-from features.sources import read_pins
-from features.weights import (
-    ByHand,
-    Companion,
-    Source,
-    Weights,
-    WeightsError,
-    Wheel,
-    load,
-    metadata,
-    write_pretrained,
-    write_unused,
-)
-from stages.params import load_params
-from stages.paths import weights_file
-from stages.weights import Standing, main, survey
+from features.cache.store import store_root
+from features.sources import layouts
+from features.sources.obtain import read_pins
+from features.weights.file import load, metadata, write_pretrained, write_unused
+from features.weights.record import ByHand, Companion, Source, Weights, WeightsError, Wheel
+from stages.engine.params import load_params
+from stages.engine.paths import weights_file
+from stages.weights import main
 from tests.features.conftest import Site, content, site  # noqa: F401
-from tests.features.test_layouts import Bomb
+from tests.features.sources.test_layouts import Bomb
 
 ROOT = Path(__file__).parents[2]
 OUT = weights_file("vggish")
@@ -433,9 +424,9 @@ def test_the_detectors_weights_stay_where_only_backbones_have_changed(
     main("detector")
     assert weights_file("detector").read_bytes() == before.read_bytes()
     weights_file("detector").unlink()
-    changed.add("features/layouts.py")
+    changed.add("features/sources/layouts.py")
     assert "a source was looked for" in failure("detector", capsys)
-    changed.remove("features/layouts.py")
+    changed.remove("features/sources/layouts.py")
     write_unused(before, "detector")  # until now nobody has read faces
     assert "a source was looked for" in failure("detector", capsys)
 

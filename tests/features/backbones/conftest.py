@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from features import backbones
-from features.weights import load, write_seeded
+from features.weights.file import load, write_seeded
 
 Network = Callable[[str], nn.Module]
 

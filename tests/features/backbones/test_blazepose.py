@@ -9,9 +9,10 @@ import skimage.data
 import torch
 from torch import nn
 
-from features import layouts
 from features.backbones import blazepose
-from features.weights import Source, Weights, load, write_pretrained
+from features.sources import layouts
+from features.weights.file import load, write_pretrained
+from features.weights.record import Source, Weights
 
 
 @pytest.fixture

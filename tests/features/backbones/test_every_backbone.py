@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from features import backbones
 from features.options import axes_of, views_of
-from features.views import Sampling
-from features.weights import Weights
+from features.video.views import Sampling
+from features.weights.record import Weights
 from tests.conftest import waveform
 
 Network = Callable[[str], nn.Module]

@@ -8,8 +8,9 @@ import torch
 from skimage import data
 from torch.nn import functional
 
-from features import backbones, layouts
-from features.weights import weights_of
+from features import backbones
+from features.sources import layouts
+from features.weights.record import weights_of
 
 CATS = {281, 282, 285}  # tabby, tiger cat, Egyptian cat
 CUPS = {504, 967, 968}  # coffee mug, espresso, cup

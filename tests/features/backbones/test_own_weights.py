@@ -8,8 +8,10 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
-from features import backbones, layouts
-from features.weights import WeightsError, check_keys, fresh_tensors
+from features import backbones
+from features.sources import layouts
+from features.weights.file import check_keys, fresh_tensors
+from features.weights.record import WeightsError
 
 MANY = 1 << 22
 """Numbers above which a matrix's rows are those before, moved by one: stored once, it is small."""

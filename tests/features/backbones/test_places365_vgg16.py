@@ -8,9 +8,9 @@ import torchvision
 from torch import nn
 from torchvision import transforms
 
-from features import layouts
 from features.backbones import places365_vgg16
-from features.weights import check_keys
+from features.sources import layouts
+from features.weights.file import check_keys
 
 Network = Callable[[str], nn.Module]
 

@@ -8,12 +8,13 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from features import layouts
 from features.backbones import r3d101
 from features.backbones.r3d101 import Options, Release
-from features.download import DownloadError
-from features.sources import obtain
-from features.weights import ByHand, WeightsError, check_keys
+from features.sources import layouts
+from features.sources.download import DownloadError
+from features.sources.obtain import obtain
+from features.weights.file import check_keys
+from features.weights.record import ByHand, WeightsError
 
 STATISTICS = {
     "2018": ([114.7748, 107.7354, 99.4750], [1.0, 1.0, 1.0], 1.0),

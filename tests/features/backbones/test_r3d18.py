@@ -6,9 +6,9 @@ import pytest
 import torch
 from torchvision.models import video
 
-from features import layouts
 from features.backbones import r3d18
-from features.weights import check_keys
+from features.sources import layouts
+from features.weights.file import check_keys
 
 
 @pytest.mark.parametrize("size", [(48, 64), (128, 171), (171, 128), (240, 320)])

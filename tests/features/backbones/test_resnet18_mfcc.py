@@ -9,19 +9,13 @@ import torchvision
 from numpy.typing import NDArray
 from torch import nn
 
-from features import layouts
 from features.backbones import resnet18_mfcc
 from features.backbones.resnet18_mfcc import Options, taken
-from features.extraction import extract
+from features.networks.extraction import extract
 from features.options import features_of
-from features.weights import (
-    WeightsError,
-    check_keys,
-    fresh_tensors,
-    load,
-    metadata,
-    write_pretrained,
-)
+from features.sources import layouts
+from features.weights.file import check_keys, fresh_tensors, load, metadata, write_pretrained
+from features.weights.record import WeightsError
 from tests.conftest import waveform
 
 Network = Callable[[str], nn.Module]

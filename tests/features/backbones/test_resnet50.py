@@ -8,12 +8,12 @@ import torchvision
 from torch import Tensor, nn
 from torchvision.models.feature_extraction import create_feature_extractor
 
-from features import layouts
 from features.backbones import resnet50
 from features.backbones.resnet50 import Options
 from features.options import options_of
-from features.seeding import initialise
-from features.weights import check_keys
+from features.sources import layouts
+from features.weights.file import check_keys
+from features.weights.seeding import initialise
 
 Network = Callable[[str], nn.Module]
 

@@ -6,12 +6,12 @@ import pytest
 import torch
 import torchvision
 
-from features import layouts
 from features.backbones import swin
 from features.backbones.swin import Options
 from features.options import options_of
-from features.seeding import initialise
-from features.weights import check_keys
+from features.sources import layouts
+from features.weights.file import check_keys
+from features.weights.seeding import initialise
 
 PRESETS = {
     "t": torchvision.models.Swin_T_Weights.IMAGENET1K_V1,

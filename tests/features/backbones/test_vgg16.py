@@ -7,9 +7,9 @@ import torch
 import torchvision
 from torch import nn
 
-from features import layouts
 from features.backbones import vgg16
-from features.weights import check_keys
+from features.sources import layouts
+from features.weights.file import check_keys
 
 Network = Callable[[str], nn.Module]
 

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 import torch
 
-from features import layouts
 from features.backbones import vggface
-from features.weights import check_keys
+from features.sources import layouts
+from features.weights.file import check_keys
 
 
 def test_a_crop_keeps_its_colours_in_rgb_order_minus_the_mean() -> None:

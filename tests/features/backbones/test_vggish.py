@@ -7,10 +7,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from features import layouts
 from features.backbones import vggish
 from features.backbones.vggish import Options, Pca, quantised
-from features.extraction import extract
+from features.networks.extraction import extract
+from features.sources import layouts
 from tests.conftest import waveform
 
 Network = Callable[[str], nn.Module]

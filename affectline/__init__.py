@@ -1,0 +1,1 @@
+"""The `affectline` command: what people ask and do around a run. No stage imports it."""

@@ -1,0 +1,184 @@
+"""What an item costs where no run has told: a few videos go through the real stages, apart.
+
+The stages run as `dvc repro` runs them, in a folder of their own but over the project's store: what
+they compute is kept there, and the next `dvc repro` links it.
+"""
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import yaml
+
+from features.cache.claims import scratch
+from features.cache.store import link_or_copy, replacing, store_root
+from features.video.listing import Video
+from features.weights.file import write_seeded
+from stages.decode import wanted_views
+from stages.engine.params import PARAMS, Model, Params
+from stages.engine.paths import FEATURES, INDEX, LOGS, VIEWS, weights_file
+from stages.engine.progress import console, last_pace
+from stages.engine.workers import workers
+
+CALIBRATION = LOGS / "calibration.json"
+
+ROOT = "root.csv"
+"""The few videos, in the folder where they are tried."""
+
+VIDEOS = 4
+"""Tried: each of two processes has one to start with and one to be timed by."""
+
+PROCESSES = 2
+
+
+class CalibrationError(ValueError):
+    """A stage does not work on the few videos; the message has what it said."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What an item costs, None where it is not known.
+
+    Attributes:
+        seconds: of computing, with all the processes that engine.workers allows.
+        bytes: of its file.
+    """
+
+    seconds: float | None = None
+    bytes: int | None = None
+
+    def times(self, items: int) -> "Cost":
+        """Return what so many cost: none cost nothing."""
+        if not items:
+            return Cost(0.0, 0)
+        return Cost(
+            None if self.seconds is None else self.seconds * items,
+            None if self.bytes is None else self.bytes * items,
+        )
+
+
+def calibrated() -> dict[str, Cost]:
+    """Return what has been tried so far: output of a stage -> what an item of it costs."""
+    try:
+        said = json.loads(CALIBRATION.read_text(encoding="utf-8"))
+        return {output: Cost(**cost) for output, cost in said.items()}
+    except (OSError, ValueError, TypeError, AttributeError):  # a log: what is broken says nothing
+        return {}
+
+
+def calibrate(params: Params, videos: Sequence[Video]) -> None:
+    """Send a few videos through index, decode, faces and extract, and note what an item costs.
+
+    What was known before and is not known better now is kept, see :func:`calibrated`. Networks
+    whose pretrained weights are not here are left out.
+
+    Args:
+        params: as in params.yaml, which the stages read.
+        videos: all of the data set; those are taken that stand in the middle by size.
+
+    Raises:
+        CalibrationError: a stage has failed.
+    """
+    found = calibrated()
+    project = Path.cwd()
+    with scratch(store_root() / "unfinished") as folder:
+        _write_root(folder / ROOT, _middle(videos))
+        raw = yaml.safe_load(PARAMS.read_text(encoding="utf-8"))
+        processes = min(PROCESSES, workers(params.engine).processes)
+        raw["index"]["root"] = ROOT
+        raw["engine"]["workers"] = processes
+        raw["max_failed"] = 1.0  # what is broken is left out, as in the run
+        (folder / PARAMS).write_text(yaml.safe_dump(raw), encoding="utf-8")
+        for stage, command, outputs in _stages(params, project, folder):
+            console.print(f"calibrate: {stage}")
+            _run(stage, [sys.executable, "-m", *command], folder, project)
+            for output in outputs:
+                tried = _cost(folder, stage, output, params)
+                known = found.get(output, Cost())
+                found[output] = Cost(
+                    known.seconds if tried.seconds is None else tried.seconds,
+                    known.bytes if tried.bytes is None else tried.bytes,
+                )
+    with replacing(CALIBRATION) as partial:
+        costs = {output: asdict(cost) for output, cost in found.items()}
+        partial.write_text(json.dumps(costs, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def _middle(videos: Sequence[Video]) -> list[Video]:
+    """Return videos of middling size, which stand for all: between the quartiles, evenly."""
+    sized = sorted(
+        (video.location.stat().st_size, video.video_id, video)
+        for video in videos
+        if not video.problem and video.location.is_file()
+    )
+    if len(sized) <= VIDEOS:
+        return [video for _size, _name, video in sized]
+    places = (len(sized) * (VIDEOS + 1 + 2 * n) // (4 * VIDEOS) for n in range(VIDEOS))
+    return [sized[place][2] for place in places]
+
+
+def _write_root(path: Path, videos: Sequence[Video]) -> None:
+    with path.open("w", encoding="utf-8", newline="") as file:
+        table = csv.writer(file)
+        table.writerow(("path", "label"))
+        table.writerows((video.location.absolute(), video.label) for video in videos)
+
+
+Stage = tuple[str, list[str], tuple[str, ...]]
+"""Name as in dvc.yaml, module with its item, outputs."""
+
+
+def _stages(params: Params, project: Path, folder: Path) -> Iterator[Stage]:
+    """Yield the stages to try, in the order of the flow."""
+    yield "index", ["stages.index"], (str(INDEX),)
+    yield "decode", ["stages.decode"], tuple(str(VIEWS / view) for view in wanted_views(params))
+    faces = params.reads_faces and _weights("detector", params.faces.detector, project, folder)
+    if faces:
+        yield "faces", ["stages.faces"], (str(VIEWS / "faces"),)
+    for name, block in params.backbones.items():
+        if (block.view != "faces" or faces) and _weights(name, block, project, folder):
+            yield f"extract@{name}", ["stages.extract", name], (str(FEATURES / name),)
+
+
+def _weights(name: str, block: Model, project: Path, folder: Path) -> bool:
+    """Bring a network's weights file below ``folder``; tell whether there is one."""
+    path = weights_file(name)
+    if block.source == "seeded":
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        write_seeded(folder / path, name, block.seed)
+        return True
+    if (project / path).is_file():
+        link_or_copy(project / path, folder / path)
+        return True
+    stage = name if name == "detector" else f"weights@{name}"
+    console.print(f"calibrate: {name} is left out, first `dvc repro {stage}`", soft_wrap=True)
+    return False
+
+
+def _run(stage: str, command: Sequence[str], folder: Path, project: Path) -> None:
+    paths = [str(project), *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment = os.environ | {
+        "PYTHONPATH": os.pathsep.join(paths),
+        "AFFECTLINE_STORE": str(store_root()),
+    }
+    done = subprocess.run(
+        command, cwd=folder, env=environment, text=True, capture_output=True, check=False
+    )
+    if done.returncode:
+        raise CalibrationError(f"{stage} has failed on the few videos:\n{done.stderr.strip()}")
+
+
+def _cost(folder: Path, stage: str, output: str, params: Params) -> Cost:
+    """Return what an item has cost in the trial; what lay in the store has cost nothing."""
+    log = folder / LOGS / f"{stage}.json"
+    pace = last_pace(log)
+    at_once = json.loads(log.read_text(encoding="utf-8"))["at_once"]
+    if pace is not None and at_once > 1:
+        pace *= at_once / workers(params.engine).processes
+    sizes = [path.stat().st_size for path in (folder / output).rglob("*") if path.is_file()]
+    return Cost(pace, round(sum(sizes) / len(sizes)) if sizes else None)

@@ -1,0 +1,372 @@
+"""The command ``affectline``: what a person asks about the pipeline.
+
+The stages themselves are run by DVC (``dvc repro``), not from here.
+"""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from affectline import store
+from features.cache import tables
+from features.cache.store import replacing
+from features.options import near
+from features.video.listing import list_videos
+from stages.engine import dvc_lock
+from stages.engine.checks import (
+    NOT_RUN,
+    TRAIN_DEPS,
+    check_all,
+    check_dvc,
+    check_root,
+    check_store,
+    in_project,
+    told,
+    train_deps,
+)
+from stages.engine.params import PARAMS, ParamsError, load_params
+from stages.engine.paths import PIPELINE, RESULTS
+from stages.engine.progress import answers, fail, print_json, print_table, say
+
+if TYPE_CHECKING:
+    from affectline.presets.preset import Plan
+    from affectline.weights import Standing
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__)
+app.add_typer(store.app, name="store")
+
+SHOWN_REMARKS = 20
+"""Remarks on videos that `preset` prints; the file beside the CSV has all."""
+
+
+@app.command()
+def check() -> None:
+    """Check params.yaml, dvc.yaml and this machine before `dvc repro`."""
+    from affectline.weights import lacking  # slow to import, with torch
+
+    with in_project():
+        params = load_params()
+        check_all(params)
+        check_dvc()
+        dvc_lock.read_outputs()  # DVC stops where it cannot be read
+        absent = check_root(params)
+        check_store()
+        if lines := lacking(params):
+            raise ParamsError("\n".join(f"{PARAMS}: {line}" for line in lines))
+        root = Path(params.index.root)
+        videos = list_videos(root)[0] if root.exists() else []
+    if absent:
+        say(absent)
+    for video in videos:  # DVC stops at a name that is not UTF-8, before any stage can tell
+        if video.problem:
+            say(f"{video.file}: {video.problem}")
+    say(
+        f"check: {len(params.backbones)} backbones, {len(params.experiments)} experiments, "
+        f"videos of {params.index.root}: all right"
+    )
+
+
+@app.command()
+def sync() -> None:
+    """Bring the deps of train in dvc.yaml up to what params.yaml names."""
+    with in_project():
+        params = load_params()
+        lines = PIPELINE.read_text(encoding="utf-8").splitlines()
+        start = lines.index("  train:") if "  train:" in lines else len(lines)
+        decided = tuple(f"- {part}" for part in TRAIN_DEPS)
+        places = [at for at in range(start, len(lines)) if lines[at].strip().startswith(decided)]
+        if not places:
+            raise ParamsError(
+                f"{PIPELINE}: expected the stage train, its deps with a line "
+                f"`- {TRAIN_DEPS[0]}<backbone>.parquet`, found none; restore it from git"
+            )
+        indent = lines[places[0]].split("-")[0]
+        wanted = [f"{indent}- {dep}" for dep in train_deps(params)]
+        kept = [line for at, line in enumerate(lines) if at not in places]
+        kept[places[0] : places[0]] = wanted
+        with replacing(PIPELINE) as partial:
+            partial.write_text("\n".join(kept) + "\n", encoding="utf-8")
+    say(f"sync: train reads {', '.join(params.backbones)}")
+
+
+@app.command()
+def failures(
+    as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
+) -> None:
+    """List the videos that a stage could not use, with the reason."""
+    found: dict[tuple[str, str], str] = {}
+    places = ["data/index", "data/views/*", "data/features/*"]
+    with in_project():
+        paths = [path for place in places for path in sorted(Path().glob(f"{place}.parquet"))]
+        if not paths:
+            raise ValueError(NOT_RUN)
+        for path in paths:
+            for row in tables.read(path):
+                if row.get("status") == "failed":
+                    video = (str(row["video_id"]), str(row["reason"]))
+                    found.setdefault(video, path.with_suffix("").name)
+    records = [
+        {"video_id": video_id, "first_failed_in": stage, "reason": reason}
+        for (video_id, reason), stage in found.items()
+    ]
+    if as_json:
+        print_json(records)
+    elif records:
+        print_table("failed videos", list(records[0]), (record.values() for record in records))
+    else:
+        say("failures: none")
+
+
+@app.command()
+def weights(
+    as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
+) -> None:
+    """List where each network's weights come from, whether they are here, and what is to do."""
+    from affectline.weights import survey
+    from features.sources.download import DownloadError  # both are slow to import, with torch
+
+    with in_project():
+        try:
+            found = survey(load_params())
+        except DownloadError as error:
+            raise fail(str(error)) from None
+    if as_json:
+        print_json([asdict(row) for row in found])
+        return
+    names = [row.network.rpartition(".")[2] for row in found]
+    rows = (
+        (name, row.source, row.file, row.checksum, row.licence, _here(row))
+        for name, row in zip(names, found, strict=True)
+    )
+    print_table("weights", ("network", "source", "file", "checksum", "licence", "here"), rows)
+    for name, row in zip(names, found, strict=True):
+        for kind, text in (("to do", row.to_do), ("notice", row.notice)):
+            if text:
+                say(f"{name}: {kind}: {text}")
+
+
+def _here(row: "Standing") -> str:
+    return "weights" if row.is_made else "source" if row.has_source else "nothing"
+
+
+@app.command()
+def explain(
+    video: Annotated[str, typer.Argument(help="video_id, <label>/<name>")],
+    backbone: Annotated[str, typer.Argument(help="name in params.yaml, backbones")],
+    as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
+) -> None:
+    """Say what went into a video's features, whether they are current, and if not, what changed."""
+    from affectline import explain as explaining  # slow to import, with torch
+
+    with in_project():
+        said = explaining.explain(load_params(), video, backbone)
+    if as_json:
+        print_json(explaining.as_record(said))
+    else:
+        answers.print(explaining.as_tree(said))
+
+
+@app.command("compare")
+def compare_two(
+    first: Annotated[str, typer.Argument(help="an experiment that has been run")],
+    second: Annotated[str, typer.Argument(help="the one to compare it with")],
+    as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
+) -> None:
+    """Compare the accuracies of two experiments, run by run on the same test videos."""
+    from stages.results.compare import compare, tell  # slow to import, with torch
+    from stages.results.files import read_result
+
+    with in_project():
+        if first == second:
+            raise ValueError(f"{first}: expected two experiments, found one twice")
+        for name in (first, second):
+            known = [] if (RESULTS / name).is_dir() else list(load_params().experiments)
+            if known and name not in known:
+                raise ParamsError(
+                    f"{PARAMS}: no experiment {name!r}{near(name, known)}; there are "
+                    f"{', '.join(known)}"
+                )
+        found = compare(*(read_result(RESULTS, name) for name in (first, second)))
+    if as_json:
+        print_json(asdict(found))
+        return
+    rows = [
+        (run, f"{a:.1%}", f"{b:.1%}", f"{100 * (a - b):+.1f}") for run, (a, b) in found.runs.items()
+    ]
+    print_table("accuracy", ["run", first, second, "difference, points"], rows)
+    for line in tell(found):
+        say(line)
+
+
+@app.command()
+def status(
+    try_few: Annotated[
+        bool, typer.Option("--calibrate", help="first try a few videos, to know what one costs")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
+) -> None:
+    """Count what is current, and say what `dvc repro` would compute, with time and disk."""
+    from affectline import status as counting  # slow to import, with torch
+    from affectline.calibration import calibrate
+
+    with in_project():
+        params = load_params()
+        if try_few:
+            calibrate(params, list_videos(Path(params.index.root))[0])
+        stages = counting.status(params)
+    if as_json:
+        print_json([asdict(stage) for stage in stages])
+    else:
+        answers.print(counting.as_table(stages))
+        say(counting.summary(stages))
+
+
+@app.command()
+def preset(
+    name: Annotated[
+        str, typer.Argument(help="ve8, ekman6, mhed, heiv, sfew, caer; own for your videos")
+    ] = "own",
+    *,
+    root: Annotated[Path, typer.Option(help="folder of the data set; with own, or a CSV")],
+    splits: Annotated[
+        Path | None,
+        typer.Option(help="split file: xlsx, json, csv, trainlist01.txt or the folder of it"),
+    ] = None,
+    paper: Annotated[
+        str | None, typer.Option(help="only its experiments: hamf, rdam, caan, mmf or vaanet")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="CSV to write [default: data/<name>.csv]")
+    ] = None,
+    seeded: Annotated[
+        bool, typer.Option("--seeded", help="random networks, to try it; no real weights")
+    ] = False,
+    epochs: Annotated[
+        int | None, typer.Option(min=1, help="of every experiment, instead of the papers'")
+    ] = None,
+    keep: Annotated[
+        bool, typer.Option("--keep", help="keep the experiments of params.yaml beside the new")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="show, write nothing")] = False,
+) -> None:
+    """Set up the papers' protocol of a data set: its CSV, and their experiments in params.yaml."""
+    from affectline.presets import preset as presets  # slow to import, with torch
+
+    source: Literal["seeded", "pretrained"] = "seeded" if seeded else "pretrained"
+    choices = presets.Choices(splits, paper, out, source, epochs, keep)
+    with in_project():
+        plan = presets.make_plan(name, root, choices, dry_run=dry_run)
+        _show_plan(plan, dry_run)
+        if not dry_run:
+            plan.write()
+    if not dry_run:
+        sync()
+        say("next: `affectline check`, `affectline weights`, then `dvc repro`")
+
+
+def _show_plan(plan: "Plan", dry_run: bool) -> None:
+    if plan.table is not None:
+        title = f"{plan.preset.title}: {plan.table}"
+        columns = ["class", "published", "here", "train / test in run 1"]
+        print_table(title, columns, plan.counts())
+    experiments = (
+        (planned.name, planned.head, ", ".join(planned.said[0].roles), planned.reported())
+        for planned in plan.experiments
+    )
+    print_table("experiments", ["name", "head", "roles", "reported, %"], experiments)
+    for line in plan.left_out:
+        say(f"left out: {line}")
+    for line in plan.notes:
+        say(f"note: {line}")
+    for remark in plan.remarks[:SHOWN_REMARKS]:
+        say(": ".join(filter(None, remark)))
+    if plan.remarks:
+        more = f"{len(plan.remarks)} remarks on videos"
+        place = "" if dry_run else f", all of them in {plan.remarks_file}"
+        say(f"{more}{place}")
+    if dry_run:
+        for line in plan.changes():
+            say(line.removesuffix("\n"))
+
+
+@app.command()
+def diff(
+    first: Annotated[str, typer.Argument(help="git revision: a commit, branch or tag")],
+    second: Annotated[
+        str | None, typer.Argument(help="another [default: dvc.lock as it lies here]")
+    ] = None,
+    worst: Annotated[int, typer.Option(min=1, help="rows a backbone")] = 10,
+    as_json: Annotated[bool, typer.Option("--json", help="print JSON, with all rows")] = False,
+) -> None:
+    """Say how far each backbone's features moved between two revisions, worst videos first."""
+    from affectline import diff as moved  # slow to import, with torch
+
+    with in_project():
+        check_dvc()
+        found = moved.diff(first, second)
+    if as_json:
+        print_json([asdict(part) for part in found])
+        return
+    for part in moved.as_tables(found, worst):
+        answers.print(part)
+
+
+@app.command()
+def doctor(
+    quick: Annotated[
+        bool, typer.Option("--quick", help="only whether DVC has kept what dvc.lock names")
+    ] = False,
+    mend: Annotated[
+        bool, typer.Option("--repair", help="remove what is damaged, so that it is made again")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
+) -> None:
+    """Look whether all is well: machine, weights, store, outputs, DVC's cache."""
+    from affectline import doctor as examining
+
+    about: dict[str, str] = {}
+    with in_project():
+        if command := dvc_lock.busy():
+            raise fail(f"doctor: {command} is at work here; run it again after that")
+        check_dvc()
+        found = list(examining.kept())
+        if not quick:
+            found += [*examining.packages(), *examining.remotes(), *examining.whole()]
+            found += examining.machine(load_params())
+            about = examining.environment()
+        removed = examining.repair(found) if mend else []
+    if as_json:
+        rows = [{"what": said.what, "where": said.where, "to_do": said.to_do} for said in found]
+        said = {"environment": about, "findings": rows, "removed": [str(p) for p in removed]}
+        print_json(said)
+    else:
+        if about:
+            parts = ", ".join(f"{name} {value}" for name, value in about.items())
+            say(parts)
+        for each in found:
+            say(f"{each.where}: {each.what}. {each.to_do}")
+        if removed:
+            say(f"doctor: removed {len(removed)} files; now `dvc repro`")
+    if found and not mend:
+        raise fail(f"doctor: {len(found)} things are not as they should be")
+    if not found and not as_json:
+        say("doctor: all is well")
+
+
+@app.command()
+def show(
+    path: Annotated[
+        Path, typer.Argument(help="array file, table, weights or JSON that a stage made; a folder")
+    ],
+) -> None:
+    """Show what a file holds, and where its numbers came from."""
+    from affectline import show as showing  # slow to import, with torch
+
+    with told():
+        showing.show(path)
+
+
+if __name__ == "__main__":
+    app()

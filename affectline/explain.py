@@ -1,0 +1,251 @@
+"""Where a video's features come from: the whole chain, and which ingredient is not current."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.text import Text
+from rich.tree import Tree
+
+from affectline.plan import Link, Plan, Recorded, changes, recorded
+from features.cache import tables
+from features.cache.keys import canonical, file_sha256
+from features.weights.file import metadata
+from features.weights.record import WeightsError
+from stages.engine.checks import NOT_RUN
+from stages.engine.items import SOFTWARE, software
+from stages.engine.params import Params
+from stages.engine.paths import INDEX, weights_file
+from stages.engine.progress import in_a_line, styled
+
+SHORT = 12
+"""Digits of a key or checksum that a person is shown."""
+
+
+@dataclass(frozen=True)
+class Explained:
+    """A link beside what lies in the outputs, and the differences."""
+
+    link: Link
+    found: Recorded
+    changed: list[tuple[str, Any, Any]]
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """The chain that leads to a video's features.
+
+    Attributes:
+        video: its row in the index.
+        backbone: name of the backbone.
+        links: in the order of the flow; shorter where weights are not here.
+        weights: network -> what its weights file says of itself.
+        is_current: `dvc repro` would compute nothing for it.
+        verdict: that in words.
+    """
+
+    video: tables.Row
+    backbone: str
+    links: list[Explained]
+    weights: dict[str, dict[str, str]]
+    is_current: bool
+    verdict: str
+
+
+def explain(params: Params, video_id: str, backbone: str) -> Explanation:
+    """Return where the features of a video come from.
+
+    Raises:
+        ValueError: no such video in the index, or no such backbone.
+    """
+    if backbone not in params.backbones:
+        raise ValueError(
+            f"{backbone}: expected a backbone of params.yaml: {', '.join(params.backbones)}"
+        )
+    index = INDEX.with_suffix(".parquet")
+    if not index.is_file():
+        raise ValueError(NOT_RUN)
+    rows = {str(row["video_id"]): row for row in tables.read(index)}
+    if video_id not in rows:
+        near = [name for name in rows if name.endswith(f"/{video_id.rpartition('/')[2]}")]
+        hint = f"; did you mean {', '.join(near[:3])}?" if near else ""
+        raise ValueError(
+            f"{video_id}: expected a video of the index, <label>/<name>, found none{hint}"
+        )
+    video, plan = rows[video_id], Plan(params)
+    location = _location(params, video)
+    sha256 = file_sha256(location) if location.is_file() else str(video["sha256"])
+    links = []
+    for link in plan.chain(video_id, sha256, backbone):
+        found = recorded(link, _row(link.output, video_id))
+        was = found.ingredients
+        if link.stage == "index" and video["sha256"] != sha256:
+            was = {**link.ingredients, "video": video["sha256"]}
+        links.append(Explained(link, found, list(changes(was, link.ingredients)) if was else []))
+    networks = [backbone, *(["detector"] if params.backbones[backbone].view == "faces" else [])]
+    weights = {name: _weights(name) for name in networks}
+    is_current = links[-1].link.stage.startswith("extract") and all(
+        part.found.state == "current" for part in links
+    )
+    return Explanation(
+        video, backbone, links, weights, is_current, _verdict(links, weights, is_current)
+    )
+
+
+def _location(params: Params, video: tables.Row) -> Path:
+    root = Path(params.index.root)
+    return (root if root.is_dir() else root.parent) / str(video["file"])
+
+
+def _row(output: Path, video_id: str) -> tables.Row | None:
+    path = output.with_suffix(".parquet")
+    if not path.is_file():
+        return None
+    return next((row for row in tables.read(path) if row["video_id"] == video_id), None)
+
+
+def _weights(name: str) -> dict[str, str]:
+    try:
+        return metadata(weights_file(name))
+    except WeightsError as error:
+        return {"missing": str(error)}
+
+
+def _verdict(
+    links: list[Explained], weights: Mapping[str, Mapping[str, str]], is_current: bool
+) -> str:
+    if is_current:
+        return "current: dvc repro would compute nothing for it"
+    for part in links:
+        stage, found = part.link.stage, part.found
+        own = [name for name, _was, _now in part.changed if name != "input"]
+        if found.state == "failed":
+            return f"failed in {stage}: {found.reason}"
+        if found.state == "damaged":
+            return f"damaged: {found.reason}"
+        if own:
+            return f"not current: {', '.join(own)} of {stage} changed"
+        if found.state == "stale":
+            return f"not current: {stage} was made of something else"
+        if found.state == "missing":
+            where = "in the store, linked by dvc repro" if found.in_store else "not made yet"
+            return f"{stage}: not in the output; {where}"
+    lacking = [name for name, said in weights.items() if "missing" in said]
+    return f"the weights of {', '.join(lacking)} are not here: dvc repro {_stage_of(lacking[0])}"
+
+
+def _stage_of(network: str) -> str:
+    return "detector" if network == "detector" else f"weights@{network}"
+
+
+def as_record(said: Explanation) -> dict[str, Any]:
+    """Return an explanation as JSON values."""
+    return {
+        "video": {name: value for name, value in said.video.items() if value is not None},
+        "backbone": said.backbone,
+        "is_current": said.is_current,
+        "verdict": said.verdict,
+        "weights": said.weights,
+        "software_now": software(),
+        "links": [
+            {
+                "stage": part.link.stage,
+                "file": str(part.link.file),
+                "key": part.link.key,
+                "state": part.found.state,
+                "found_key": part.found.key,
+                "reason": part.found.reason,
+                "in_store": part.found.in_store,
+                "ingredients": part.link.ingredients,
+                "changed": [
+                    {"ingredient": name, "was": was, "now": now} for name, was, now in part.changed
+                ],
+                "software": part.found.attributes.get("software"),
+            }
+            for part in said.links
+        ],
+    }
+
+
+COLOURS = {"current": "green", "stale": "yellow", "missing": "yellow"}
+
+
+def as_tree(said: Explanation) -> Tree:
+    """Return an explanation for a person: the features on top, below each what it is made of."""
+    video = said.video
+    name = f"{video['video_id']} × {said.backbone}"
+    tree = Tree(_line((name, "bold"), f": {said.verdict}"))
+    place, told = tree, Text()
+    for part in reversed(said.links):
+        link, found = part.link, part.found
+        state = (found.state, COLOURS.get(found.state, "red"))
+        key = f" key {link.key[:SHORT]}  {link.file}"
+        place = place.add(_line((link.stage, "bold"), " ", state, key))
+        for name, value in link.ingredients.items():
+            if name not in ("stage", "input", "code"):
+                place.add(_line(f"{name}: {_told(name, value, said, link)}"))
+        code = link.ingredients["code"]
+        assert isinstance(code, dict)
+        digests = (f"{module} {digest[:6]}" for module, digest in code.items())
+        place.add(_line(f"code: {', '.join(digests)}"))
+        for name, was, now in part.changed:
+            place.add(_line(("changed", "yellow"), f" {name}: was {_short(was)}, is {_short(now)}"))
+        if found.reason:
+            place.add(_line((found.reason, "red")))
+        versions = _versions(found.attributes.get("software"))
+        if versions and versions != told:
+            told = versions
+            place.add(versions)
+    size = f"{video['width']}×{video['height']}, {video['fps']} fps, {video['duration_s']} s"
+    place.add(
+        _line(
+            ("video", "bold"),
+            f" {video['file']}  {video['container']}, {video['video_codec']}, {size}, "
+            f"sound {video['audio_codec'] or 'none'}",
+        )
+    )
+    return tree
+
+
+def _line(*parts: str | tuple[str, str]) -> Text:
+    return styled(
+        *(
+            in_a_line(part) if isinstance(part, str) else (in_a_line(part[0]), part[1])
+            for part in parts
+        )
+    )
+
+
+def _told(name: str, value: object, said: Explanation, link: Link) -> str:
+    if name == "weights":
+        known = said.weights["detector" if link.stage == "faces" else said.backbone]
+        if "missing" not in known:
+            seed = f", seed {known['seed']}" if known.get("source") == "seeded" else ""
+            licence = f", licence {known['licence']}" if known.get("licence") else ""
+            return f"{known['source']}{seed}{licence} (sha256 {str(value)[:SHORT]})"
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {part}" for key, part in value.items()) or "none"
+    text = str(value)
+    return text[:SHORT] if name == "video" else text
+
+
+def _versions(made_with: object) -> Text:
+    """Say what made a file, and where this machine's versions differ (they are in no key)."""
+    if not isinstance(made_with, dict):
+        return Text()
+    here = software()
+    parts: list[str | tuple[str, str]] = []
+    for name in SOFTWARE:
+        if name in made_with:
+            parts.append(f"{', ' if parts else 'made with '}{name} {made_with[name]}")
+            if here[name] != made_with[name]:
+                parts.append((f" (here {here[name]})", "yellow"))
+    return _line(*parts)
+
+
+def _short(value: object) -> str:
+    if value is None:
+        return "nothing"
+    text = value if isinstance(value, str) else canonical(value)
+    return text[:SHORT] if len(text) in (16, 64) else text

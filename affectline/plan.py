@@ -1,0 +1,197 @@
+"""What `dvc repro` would make of each video, known without running it: the keys, stage by stage.
+
+The keys come from params.yaml, the code and the weights as they are now; what lies in the outputs
+is compared with them. Nothing is computed, and no array is read.
+"""
+
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+from features import backbones
+from features.cache import tables
+from features.cache.arrays import ArrayFileError, read_attributes
+from features.cache.keys import canonical, file_sha256, item_key
+from features.cache.store import ItemStore, store_root
+from features.options import dtypes_of, options_of
+from features.weights.file import write_seeded
+from stages.decode import wanted_views
+from stages.engine.ingredients import Ingredients, of_faces, of_features, of_headers, of_view
+from stages.engine.items import item_path
+from stages.engine.params import Model, Params
+from stages.engine.paths import FEATURES, INDEX, VIEWS, weights_file
+from stages.faces import detector_options
+
+State = Literal["current", "stale", "missing", "damaged", "failed", "unknown"]
+
+
+@dataclass(frozen=True)
+class Link:
+    """One item of a video's chain, as it would be made now.
+
+    Attributes:
+        stage: as in dvc.yaml, ``extract@vgg16``.
+        output: folder of the stage's files; its index is ``<output>.parquet``.
+        file: where the item lies or would lie.
+        ingredients: what it would be made of.
+    """
+
+    stage: str
+    output: Path
+    file: Path
+    ingredients: Ingredients
+
+    @cached_property
+    def key(self) -> str:
+        """The item's key."""
+        return item_key(self.ingredients)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything but the videos that keys are made of, read once."""
+
+    params: Params
+    weights: dict[str, str | None] = field(default_factory=dict)
+    options: dict[str, Ingredients] = field(default_factory=dict)
+    dtypes: dict[str, dict[str, str]] = field(default_factory=dict)
+
+    def weights_sha256(self, name: str, block: Model) -> str | None:
+        """Return the checksum of a network's weights file as `dvc repro` would leave it.
+
+        A seeded one is known from its seed. A pretrained one is taken as it is on disk; None where
+        there is none.
+        """
+        if name not in self.weights:
+            path = weights_file(name)
+            if block.source == "seeded":
+                with tempfile.TemporaryDirectory() as folder:
+                    made = Path(folder, path.name)
+                    write_seeded(made, name, block.seed)
+                    self.weights[name] = file_sha256(made)
+            else:
+                self.weights[name] = file_sha256(path) if path.is_file() else None
+        return self.weights[name]
+
+    @cached_property
+    def views(self) -> dict[str, Any]:
+        """Return the views that the enabled backbones read."""
+        return wanted_views(self.params)
+
+    def chain(self, video_id: str, sha256: str, backbone: str) -> list[Link]:
+        """Return the items that lead to a video's features, the video's headers first.
+
+        A link whose weights are not here ends the chain.
+        """
+        block = self.params.backbones[backbone]
+        links = [self.headers(video_id, sha256)]
+        name = "segments" if block.view == "faces" else block.view
+        links.append(self.view(video_id, sha256, name))
+        if block.view == "faces":
+            faces = self.faces(video_id, links[-1].key)
+            if faces is None:
+                return links
+            links.append(faces)
+        features = self.features(video_id, backbone, links[-1].key)
+        return links if features is None else [*links, features]
+
+    def headers(self, video_id: str, sha256: str) -> Link:
+        """Return the video's item of index."""
+        file = INDEX / item_path(video_id, ".json")
+        return Link("index", INDEX, file, of_headers(sha256))
+
+    def view(self, video_id: str, sha256: str, name: str) -> Link:
+        """Return the video's item of decode for one view."""
+        made_of = of_view(sha256, name, self.views[name], self.params.decode.seed)
+        return Link("decode", VIEWS / name, VIEWS / name / item_path(video_id), made_of)
+
+    def faces(self, video_id: str, input_key: str) -> Link | None:
+        """Return the video's item of faces, None where the detector's weights are not here."""
+        faces = self.params.faces
+        weights = self.weights_sha256("detector", faces.detector)
+        if weights is None:
+            return None
+        if "detector" not in self.options:
+            self.options["detector"] = asdict(detector_options(faces))
+        made_of = of_faces(faces, self.options["detector"], weights, input_key)
+        return Link("faces", VIEWS / "faces", VIEWS / "faces" / item_path(video_id), made_of)
+
+    def features(self, video_id: str, backbone: str, input_key: str) -> Link | None:
+        """Return the video's features, None where the backbone's weights are not here."""
+        block = self.params.backbones[backbone]
+        weights = self.weights_sha256(backbone, block)
+        if weights is None:
+            return None
+        if backbone not in self.options:
+            module = backbones.load(block.module)
+            options = options_of(module, block.options)
+            self.options[backbone] = asdict(options)
+            self.dtypes[backbone] = dtypes_of(module, options, block.dtypes)
+        made_of = of_features(
+            block, self.options[backbone], self.dtypes[backbone], weights, input_key
+        )
+        folder = FEATURES / backbone
+        return Link(f"extract@{backbone}", folder, folder / item_path(video_id), made_of)
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """What lies in the outputs for a link.
+
+    Attributes:
+        state: of the file beside what would be made now; ``failed``: a row with a reason.
+        key: of what lies there.
+        ingredients: what that was made of, where the file says so.
+        reason: of a failure, or what is wrong with the file.
+        in_store: the item as it would be made lies in the store: linking it costs nothing.
+        attributes: of the file.
+    """
+
+    state: State
+    key: str | None = None
+    ingredients: Mapping[str, Any] = field(default_factory=dict)
+    reason: str | None = None
+    in_store: bool = False
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+
+
+def recorded(link: Link, row: tables.Row | None) -> Recorded:
+    """Return what lies in the outputs for a link.
+
+    Args:
+        link: the item as it would be made now.
+        row: the video's row in the index of that output, None where it has none.
+    """
+    store = ItemStore(store_root())
+    suffix = link.file.suffix
+    in_store = store.has(link.key, suffix)
+    if row is not None and row.get("status") == "failed":
+        return Recorded("failed", reason=str(row["reason"]), in_store=in_store)
+    if suffix == ".json":  # headers say nothing of themselves: their row has the key
+        key = None if row is None or not link.file.is_file() else str(row["key"])
+        state: State = "missing" if key is None else "current" if key == link.key else "stale"
+        return Recorded(state, key, in_store=in_store)
+    if not link.file.is_file():
+        return Recorded("missing", in_store=in_store)
+    try:
+        attributes = read_attributes(link.file)
+    except ArrayFileError as error:
+        return Recorded("damaged", reason=str(error), in_store=in_store)
+    key = str(attributes["key"])
+    made_of = attributes["ingredients"]
+    assert isinstance(made_of, dict)
+    state = "current" if key == link.key else "stale"
+    return Recorded(state, key, made_of, None, in_store, attributes)
+
+
+def changes(was: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
+    """Yield (ingredient, what it was, what it is now) where they differ, `code.features.video`."""
+    for name in sorted({*was, *now}):
+        before, after = was.get(name), now.get(name)
+        if isinstance(before, Mapping) and isinstance(after, Mapping):
+            yield from ((f"{name}.{part}", b, a) for part, b, a in changes(before, after))
+        elif canonical(before) != canonical(after):  # JSON, as keys are: it knows no tuples
+            yield name, before, after

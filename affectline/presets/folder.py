@@ -1,0 +1,286 @@
+"""A data set on disk: its videos, the split file that goes with them, and both together.
+
+What is listed and not in the folder, or the reverse, or both in an unclear way, becomes a remark:
+nothing is left out without one.
+"""
+
+import csv
+import hashlib
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple
+
+from affectline.presets.split_files import Classes, Entry, Lists, ProtocolError, Remark, plain
+from features.cache.keys import file_sha256
+from features.cache.store import replacing
+from features.video.listing import EXTENSIONS
+from stages.index import draw_whole
+
+
+@dataclass(frozen=True)
+class File:
+    """A video of the folder.
+
+    Attributes:
+        label: its class, as the data set spells it.
+        inside: its path below the folder of the class.
+        path: its path.
+        subset: the folder `train`, `validation`, ... that it lies in, where there are such.
+    """
+
+    label: str
+    inside: str
+    path: Path
+    subset: str | None = None
+
+    @property
+    def key(self) -> str:
+        """Return `<class>/<path below it>`."""
+        return f"{self.label}/{self.inside}"
+
+
+class Row(NamedTuple):
+    """A row of the CSV that `index` reads."""
+
+    path: Path
+    label: str
+    splits: tuple[str | None, ...]
+
+
+# --------------------------------------------------------------------------------- folder
+
+
+def read_folder(
+    root: Path,
+    classes: Classes,
+    subsets: Set[str] = frozenset(),
+    extensions: Set[str] = EXTENSIONS,
+) -> tuple[list[File], list[Remark]]:
+    """Return the videos of `<class>/.../<file>` or `<subset>/<class>/.../<file>`, in order.
+
+    Args:
+        root: the folder.
+        classes: of the data set, see `spellings`.
+        subsets: names of folders that may stand above the classes, in plain letters.
+        extensions: of the files that count, in lower case.
+
+    Raises:
+        ProtocolError: no such folder, or none of the classes in it.
+    """
+    if not root.is_dir():
+        raise ProtocolError(f"{root}: expected the folder of the data set, found none")
+    files: list[File] = []
+    remarks: list[Remark] = []
+    for path in sorted(root.rglob("*")):
+        parts = path.relative_to(root).parts
+        if not path.is_file() or any(part.startswith(".") for part in parts):
+            continue
+        subset = parts[0] if len(parts) > 2 and plain(parts[0]) in subsets else None
+        label, *inside = parts[1:] if subset else parts
+        name = _utf8("/".join(parts))
+        if name != "/".join(parts):
+            remarks.append(Remark("name is not UTF-8", name, "rename it"))
+        elif path.suffix.lower() not in extensions:
+            remarks.append(Remark("not a video", name))
+        elif not inside or plain(label) not in classes:
+            remarks.append(Remark("not in the folder of a class", name))
+        else:
+            found = plain(subset) if subset else None
+            files.append(File(classes[plain(label)], "/".join(inside), path, found))
+    if not files:
+        example = f"; found e.g. {remarks[0].video}" if remarks else ""
+        raise ProtocolError(
+            f"{root}: expected videos in folders {', '.join(classes.values())}, found none{example}"
+        )
+    return files, remarks
+
+
+def _utf8(name: str) -> str:
+    return name.encode(errors="surrogateescape").decode(errors="replace")
+
+
+# ------------------------------------------------------------------------------- together
+
+
+def join(files: Sequence[File], lists: Lists, root: Path) -> tuple[list[Row], list[Remark]]:
+    """Return a row for every video of the folder and every one that is only listed, and remarks.
+
+    A listed name means the file of its class that has this path, or else this name, with its
+    ending or without or with another, or else this name but for case and composed letters. A file
+    stands for one listed name only.
+
+    Raises:
+        ProtocolError: in some run no video of the folder trains, or none tests.
+    """
+    meant, remarks = _meant(files, lists.entries)
+    remarks = [*lists.remarks, *remarks]
+    nothing = (None,) * lists.runs
+    rows = []
+    taken = {file: lists.entries[entry] for entry, file in meant.items()}
+    for file in files:
+        if file not in taken:
+            remarks.append(Remark("in the folder, not in the split file", file.key))
+        rows.append(Row(file.path, file.label, taken.get(file, nothing)))
+    for entry, splits in lists.entries.items():
+        if entry not in meant:
+            remarks.append(Remark("in the split file, not in the folder", "/".join(entry)))
+            rows.append(Row(root / entry.label / entry.inside, entry.label, splits))
+    for run in range(lists.runs):
+        counts = Counter(splits[run] for splits in taken.values())
+        if not counts["train"] or not counts["test"]:
+            raise ProtocolError(
+                f"{root}: expected videos that train and videos that test in run {run + 1}, found "
+                f"{counts['train']} and {counts['test']}: is it the folder of this split file?"
+            )
+    return rows, remarks
+
+
+def _meant(
+    files: Sequence[File], entries: Iterable[Entry]
+) -> tuple[dict[Entry, File], list[Remark]]:
+    """Return entry -> the file that it means; the strictest reading goes first, for all of them."""
+    meant: dict[Entry, File] = {}
+    taken: set[File] = set()
+    remarks = []
+    for is_exact, of_file, of_entry in _READINGS:
+        known = defaultdict(list)
+        for file in files:
+            if file not in taken:
+                known[file.label, of_file(file.inside)].append(file)
+        for entry in entries:
+            if entry in meant:
+                continue
+            found = known.get((entry.label, of_entry(entry.inside)), [])
+            found = [file for file in found if file not in taken]
+            if not found:
+                continue
+            meant[entry] = found[0]
+            taken.add(found[0])
+            if len(found) > 1:
+                others = ", ".join(file.inside for file in found[1:])
+                detail = f"took {found[0].inside}, not {others}"
+                remarks.append(Remark("several files of this name", "/".join(entry), detail))
+            if not is_exact:
+                detail = f"took {found[0].inside}"
+                remarks.append(Remark("spelt differently", "/".join(entry), detail))
+    return meant, remarks
+
+
+def _whole(inside: str) -> str:
+    return inside
+
+
+def _bare(inside: str) -> str:
+    """Return the path without the ending of a video; a name may have other dots."""
+    path = PurePosixPath(inside)
+    return str(path.with_suffix("")) if path.suffix.lower() in EXTENSIONS else inside
+
+
+def _name(inside: str) -> str:
+    return inside.rpartition("/")[2]
+
+
+def _bare_name(inside: str) -> str:
+    return _name(_bare(inside))
+
+
+def _plain_name(inside: str) -> str:
+    return plain(_bare_name(inside))
+
+
+# Exact or not, and what of the file's and of the listed path has to be the same.
+_READINGS: Sequence[tuple[bool, Callable[[str], str], Callable[[str], str]]] = (
+    (True, _whole, _whole),
+    (True, _bare, _whole),
+    (True, _name, _name),
+    (True, _bare_name, _name),
+    (False, _bare_name, _bare_name),
+    (False, _plain_name, _plain_name),
+)
+
+
+def by_subset(files: Sequence[File], parts: Mapping[str, str | None]) -> list[Row]:
+    """Return the rows of a data set whose folders are its split; `parts` is subset -> part.
+
+    Raises:
+        ProtocolError: a video lies in no such folder.
+    """
+    outside = [file.key for file in files if file.subset is None]
+    if outside:
+        raise ProtocolError(
+            f"expected every video below one of {', '.join(parts)}, found {len(outside)} that are "
+            f"not, e.g. {outside[0]}: give the split file"
+        )
+    return [Row(file.path, file.label, (parts[str(file.subset)],)) for file in files]
+
+
+def draw(files: Sequence[File], test: int, seed: int) -> list[Row]:
+    """Return rows of which `test` test and the others train, the same share of every class.
+
+    Which ones is a hash of their names; shares are rounded by largest remainder, so that the total
+    is met. Files of the same content stay on one side, for which a total may be missed.
+    """
+    members = defaultdict(list)
+    for file in files:
+        members[file.label].append(file)
+    contents = _contents(files)
+    exact = {label: len(found) * test / len(files) for label, found in members.items()}
+    counts = {label: int(share) for label, share in exact.items()}
+    by_rest = sorted(exact, key=lambda label: (counts[label] - exact[label], label))
+    for label in by_rest[: test - sum(counts.values())]:
+        counts[label] += 1
+    tested: set[File] = set()
+    for label, found in members.items():
+        copies = defaultdict(list)
+        for file in found:
+            copies[contents[file]].append(file)
+        order = sorted(
+            copies.values(),
+            key=lambda group: hashlib.sha256(
+                f"{seed} {min(file.key for file in group)}".encode()
+            ).digest(),
+        )
+        tested.update(file for group in draw_whole(order, counts[label]) for file in group)
+    return [Row(f.path, f.label, ("test" if f in tested else "train",)) for f in files]
+
+
+def _contents(files: Sequence[File]) -> dict[File, str]:
+    """Return what tells the content of each file; only files of one size are read.
+
+    A file that is empty or cannot be read is like no other.
+    """
+    sizes: dict[File, int] = {}
+    for file in files:
+        with suppress(OSError):
+            sizes[file] = file.path.stat().st_size
+    alike = Counter(sizes.values())
+    found = {file: file.key for file in files}
+    for file, size in sizes.items():
+        if size > 0 and alike[size] > 1:
+            with suppress(OSError):
+                found[file] = file_sha256(file.path)
+    return found
+
+
+# -------------------------------------------------------------------------------- writing
+
+
+def write_rows(path: Path, rows: Sequence[Row], shown: Callable[[Path], str]) -> None:
+    """Write the CSV that `index` reads; `shown` is what a path looks like in it."""
+    runs = len(rows[0].splits)
+    header = ["path", "label", *(f"split_{run:02d}" for run in range(runs))]
+    cells = ([shown(row.path), row.label, *(part or "" for part in row.splits)] for row in rows)
+    _write_csv(path, [header, *cells])
+
+
+def write_remarks(path: Path, remarks: Sequence[Remark]) -> None:
+    """Write the remarks, a row each."""
+    _write_csv(path, [Remark._fields, *remarks])
+
+
+def _write_csv(path: Path, lines: Iterable[Sequence[str]]) -> None:
+    with replacing(path) as partial, partial.open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file, lineterminator="\n").writerows(lines)

@@ -1,0 +1,293 @@
+"""What is current and what `dvc repro` would compute: counted and estimated, nothing is run."""
+
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow.parquet as pq
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from affectline.calibration import Cost, calibrated
+from affectline.plan import Link, Plan
+from features.cache import tables
+from features.cache.digests import digests
+from features.cache.store import ItemStore, store_root
+from features.video.listing import list_videos
+from stages.engine.items import item_path
+from stages.engine.params import Params
+from stages.engine.paths import FEATURES, INDEX, LOGS, RESULTS, VIEWS, weights_file
+from stages.engine.progress import last_pace
+from stages.engine.start import check_watched, stage_names
+from stages.index import hash_videos, with_absent, with_copies
+
+Chain = dict[str, Link | None]
+"""Video id -> its item of one output; None where its key is not known yet."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One output of a stage, counted.
+
+    Attributes:
+        name: of the stage as in dvc.yaml.
+        output: what it puts out.
+        items: what there would be after `dvc repro`.
+        current: of them, those that lie in the output as they would be made now.
+        in_store: those that do not, but lie in the store: linked, not computed.
+        stale: items in the output that were made of something else, or of videos that are gone.
+        failed: rows with a reason.
+        to_compute: items that are neither in the output nor in the store.
+        bytes: of the output's files.
+        seconds: an estimate for `to_compute`, None where neither an earlier run of the stage nor a
+            calibration tells. Decode makes all its outputs of a video at once: each has the whole.
+        new_bytes: an estimate of the disk that they take, None where nothing tells.
+    """
+
+    name: str
+    output: str
+    items: int
+    current: int
+    in_store: int
+    stale: int
+    failed: int
+    to_compute: int
+    bytes: int
+    seconds: float | None
+    new_bytes: int | None
+
+
+def status(params: Params) -> list[Stage]:
+    """Return the outputs that have items, in the order of the flow.
+
+    The videos are those that lie in the root now. Those that have changed since they were last
+    looked at are read, to know their content.
+
+    Raises:
+        ValueError: the root cannot be read (where it is not there at all, the index says which
+            videos there are), params.yaml and an experiment do not fit, or DVC does not watch
+            all code: it would skip what is to be computed.
+    """
+    check_watched(params, stage_names(params))
+    rows = _rows(INDEX)
+    hashes = _hashes(params, rows)
+    plan = Plan(params)
+    headers: Chain = {name: plan.headers(name, sha) for name, sha in hashes.items()}
+    stages = [_count("index", INDEX, headers, rows)]
+    usable = {name: sha for name, sha in hashes.items() if not _has_failed(rows.get(name))}
+    chains: dict[str, Chain] = {}
+    for view in plan.views:
+        chains[view] = {name: plan.view(name, sha, view) for name, sha in usable.items()}
+        stages.append(_count("decode", VIEWS / view, chains[view]))
+    if params.reads_faces:
+        chains["faces"] = _after(chains["segments"], VIEWS / "segments", plan.faces)
+        stages.append(_count("faces", VIEWS / "faces", chains["faces"]))
+    for name, block in params.backbones.items():
+
+        def features(video_id: str, key: str, name: str = name) -> Link | None:
+            return plan.features(video_id, name, key)
+
+        chain = _after(chains[block.view], VIEWS / block.view, features)
+        stages.append(_count(f"extract@{name}", FEATURES / name, chain))
+    done = {stage.output for stage in stages if stage.current == stage.items}
+    stages += [_count_runs(params, name, done) for name in params.experiments]
+    return stages
+
+
+def _rows(output: Path) -> dict[str, tables.Row]:
+    path = output.with_suffix(".parquet")
+    return {str(row["video_id"]): row for row in tables.read(path)} if path.is_file() else {}
+
+
+def _has_failed(row: tables.Row | None) -> bool:
+    return row is not None and row["status"] == "failed"
+
+
+def _hashes(params: Params, rows: Mapping[str, tables.Row]) -> dict[str, str]:
+    """Return video id -> sha256 of each file that can be read."""
+    root = Path(params.index.root)
+    if not root.exists() and rows:  # a clone without the videos
+        return {name: str(row["sha256"]) for name, row in rows.items() if row["sha256"]}
+    videos = list_videos(root)[0]
+    with digests(store_root()) as known:
+        by_file = {str(row["file"]): row for row in rows.values() if row["sha256"]}
+        hashed = with_copies(with_absent(hash_videos(known, videos), by_file))
+    return {v.video_id: sha256 for v, sha256 in hashed.items() if sha256 and not v.problem}
+
+
+def _after(chain: Chain, output: Path, link: Callable[[str, str], Link | None]) -> Chain:
+    """Return the items made of those of `chain`, but of those that failed there."""
+    rows = _rows(output)
+    return {
+        video_id: link(video_id, before.key) if before else None
+        for video_id, before in chain.items()
+        if not _has_failed(rows.get(video_id))
+    }
+
+
+def _count(
+    name: str, output: Path, chain: Chain, rows: Mapping[str, tables.Row] | None = None
+) -> Stage:
+    rows = _rows(output) if rows is None else rows
+    store = ItemStore(store_root())
+    suffix = ".json" if output == INDEX else ".h5"
+    sizes = {
+        video_id: path.stat().st_size
+        for video_id in rows
+        for path in [output / item_path(video_id, suffix)]
+        if path.is_file()
+    }
+    current, in_store, to_compute = 0, 0, 0
+    for video_id, link in chain.items():
+        row = rows.get(video_id)
+        if _has_failed(row):
+            continue
+        is_there = video_id in sizes and row is not None
+        if link is not None and is_there and row is not None and row["key"] == link.key:
+            current += 1
+        elif link is not None and store.has(link.key, suffix):
+            in_store += 1
+        else:
+            to_compute += 1
+    cost = _cost(name, output, list(sizes.values())).times(to_compute)
+    return Stage(
+        name,
+        str(output),
+        items=len(chain),
+        current=current,
+        in_store=in_store,
+        stale=len(sizes) - current,
+        failed=sum(_has_failed(row) for row in rows.values()),
+        to_compute=to_compute,
+        bytes=sum(sizes.values()),
+        seconds=cost.seconds,
+        new_bytes=cost.bytes,
+    )
+
+
+def _cost(name: str, output: Path, sizes: Sequence[int]) -> Cost:
+    """Return what an item costs: by the stage's last run and its files, else as was tried."""
+    tried = calibrated().get(str(output), Cost())
+    pace = last_pace(LOGS / f"{name}.json")
+    return Cost(
+        tried.seconds if pace is None else pace,
+        round(sum(sizes) / len(sizes)) if sizes else tried.bytes,
+    )
+
+
+def _count_runs(params: Params, name: str, current_outputs: set[str]) -> Stage:
+    """Count the runs of an experiment; while a feature is to be computed, none is current."""
+    from stages.train import plan_runs  # slow to import
+
+    output = RESULTS / name
+    runs = output / "runs"
+    files = [path for path in runs.rglob("*") if path.is_file()] if runs.is_dir() else []
+    size = sum(path.stat().st_size for path in files)
+    table = output / "runs.parquet"
+    there: Sequence[str] = (
+        pq.read_table(table, columns=["key"])["key"].to_pylist() if table.is_file() else []
+    )
+    block = params.experiments[name]
+    needed = {str(FEATURES / source.split("/")[0]) for source in block.roles.values()}
+    total = params.index.splits.runs
+    current, in_store = 0, 0
+    started = [weights_file(backbone) for backbone in block.weights.values()]
+    if needed <= current_outputs and all(file.is_file() for file in started):
+        plan = plan_runs(params, name, INDEX.with_suffix(".parquet"), FEATURES)
+        items = plan.items(plan.selection)
+        total = len(items)
+        store = ItemStore(store_root())
+        for item in items:
+            if set(item.files) <= set(there):
+                current += 1
+            elif all(store.has(key, Path(path).suffix) for key, path in item.files.items()):
+                in_store += 1
+    made = len(there) // 2  # answers and checkpoint
+    to_compute = total - current - in_store
+    stage = f"train@{name}"
+    cost = _cost(stage, output, [round(size / made)] if made else []).times(to_compute)
+    return Stage(
+        stage,
+        str(output),
+        items=total,
+        current=current,
+        in_store=in_store,
+        stale=made - current,
+        failed=0,
+        to_compute=to_compute,
+        bytes=size,
+        seconds=cost.seconds,
+        new_bytes=cost.bytes,
+    )
+
+
+COUNTS = {
+    "items": "items",
+    "current": "current",
+    "stale": "stale",
+    "failed": "failed",
+    "in_store": "in store",
+    "to_compute": "to compute",
+}
+"""Fields of `Stage` that a person is shown, and what their columns are called."""
+
+ALWAYS = ("items", "current", "to_compute")
+"""Of them those that have a column even where all are 0."""
+
+
+def as_table(stages: Sequence[Stage]) -> Table:
+    """Return the counts for a person; a column of zeros alone is left out."""
+    shown = [n for n in COUNTS if n in ALWAYS or any(getattr(stage, n) for stage in stages)]
+    table = Table(title="status", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("stage", overflow="fold")
+    for column in (*(COUNTS[name] for name in shown), "size"):
+        table.add_column(column, justify="right", overflow="fold")
+    for stage in stages:
+        view = f" {Path(stage.output).name}" if stage.name == "decode" else ""
+        counts = (getattr(stage, name) for name in shown)
+        cells = (
+            Text(str(n), "yellow" if n and name not in ("items", "current") else "")
+            for name, n in zip(shown, counts, strict=True)
+        )
+        table.add_row(stage.name + view, *cells, _size(stage.bytes))
+    return table
+
+
+def summary(stages: Sequence[Stage]) -> str:
+    """Say in a line what `dvc repro` would compute, how long and how much disk it would take."""
+    waiting = [stage for stage in stages if stage.to_compute]
+    if not waiting:
+        return "status: dvc repro would compute nothing"
+    by_name: dict[str, float] = {}
+    for stage in waiting:
+        by_name[stage.name] = max(by_name.get(stage.name, 0.0), stage.seconds or 0.0)
+    count = sum(stage.to_compute for stage in waiting)
+    unknown = list(dict.fromkeys(stage.name for stage in waiting if stage.seconds is None))
+    can_try = any(not name.startswith("train") for name in unknown)
+    hint = "; affectline status --calibrate tries a few videos" if can_try else ""
+    if len(unknown) == len(by_name):
+        return f"status: dvc repro would compute {count} items; no earlier run tells the cost{hint}"
+    new_bytes = sum(stage.new_bytes or 0 for stage in waiting)
+    names = f", and {', '.join(unknown)} (no earlier run to judge by{hint})" if unknown else ""
+    return (
+        f"status: dvc repro would compute {count} items, about {_time(sum(by_name.values()))} and "
+        f"{_size(new_bytes)} ({_size(shutil.disk_usage('.').free)} are free){names}"
+    )
+
+
+def _size(size: float) -> str:
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if size < 1024 or unit == "GiB":
+            break
+        size /= 1024
+    return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+
+
+def _time(seconds: float) -> str:
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    if seconds < 6000:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h"

@@ -1,0 +1,79 @@
+"""The sha256 of files, remembered: a file that has not changed since is not read again.
+
+A file counts as unchanged while its size, its times and its inode are the same. The time of the
+last change of the inode cannot be set by hand: a file that was edited and given its old date is
+read again. What is remembered belongs to a machine; to lose it costs time only.
+"""
+
+import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from features.cache.claims import host
+from features.cache.keys import file_sha256
+from features.cache.store import replacing
+
+SETTLED_NS = 2 * 10**9
+"""A file is remembered when it has been left alone for so long: two writes within one tick of a
+file system's clock cannot be told apart."""
+
+Stamp = list[int]
+"""Size, times of change of content and inode in ns, inode, device."""
+
+
+class Digests:
+    """Digests of files by path; several threads may ask at once."""
+
+    def __init__(self, path: Path) -> None:
+        """Read what is remembered in ``path``: nothing, where it is not whole."""
+        self._path = path
+        self._known = _read(path)
+        self._new: dict[str, tuple[Stamp, str]] = {}
+
+    def sha256(self, file: Path) -> str:
+        """Return the sha256 of a file's bytes, 64 hexadecimal digits.
+
+        Raises:
+            OSError: it cannot be read.
+        """
+        name, stamp = str(file.absolute()), _stamp(file)
+        known = self._known.get(name)
+        if known is not None and known[0] == stamp:
+            return known[1]
+        found = file_sha256(file)
+        if _stamp(file) == stamp and time.time_ns() - max(stamp[1:3]) > SETTLED_NS:
+            self._new[name] = (stamp, found)
+        return found
+
+    def save(self) -> None:
+        """Write what is new beside what is remembered by now; what is gone is forgotten."""
+        if not self._new:
+            return
+        known = _read(self._path) | self._new
+        there = {name: said for name, said in known.items() if Path(name).is_file()}
+        with replacing(self._path) as partial:
+            partial.write_text(json.dumps(there), encoding="utf-8")
+
+
+@contextmanager
+def digests(store: Path) -> Iterator[Digests]:
+    """Yield the digests that this machine remembers in a store, and keep the new ones after."""
+    found = Digests(store / "digests" / f"{host()}.json")
+    yield found
+    with suppress(OSError):  # a store that is only read: the files are read again, no more
+        found.save()
+
+
+def _stamp(file: Path) -> Stamp:
+    s = file.stat()
+    return [s.st_size, s.st_mtime_ns, s.st_ctime_ns, s.st_ino, s.st_dev]
+
+
+def _read(path: Path) -> dict[str, tuple[Stamp, str]]:
+    try:
+        said = json.loads(path.read_text(encoding="utf-8"))
+        return {str(name): (list(stamp), str(digest)) for name, (stamp, digest) in said.items()}
+    except (OSError, ValueError, TypeError, AttributeError):
+        return {}

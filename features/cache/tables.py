@@ -1,0 +1,60 @@
+"""Tables: Parquet files of plain rows, the same bytes every time."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path, PurePath
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from features.cache.store import replacing
+
+Row = dict[str, object]
+
+LARGEST_ROWS = 5_000_000
+"""Most rows of a table that is read: a small file can declare as many as it likes."""
+
+
+class TableError(ValueError):
+    """A table file is not what it says or lacks a column."""
+
+
+def write(path: Path, rows: Iterable[Mapping[str, object]], schema: pa.Schema) -> None:
+    """Write ``rows`` to a Parquet file with exactly the columns of ``schema``.
+
+    The file appears under its name only when it is whole.
+    """
+    table = pa.Table.from_pylist([dict(row) for row in rows], schema=schema)
+    with replacing(path) as partial:
+        pq.write_table(table, partial, compression="zstd")
+
+
+def read(path: Path, columns: Sequence[str] = ()) -> list[Row]:
+    """Read all rows; ``columns`` are those that must be there.
+
+    Raises:
+        TableError: no such file, not Parquet, too many rows, a column is missing, or the column
+            ``path`` leads out of the table's folder.
+    """
+    try:
+        if (rows := pq.read_metadata(path).num_rows) > LARGEST_ROWS:
+            raise TableError(f"{path}: expected at most {LARGEST_ROWS:,} rows, found {rows:,}")
+        table = pq.read_table(path)
+    except FileNotFoundError:
+        raise TableError(f"{path}: expected a Parquet file, found none") from None
+    except (OSError, pa.ArrowException) as error:
+        raise TableError(f"{path}: expected a Parquet file, found: {error}") from error
+    missing = sorted(set(columns) - set(table.column_names))
+    if missing:
+        raise TableError(f"{path}: expected the columns {missing}, found {table.column_names}")
+    rows_read: list[Row] = table.to_pylist()
+    strange = [row["path"] for row in rows_read if "path" in row and _leads_out(row["path"])]
+    if strange:
+        raise TableError(f"{path}: expected paths below its folder, found {strange[0]!r}")
+    return rows_read
+
+
+def _leads_out(path: object) -> bool:
+    """Tell whether a path of a table is none below the table's folder; none at all is right."""
+    if path is None:
+        return False
+    return not isinstance(path, str) or path.startswith("/") or ".." in PurePath(path).parts

@@ -1,0 +1,1 @@
+"""Where weights come from: only the weights stage reads this."""

@@ -1,0 +1,283 @@
+"""Video files in, arrays out: probing, and one decoding pass for all views.
+
+The sound has a pass of its own (:mod:`features.video.sound`): either may fail alone.
+
+FFmpeg (through PyAV) does the decoding. Only ordinary containers on local files are opened:
+playlists and network protocols that FFmpeg also understands are refused, since a file's content
+is not to be trusted. For the same reason what a file may ask for is bounded: the size of a frame,
+the bytes of a view, and the memory of the process while FFmpeg reads it.
+"""
+
+from collections.abc import Iterable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import av.container
+import av.error
+import av.logging
+import numpy as np
+from numpy.typing import NDArray
+
+from features.video.clock import Clock, Plan, Shown, plan
+from features.video.opening import (
+    MAX_PIXELS,
+    VideoError,
+    bounded,
+    opened,
+    pixel_aspect,
+    video_stream,
+)
+from features.video.pictures import Deinterlacer, fit, picture, shown_size
+from features.video.views import ROUNDING_S, View, choose
+
+av.logging.set_level(av.logging.FATAL)  # a damaged packet is counted by us, not printed
+
+
+MAX_DAMAGED = 0.1
+"""Share of a video's packets that may fail to decode, or of its length that may be missing."""
+
+
+MAX_VIEW_BYTES = 2 << 30
+"""Frames of a view that are held at a time; the default views take 0.2 GiB at most."""
+
+
+@dataclass
+class Frames:
+    """Rows of one view: distinct frames in order of time, fewer than asked for in a short clip.
+
+    A row of the ``snippets`` view has L frames: its arrays have an axis L after T.
+
+    Attributes:
+        frames: (T, H, W, 3) or (T, L, H, W, 3) uint8, RGB, upright, square pixels.
+        index: (T,) or (T, L) int64, number of the frame in decoding order from 0.
+        pts_s: (T,) or (T, L) float64, presentation time in seconds.
+    """
+
+    frames: NDArray[np.uint8]
+    index: NDArray[np.int64]
+    pts_s: NDArray[np.float64]
+
+
+def padded(view: Frames, count: int) -> dict[str, NDArray[np.generic]]:
+    """Return a view's arrays with exactly ``count`` rows, and which of them are real.
+
+    Returns:
+        ``frames`` (count, H, W, 3) uint8, ``index`` (count,) int64, ``pts_s`` (count,) float64,
+        ``valid`` (count,) bool. Rows past the clip's own frames are not valid; there the frame
+        is black, ``index`` is -1 and ``pts_s`` NaN.
+    """
+    rows = len(view.index)
+    arrays = {
+        "frames": np.zeros((count, *view.frames.shape[1:]), np.uint8),
+        "index": np.full((count, *view.index.shape[1:]), -1, np.int64),
+        "pts_s": np.full((count, *view.pts_s.shape[1:]), np.nan, np.float64),
+        "valid": np.arange(count) < rows,
+    }
+    arrays["frames"][:rows] = view.frames
+    arrays["index"][:rows] = view.index
+    arrays["pts_s"][:rows] = view.pts_s
+    return arrays
+
+
+@dataclass
+class Decoded:
+    """What one pass over a video gave.
+
+    Attributes:
+        views: the frames of each view.
+        frames_decoded: number of pictures that the decoder gave.
+        interlaced: number of them that were deinterlaced, since they say that they are fields.
+        damaged: number of packets that it could not decode.
+    """
+
+    views: dict[str, Frames]
+    frames_decoded: int
+    interlaced: int
+    damaged: int
+
+
+def decode(path: Path, views: Mapping[str, View], *, seed: str) -> Decoded:
+    """Decode a video once for all ``views``.
+
+    Args:
+        path: the file.
+        views: the wanted views by name, at least one.
+        seed: see :func:`features.video.views.instants`.
+
+    Raises:
+        VideoError: nothing decodable, or more than ``MAX_DAMAGED`` of it damaged or missing.
+    """
+    with bounded(), ExitStack() as files:
+        container = files.enter_context(opened(path))
+        planned = _planned(container, video_stream(container))
+        if not _rewind(container):
+            container = files.enter_context(opened(path))
+        video = video_stream(container)
+        times = planned.pts_s, planned.end_s
+        numbers = {name: choose(view, *times, seed) for name, view in views.items()}
+        picker = _Picker(video, planned, numbers, views)
+        video.thread_type = "NONE"  # the stage runs one process a core
+        video.codec_context.options = {"max_pixels": str(MAX_PIXELS)}
+        return _run(container, video, picker)
+
+
+def _run(
+    container: av.container.InputContainer, video: av.VideoStream, picker: "_Picker"
+) -> Decoded:
+    packets = damaged = 0
+    for packet in container.demux(video):
+        packets += 1
+        try:
+            frames = packet.decode()
+        except av.error.FFmpegError:
+            damaged += 1
+            continue
+        for frame in frames:
+            picker.see(frame)
+    picker.finish()
+    if damaged > MAX_DAMAGED * packets:
+        raise VideoError(f"damaged: {damaged} of {packets} packets cannot be decoded")
+    return Decoded(
+        views=picker.result(),
+        frames_decoded=picker.clock.number,
+        interlaced=picker.deinterlacer.count,
+        damaged=damaged,
+    )
+
+
+# --------------------------------------------------------------------------------- opening
+
+
+# -------------------------------------------------------------------------------- planning
+
+
+def _planned(container: av.container.InputContainer, video: av.VideoStream) -> Plan:
+    """Read all packets' time stamps without decoding and say when their frames are shown.
+
+    Packets that an edit list cuts off, and those without content, are shown at no time.
+    """
+    packets = [
+        (packet.pts, packet.dts, packet.duration or 0)
+        for packet in container.demux(video)
+        if packet.size and not packet.is_discard and (packet.pts, packet.dts) != (None, None)
+    ]
+    if not packets:
+        raise VideoError("no packet has a time stamp")
+    pts, dts, durations = zip(*packets, strict=True)
+    return plan(pts, dts, durations, video.time_base or Fraction(1, 1))
+
+
+def _rewind(container: av.container.InputContainer) -> bool:
+    """Go back to the start; False where the container cannot (FLV without a table of places)."""
+    try:
+        start = container.start_time if container.start_time is not None else 0
+        container.seek(min(start, 0), backward=True, any_frame=False)
+    except av.error.FFmpegError:
+        return False
+    return True
+
+
+# -------------------------------------------------------------------------------- decoding
+
+
+class _Picker:
+    """Takes frames in order of time and keeps those that the views chose.
+
+    A chosen time stamp is met by the last frame that is not later: decoders drop or add frames
+    that the packets do not announce, and time decides.
+    """
+
+    def __init__(
+        self,
+        video: av.VideoStream,
+        planned: Plan,
+        chosen: Mapping[str, NDArray[np.int64]],
+        views: Mapping[str, View],
+    ) -> None:
+        """Prepare for the frames of ``video``, of which each view has ``chosen`` some by number."""
+        self.clock = Clock(video, planned)
+        self.deinterlacer = Deinterlacer()
+        self.chosen = chosen
+        self.views = views
+        self.aspect = pixel_aspect(video)
+        self.wanted = {n: planned.pts_s[np.unique(numbers)] for n, numbers in chosen.items()}
+        self.rows: dict[str, list[_Row]] = {name: [] for name in chosen}
+        self.met: dict[str, list[int]] = {name: [] for name in chosen}  # row of each wanted
+        self.held: Shown | None = None
+
+    def see(self, frame: av.VideoFrame) -> None:
+        """Take the next frame that the decoder gave."""
+        self._take(self.clock.see(frame))
+
+    def finish(self) -> None:
+        """Give what is still wanted to the last frame, and refuse a clip that ends too early."""
+        self._take(self.clock.finish())
+        for whole in self.deinterlacer.finish():
+            self._hold(whole)
+        if self.held is None:
+            raise VideoError("no frame could be decoded")
+        self._keep(until_s=np.inf)
+        self._check_length(self.held.time_s)
+
+    def _take(self, timed: Iterable[Shown]) -> None:
+        for shown in timed:
+            for whole in self.deinterlacer.see(shown):
+                self._hold(whole)
+
+    def _hold(self, shown: Shown) -> None:
+        """Take the next picture; the one before it is now known to be over."""
+        if self.held is not None:
+            self._keep(until_s=shown.time_s - ROUNDING_S)
+        self.held = shown
+
+    def _keep(self, until_s: float) -> None:
+        assert self.held is not None
+        shown = self.held
+        pictures: dict[int, NDArray[np.uint8]] = {}
+        for name, wanted in self.wanted.items():
+            after = int(np.searchsorted(wanted, until_s, side="left"))
+            new = after - len(self.met[name])
+            if new <= 0:
+                continue
+            self.met[name] += [len(self.rows[name])] * new
+            side = self.views[name].max_short_side
+            if side not in pictures:
+                self._check_room(shown.frame, side)
+                pictures[side] = picture(shown.frame, side, self.aspect)
+            self.rows[name].append((shown.number, shown.time_s, pictures[side]))
+
+    def _check_room(self, frame: av.VideoFrame, side: int) -> None:
+        """Refuse a clip whose frames would fill the memory: a frame can be long and narrow."""
+        width, height = shown_size(frame, side, self.aspect)
+        views = [view for view in self.views.values() if view.max_short_side == side]
+        rows = max(view.count * view.length for view in views)
+        if 3 * width * height * rows > MAX_VIEW_BYTES:
+            raise VideoError(f"{rows} frames of {width}x{height} would take too much memory")
+
+    def _check_length(self, last_s: float) -> None:
+        """Refuse a clip whose pictures end long before its time stamps do."""
+        first = min(float(wanted[0]) for wanted in self.wanted.values())
+        last = max(float(wanted[-1]) for wanted in self.wanted.values())
+        if last_s - first < (1 - MAX_DAMAGED) * (last - first) - ROUNDING_S:
+            raise VideoError(f"truncated: pictures end at {last_s:.2f} s of {last:.2f} s")
+
+    def result(self) -> dict[str, Frames]:
+        """Return the rows of each view."""
+        return {name: self._frames(name) for name in self.chosen}
+
+    def _frames(self, name: str) -> Frames:
+        numbers, times, pictures = zip(*self.rows[name], strict=True)
+        frames = np.stack([fit(picture, pictures[0].shape) for picture in pictures])
+        index, pts_s = np.asarray(numbers, np.int64), np.asarray(times, np.float64)
+        chosen = self.chosen[name]
+        if chosen.ndim == 1:
+            return Frames(frames, index, pts_s)
+        rows = np.asarray(self.met[name])[np.searchsorted(np.unique(chosen), chosen)]  # (T, L)
+        return Frames(frames[rows], index[rows], pts_s[rows])
+
+
+_Row = tuple[int, float, NDArray[np.uint8]]
+"""A frame that a view keeps: its number, time in seconds, picture."""

@@ -1,0 +1,1 @@
+"""The one kind of weights file that every network reads."""

@@ -1,0 +1,1 @@
+"""How heads are trained, and on what."""

@@ -1,0 +1,502 @@
+"""Features as training data: which videos, read lazily, collated with masks.
+
+Reads what the stages leave behind: the index of the videos (label, status, splits), and for each
+backbone a folder with one feature file a video, its index beside it. A role string is
+`<backbone>/<feature>`, for example `vggface/fc6`.
+"""
+
+import math
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from features.cache import arrays, tables
+from features.options import check_axes
+
+# A class that a run never sees cannot be answered; with one video it has no triplet, but a loss.
+MIN_TRAIN_VIDEOS = 1
+
+# What a feature file says of each row, beside the features: frame number, time, mask.
+_FRAME_ARRAYS = ("index", "pts_s", "valid")
+
+_OK = "ok"
+_SPLIT_COLUMN = re.compile(r"split_\d{2,}")
+_PARTS = ("train", "test")
+
+
+@dataclass(frozen=True)
+class FeatureRow:
+    """One row of a backbone's index: the file of one video, or why there is none."""
+
+    path: Path
+    key: str
+    pretrained: bool
+    status: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Video:
+    """A video that every backbone in use has features for.
+
+    Attributes:
+        video_id: `<label>/<name>`.
+        label: position of its label among the classes.
+        files: backbone -> feature file.
+        keys: backbone -> key that the file must carry.
+    """
+
+    video_id: str
+    label: int
+    files: dict[str, Path]
+    keys: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Split:
+    """Positions in `Selection.videos` of one run's training and test videos."""
+
+    train: tuple[int, ...]
+    test: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The videos of an experiment.
+
+    Attributes:
+        classes: labels of the data set, sorted; `Video.label` counts in it.
+        videos: sorted by `video_id`.
+        missing: `video_id` -> reason, the videos that are left out.
+        splits: name of the split column -> its videos.
+        pretrained: false when any of the features comes from seeded weights.
+    """
+
+    classes: tuple[str, ...]
+    videos: tuple[Video, ...]
+    missing: dict[str, str]
+    splits: dict[str, Split]
+    pretrained: bool
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One video in memory; the dicts go from role to array.
+
+    Attributes:
+        video_id: `<label>/<name>`.
+        label: position of its label among the classes.
+        features: (T, ...) as stored, T may be 0.
+        mask: bool (T,), false where the row means nothing.
+        pts_s: float64 (T,), presentation time in seconds, NaN where padded.
+    """
+
+    video_id: str
+    label: int
+    features: dict[str, arrays.Array]
+    mask: dict[str, NDArray[np.bool_]]
+    pts_s: dict[str, NDArray[np.float64]]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Videos side by side; the dicts go from role to tensor.
+
+    Attributes:
+        features: (B, T, ...) in the dtype in which they are stored, on a device float32; T the
+            longest of the role, zeros where padded.
+        mask: bool (B, T), false where padded too.
+        labels: int64 (B,).
+    """
+
+    features: dict[str, Tensor]
+    mask: dict[str, Tensor]
+    labels: Tensor
+
+    def to(self, device: torch.device) -> "Batch":
+        """Return the batch on a device; half as much travels there as float32 would be."""
+        return Batch(
+            {role: rows.to(device).float() for role, rows in self.features.items()},
+            {role: real.to(device) for role, real in self.mask.items()},
+            self.labels.to(device),
+        )
+
+
+def split_role(role: str, source: str) -> tuple[str, str]:
+    """Return (backbone, feature) of a role string `<backbone>/<feature>`.
+
+    Raises:
+        ValueError: another form.
+    """
+    backbone, slash, feature = source.partition("/")
+    if not backbone or not slash or not feature or "/" in feature:
+        raise ValueError(
+            f"role '{role}': expected '<backbone>/<feature>' as in 'vggface/fc6', found '{source}'"
+        )
+    return backbone, feature
+
+
+def read_features(root: Path, backbone: str) -> dict[str, FeatureRow]:
+    """Return `video_id` -> row of the index that a backbone's extraction left.
+
+    Args:
+        root: folder that has `<backbone>.parquet`, and the folder `<backbone>` of its files.
+        backbone: name of both.
+
+    Raises:
+        ValueError: no features of that backbone (the message lists those that there are), or an
+            index that is none.
+    """
+    path = root / f"{backbone}.parquet"
+    if not path.is_file():
+        known = sorted(found.stem for found in root.glob("*.parquet"))
+        raise ValueError(
+            f"{path}: no features of backbone '{backbone}', there are {known}: "
+            "extract them, or correct the experiment's roles"
+        )
+    columns = ("video_id", "key", "path", "pretrained", "status", "reason")
+    return {
+        str(row["video_id"]): FeatureRow(
+            path=root / backbone / str(row["path"] or ""),
+            key=str(row["key"] or ""),
+            pretrained=bool(row["pretrained"]),
+            status=str(row["status"]),
+            reason=str(row["reason"] or "no reason given"),
+        )
+        for row in tables.read(path, columns)
+    }
+
+
+def select_videos(index: Path, root: Path, roles: Mapping[str, str]) -> Selection:
+    """Return the videos that have every feature an experiment reads, and the splits over them.
+
+    Args:
+        index: the index of the videos, Parquet: `video_id`, `label`, `status`, `reason` and the
+            columns `split_00`, `split_01`, ... that say `train`, `test` or null (not in that run).
+        root: folder of the features, see `read_features`.
+        roles: role -> `<backbone>/<feature>`.
+
+    Raises:
+        ValueError: a malformed role or index, or a split that cannot be trained on.
+    """
+    backbones = sorted({split_role(role, source)[0] for role, source in roles.items()})
+    found_by_backbone = {backbone: read_features(root, backbone) for backbone in backbones}
+    rows = tables.read(index, ("video_id", "label", "status", "reason", "split_00"))
+    rows.sort(key=lambda row: str(row["video_id"]))
+    classes = tuple(sorted({str(row["label"]) for row in rows}))
+    columns = sorted({name for row in rows for name in row if _SPLIT_COLUMN.fullmatch(name)})
+    videos: list[Video] = []
+    missing: dict[str, str] = {}
+    parts: list[dict[str, object]] = []
+    pretrained = True
+    for row in rows:
+        video_id = str(row["video_id"])
+        reason = _why_missing(video_id, row, found_by_backbone)
+        if reason is not None:
+            missing[video_id] = reason
+            continue
+        found = {backbone: table[video_id] for backbone, table in found_by_backbone.items()}
+        pretrained &= all(item.pretrained for item in found.values())
+        videos.append(
+            Video(
+                video_id=video_id,
+                label=classes.index(str(row["label"])),
+                files={backbone: item.path for backbone, item in found.items()},
+                keys={backbone: item.key for backbone, item in found.items()},
+            )
+        )
+        parts.append({name: row[name] for name in columns})
+    splits = {name: _read_split(index, name, parts) for name in columns}
+    for name, split in splits.items():
+        _check_split(index, name, split, videos, classes, missing)
+    return Selection(classes, tuple(videos), missing, splits, pretrained)
+
+
+def _why_missing(
+    video_id: str, row: tables.Row, features: Mapping[str, Mapping[str, FeatureRow]]
+) -> str | None:
+    """Return why a video cannot be used, None when it can."""
+    if row["status"] != _OK:
+        return str(row["reason"])
+    for backbone, table in features.items():
+        if video_id not in table:
+            return f"{backbone}: not in the index of its features"
+        if table[video_id].status != _OK:
+            return f"{backbone}: {table[video_id].reason}"
+    return None
+
+
+def _read_split(index: Path, name: str, parts: Sequence[Mapping[str, object]]) -> Split:
+    """Return the positions whose cell in column `name` says train, and test."""
+    odd = {part[name] for part in parts} - {*_PARTS, None}
+    if odd:
+        raise ValueError(f"{index}: column {name} must hold train, test or null, found {odd}")
+    train, test = (
+        tuple(at for at, part in enumerate(parts) if part[name] == wanted) for wanted in _PARTS
+    )
+    return Split(train, test)
+
+
+def _check_split(
+    index: Path,
+    name: str,
+    split: Split,
+    videos: Sequence[Video],
+    classes: Sequence[str],
+    missing: Mapping[str, str],
+) -> None:
+    """Raise ValueError for a run without test videos or a class with too few to train on."""
+    left_out = f"{len(missing)} videos were left out"
+    if missing:
+        left_out += f", the first: {next(f'{k}: {why}' for k, why in missing.items())}"
+    if not split.test:
+        raise ValueError(f"{index}: {name} has no test video ({left_out})")
+    count = Counter(videos[at].label for at in split.train)
+    few = {label: count[at] for at, label in enumerate(classes) if count[at] < MIN_TRAIN_VIDEOS}
+    if few:
+        raise ValueError(
+            f"{index}: {name} must train on at least {MIN_TRAIN_VIDEOS} videos of each class, "
+            f"found {few} ({left_out}): add videos of these classes or remove the class"
+        )
+
+
+class Features(Dataset[Sample]):
+    """The selected videos with their arrays, read on first use and kept in memory.
+
+    A file is checked when it is read: its key against the index, shapes against those of the
+    other videos, every valid row for NaN and infinity, and that roles in `aligned` have the same
+    frames.
+    """
+
+    def __init__(
+        self,
+        videos: Sequence[Video],
+        roles: Mapping[str, str],
+        aligned: frozenset[str] = frozenset(),
+        cache_bytes: float = math.inf,
+    ):
+        """Name the videos; nothing is read yet.
+
+        Args:
+            videos: at least one.
+            roles: role -> `<backbone>/<feature>`.
+            aligned: roles whose rows must be the same frames; those of a role and its map always
+                must.
+            cache_bytes: how much of the arrays to keep in memory, as they are stored (float16);
+                the rest is read again each time.
+        """
+        self.videos = tuple(videos)
+        self.sources = {role: split_role(role, source) for role, source in roles.items()}
+        groups = [sorted(aligned.intersection(roles))]
+        groups += [[role, f"{role}_map"] for role in sorted(roles) if f"{role}_map" in roles]
+        self._aligned = [group for group in groups if len(group) > 1]
+        self._cache: dict[int, Sample] = {}
+        self._room = cache_bytes
+        self._shapes: dict[str, tuple[int, ...]] = {}
+        self._axes: dict[str, str] = {}
+        self._made_of: dict[str, tuple[Path, object]] = {}
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Role -> shape of a row, without the time axis, as the first video that was read has."""
+        if not self._shapes:
+            self[0]
+        return dict(self._shapes)
+
+    @property
+    def axes(self) -> dict[str, str]:
+        """Role -> axes of a row, `C H W`, as its feature file names them."""
+        if not self._axes:
+            self[0]
+        return dict(self._axes)
+
+    def __len__(self) -> int:
+        """Return the number of videos."""
+        return len(self.videos)
+
+    def __getitem__(self, at: int) -> Sample:
+        """Return the video at a position.
+
+        Raises:
+            ValueError: a feature file that is not what its index says, see the class.
+        """
+        if at in self._cache:
+            return self._cache[at]
+        sample = self._read(self.videos[at])
+        size = sum(array.nbytes for array in sample.features.values())
+        if size <= self._room:
+            self._room -= size
+            self._cache[at] = sample
+        return sample
+
+    def _read(self, video: Video) -> Sample:
+        wanted: dict[str, list[str]] = {}
+        for backbone, feature in self.sources.values():
+            wanted.setdefault(backbone, []).append(feature)
+        files, axes = {}, {}
+        for backbone, features in wanted.items():
+            path = video.files[backbone]
+            files[backbone], attributes = _read_file(path, video.keys[backbone], features)
+            axes[backbone] = attributes.get("axes", {})
+            self._check_origin(backbone, path, attributes.get("ingredients"))
+        sample = Sample(video.video_id, video.label, {}, {}, {})
+        for role, (backbone, feature) in self.sources.items():
+            array = files[backbone][feature]
+            shape = self._shapes.setdefault(role, array.shape[1:])
+            if array.shape[1:] != shape:
+                raise ValueError(
+                    f"{video.files[backbone]}: rows of '{feature}' must have shape {shape} as in "
+                    f"the other videos, found {array.shape[1:]}: extract '{backbone}' again"
+                )
+            if role not in self._axes:
+                self._axes[role] = _row_axes(video.files[backbone], feature, shape, axes[backbone])
+            sample.features[role] = array
+            sample.mask[role] = files[backbone]["valid"].astype(np.bool_)
+            sample.pts_s[role] = files[backbone]["pts_s"].astype(np.float64)
+        self._check_aligned(video, {name: found["index"] for name, found in files.items()})
+        return sample
+
+    def _check_origin(self, backbone: str, path: Path, ingredients: object) -> None:
+        """Raise ValueError where two videos' features are not made by the same network and code."""
+        made_of = ingredients
+        if isinstance(ingredients, dict):
+            made_of = {name: value for name, value in ingredients.items() if name != "input"}
+        first, wanted = self._made_of.setdefault(backbone, (path, made_of))
+        if made_of != wanted:
+            raise ValueError(
+                f"{path} and {first}: features of '{backbone}' must be made by one network, with "
+                "the same weights, options and code, found two: extract it again (`affectline "
+                "explain <video> <backbone>` tells what each was made of)"
+            )
+
+    def _check_aligned(self, video: Video, index: Mapping[str, arrays.Array]) -> None:
+        """Raise ValueError unless the aligned roles have the same frames, by frame number."""
+        backbones = [[self.sources[role][0] for role in group] for group in self._aligned]
+        for reference, backbone in ((group[0], b) for group in backbones for b in group[1:]):
+            first, other = index[reference], index[backbone]
+            if not np.array_equal(first, other):
+                raise ValueError(
+                    f"{video.files[reference]} and {video.files[backbone]}: rows must be the "
+                    f"same frames, found {len(first)} rows of the frames {first[:4].tolist()}... "
+                    f"and {len(other)} of {other[:4].tolist()}...: choose backbones that read "
+                    "the same frames"
+                )
+
+
+def _read_file(
+    path: Path, key: str, features: Sequence[str]
+) -> tuple[dict[str, arrays.Array], dict[str, object]]:
+    """Return the named features and the frame arrays of a feature file, checked; its attributes."""
+    found, attributes = arrays.read(path, (*_FRAME_ARRAYS, *features))
+    if attributes.get("key") != key:
+        raise ValueError(
+            f"{path}: its key must be the index's {key}, found {attributes.get('key')}: "
+            "the file is not the one that was indexed, run its extraction again"
+        )
+    for name, array in found.items():
+        if len(array) != len(found["valid"]):
+            raise ValueError(
+                f"{path}: '{name}' must have {len(found['valid'])} rows as 'valid' has, "
+                f"found {len(array)}: run its extraction again"
+            )
+    valid = found["valid"].astype(np.bool_)
+    for name in features:
+        array = found[name]
+        finite = np.isfinite(array).all(axis=tuple(range(1, array.ndim))) | ~valid
+        if not finite.all():
+            raise ValueError(
+                f"{path}: valid rows of '{name}' must be finite, found NaN or infinity in rows "
+                f"{np.flatnonzero(~finite)[:5].tolist()}: run its extraction again"
+            )
+    return found, attributes
+
+
+def _row_axes(path: Path, feature: str, shape: tuple[int, ...], axes: object) -> str:
+    """Return the axes of a feature's row by what its file says, without the time axis."""
+    whole = str(axes.get(feature, "")) if isinstance(axes, dict) else ""
+    row = whole.removeprefix("T").strip()
+    try:
+        check_axes(f"{path}: axes of '{feature}' behind T", shape, row)
+    except ValueError as error:
+        raise ValueError(f"{error}: run its extraction again") from None
+    return row
+
+
+def collate(samples: Sequence[Sample]) -> Batch:
+    """Return videos as one batch; each role is padded to its longest video."""
+    features: dict[str, Tensor] = {}
+    mask: dict[str, Tensor] = {}
+    for role, first in samples[0].features.items():
+        longest = max(len(sample.mask[role]) for sample in samples)
+        rows = np.zeros((len(samples), longest, *first.shape[1:]), dtype=first.dtype)
+        real = np.zeros((len(samples), longest), dtype=np.bool_)
+        for at, sample in enumerate(samples):
+            count = len(sample.mask[role])
+            rows[at, :count] = sample.features[role]
+            real[at, :count] = sample.mask[role]
+        features[role] = torch.from_numpy(rows)
+        mask[role] = torch.from_numpy(real)
+    labels = torch.tensor([sample.label for sample in samples], dtype=torch.int64)
+    return Batch(features, mask, labels)
+
+
+def draw_batches(
+    labels: Sequence[int],
+    batch_videos: int,
+    videos_per_class: int | None,
+    generator: torch.Generator,
+) -> Iterator[list[int]]:
+    """Yield the batches of one epoch, positions in `labels`.
+
+    There are len(labels) / batch_videos batches, rounded up.
+
+    Args:
+        labels: of the training videos.
+        batch_videos: videos of a batch, at most.
+        videos_per_class: None for a permutation of the videos, cut into batches; a video that
+            would be left alone joins the batch before. A number for
+            balanced batches: classes take turns, each with so many different videos or, where
+            there is room in the batch for more of every class, more. In one epoch a video of a
+            large class may then not come, and one of a small class may come in several batches.
+        generator: what is drawn comes from it.
+    """
+    if videos_per_class is None:
+        order = torch.randperm(len(labels), generator=generator).tolist()
+        ends = list(range(batch_videos, len(order), batch_videos))
+        if ends and len(order) - ends[-1] == 1:  # a batch of one has no statistics of a batch
+            ends.pop()
+        yield from (order[a:b] for a, b in zip([0, *ends], [*ends, len(order)], strict=True))
+        return
+    members: dict[int, list[int]] = {label: [] for label in sorted(set(labels))}
+    for at, label in enumerate(labels):
+        members[label].append(at)
+    groups = max(1, min(len(members), batch_videos // videos_per_class))
+    each = max(videos_per_class, batch_videos // groups)
+    turn: list[int] = []
+    left: dict[int, list[int]] = {label: [] for label in members}
+    for _ in range(-(-len(labels) // batch_videos)):
+        if len(turn) < groups:
+            # What is left of this round comes first, and last in the next: no class comes twice
+            # in a batch, and all come as often.
+            following = _shuffled(list(members), generator)
+            turn = [*turn, *(label for label in following if label not in turn), *turn]
+        batch: list[int] = []
+        for _ in range(groups):
+            label = turn.pop()
+            count = min(each, len(members[label]))
+            if len(left[label]) < count:
+                left[label] = _shuffled(members[label], generator)
+            batch += [left[label].pop() for _ in range(count)]
+        yield batch
+
+
+def _shuffled(values: Sequence[int], generator: torch.Generator) -> list[int]:
+    return [values[at] for at in torch.randperm(len(values), generator=generator).tolist()]

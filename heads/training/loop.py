@@ -1,0 +1,515 @@
+"""One run: a head trained on the training videos of a split, and its answers on the test videos.
+
+Nothing is chosen on the test set: the network after the last epoch answers, or, with a part of the
+training videos kept for validation, that of the epoch that did best on them. The same inputs,
+settings, device and number of threads give the same numbers, bit for bit.
+"""
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from features.cache.arrays import Array
+from features.options import PLACES
+from features.weights.file import load as load_weights
+from heads import Attention, Head, Network, Rows
+from heads.training.data import Batch, Features, collate, draw_batches
+from heads.training.settings import Standardise, Training
+
+# A dimension that hardly varies over the training rows is not blown up to unit deviation: no
+# deviation counts as less than this share of the feature's mean deviation.
+_STD_FLOOR = 0.1
+
+_SGD_MOMENTUM = 0.9
+_DECAY = 0.1
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """Training loss and accuracy of one epoch, means over the videos drawn, as they were drawn.
+
+    `validation` is the accuracy on the validation videos after it, NaN where there are none.
+    """
+
+    phase: str
+    loss: float
+    accuracy: float
+    validation: float
+
+
+@dataclass(frozen=True)
+class Run:
+    """What one run gives; rows are the test videos in the order they were asked for.
+
+    Attributes:
+        video_ids: of the test videos.
+        labels: int64 (N,), positions among the classes.
+        probabilities: float32 (N, classes), softmax of the logits.
+        predicted: int64 (N,), the most probable class.
+        attention: name -> one float32 array a video: (T,) or (T, ...), T its own number of rows,
+            for an attention over rows; (M,) for one over roles.
+        weighed: name -> what its weights belong to.
+        pts_s: role -> one float64 (T,) a video, presentation times of its rows in seconds, for
+            the roles that an attention weighs.
+        kept: number of the epoch whose network answered, counted from 1 over all phases.
+        curve: one `Epoch` an epoch.
+        state: weights and input statistics; loads into `build_network`.
+    """
+
+    video_ids: tuple[str, ...]
+    labels: NDArray[np.int64]
+    probabilities: NDArray[np.float32]
+    predicted: NDArray[np.int64]
+    attention: dict[str, list[NDArray[np.float32]]]
+    weighed: dict[str, Attention]
+    pts_s: dict[str, list[NDArray[np.float64]]]
+    kept: int
+    curve: list[Epoch]
+    state: dict[str, Tensor]
+
+
+def run_arrays(run: Run) -> tuple[dict[str, Array], dict[str, str]]:
+    """Return a run as named arrays for an array file, and the names of their axes.
+
+    An attention `<name>` lies in `attention:<name>`, the weights of all videos one after the
+    other. If it is over rows, `role:<name>` names their role, `rows:<role>` (videos,) has how
+    many belong to each video, and `pts_s:<role>` their times; if it is over roles,
+    `roles:<name>` names them.
+    """
+    found: dict[str, Array] = {
+        "video_id": np.array([name.encode() for name in run.video_ids]),
+        "label": run.labels,
+        "predicted": run.predicted,
+        "probabilities": run.probabilities,
+        "kept": np.array([run.kept], dtype=np.int64),
+        "epoch_phase": np.array([epoch.phase.encode() for epoch in run.curve]),
+        "epoch_loss": np.array([epoch.loss for epoch in run.curve]),
+        "epoch_accuracy": np.array([epoch.accuracy for epoch in run.curve]),
+        "epoch_validation": np.array([epoch.validation for epoch in run.curve]),
+    }
+    axes = {name: "video" for name in ("video_id", "label", "predicted")}
+    axes |= {name: "epoch" for name in found if name.startswith("epoch_")}
+    axes |= {"probabilities": "video class", "kept": "one"}
+    axes |= {f"role:{name}": "one" for name, of in run.weighed.items() if isinstance(of, Rows)}
+    for name, weights in run.attention.items():
+        weighed = run.weighed[name]
+        path = f"attention:{name}"
+        if isinstance(weighed, Rows):
+            found[path] = np.concatenate(weights)
+            found[f"role:{name}"] = np.array([weighed.role.encode()])
+            axes[path] = "row" + " map" * (found[path].ndim - 1)
+        else:
+            found[path] = np.stack(weights)
+            found[f"roles:{name}"] = np.array([role.encode() for role in weighed.roles])
+            axes |= {path: "video role", f"roles:{name}": "role"}
+    for role, times in run.pts_s.items():
+        found[f"rows:{role}"] = np.array([len(part) for part in times], dtype=np.int64)
+        found[f"pts_s:{role}"] = np.concatenate(times)
+        axes |= {f"rows:{role}": "video", f"pts_s:{role}": "row"}
+    return found, axes
+
+
+class Standardised(nn.Module):
+    """A head behind (x - mean) / std of each role; the statistics are part of its state."""
+
+    def __init__(
+        self, network: Network, shapes: Mapping[str, tuple[int, ...]], axes: Mapping[str, str]
+    ):
+        """Wrap `network`; role -> shape and axes of a row. Statistics start as 0 and 1."""
+        super().__init__()
+        self.network = network
+        self.mean = nn.ParameterDict()
+        self.std = nn.ParameterDict()
+        for role, shape in shapes.items():
+            wide = _statistics_shape(shape, axes[role])
+            self.mean[role] = nn.Parameter(torch.zeros(wide), requires_grad=False)
+            self.std[role] = nn.Parameter(torch.ones(wide), requires_grad=False)
+
+    def forward(self, features: dict[str, Tensor], mask: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Return the head's output on the standardised rows; arguments as the head's."""
+        output: dict[str, Tensor] = self.network(self._standardise(features), mask)
+        return output
+
+    def frozen(
+        self, features: dict[str, Tensor], mask: dict[str, Tensor], phase: str
+    ) -> dict[str, Tensor]:
+        """Return what the head's frozen part makes of the standardised rows; see `Network`."""
+        return self.network.frozen(self._standardise(features), mask, phase)
+
+    def _standardise(self, features: dict[str, Tensor]) -> dict[str, Tensor]:
+        return {role: (x - self.mean[role]) / self.std[role] for role, x in features.items()}
+
+
+def build_network(
+    head: Head,
+    params: Any,
+    shapes: dict[str, tuple[int, ...]],
+    axes: Mapping[str, str],
+    classes: Sequence[str],
+    seed: int,
+) -> Standardised:
+    """Return the head with fresh weights, drawn from `seed` alone, statistics still 0 and 1.
+
+    Args:
+        head: a head module.
+        params: its hyper-parameters.
+        shapes: role -> shape of a row, without the time axis.
+        axes: role -> its axes, see `Features.axes`.
+        classes: names of the emotions.
+        seed: any non-negative integer.
+
+    Raises:
+        ValueError: a role that the head does not know.
+    """
+    unknown = sorted(set(shapes) - head.ROLES) if head.ROLES is not None else []
+    if unknown:
+        raise ValueError(
+            f"{head.__name__.rpartition('.')[2]} has no role {', '.join(unknown)}: "
+            f"its roles are {sorted(head.ROLES or ())}"
+        )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return Standardised(head.build(params, shapes, classes), shapes, axes)
+
+
+def _statistics_shape(shape: Sequence[int], axes: str) -> tuple[int, ...]:
+    """Return the shape of a row's statistics: 1 along the axes that are places."""
+    return tuple(1 if axis in PLACES else n for n, axis in zip(shape, axes.split(), strict=True))
+
+
+def run_seed(seed: int, run: str) -> int:
+    """Return the seed of one run, so that runs differ in more than their videos."""
+    digest = hashlib.sha256(f"{seed}/{run}".encode()).digest()
+    return int.from_bytes(digest[:4], "big")
+
+
+def input_statistics(
+    dataset: Features, train: Sequence[int], mode: Standardise
+) -> dict[str, tuple[Tensor, Tensor]]:
+    """Return role -> (mean, std) over the valid rows of the training videos, float32.
+
+    Their shape is a row's, with 1 along the axes that are places.
+
+    Args:
+        dataset: all videos.
+        train: positions of the training videos.
+        mode: see `Training.standardise`; `none` gives 0 and 1.
+
+    Raises:
+        ValueError: a role without a valid row in any training video.
+    """
+    statistics = {}
+    for role, shape in dataset.shapes.items():
+        wide = _statistics_shape(shape, dataset.axes[role])
+        over = (
+            0,
+            *(1 + at for at, axis in enumerate(dataset.axes[role].split()) if axis in PLACES),
+        )
+        count, total, squares = 0, np.zeros(wide), np.zeros(wide)
+        for at in train:
+            sample = dataset[at]
+            rows = sample.features[role][sample.mask[role]].astype(np.float64)
+            count += rows.size // total.size
+            total += rows.sum(axis=over).reshape(wide)
+            squares += np.square(rows).sum(axis=over).reshape(wide)
+        if count == 0:
+            backbone, feature = dataset.sources[role]
+            raise ValueError(
+                f"role '{role}' ({backbone}/{feature}): none of the {len(train)} training videos "
+                "has a valid row: remove the role from the experiment, or see why its stage found "
+                "nothing"
+            )
+        mean, square = total / count, squares / count
+        if mode == "dimension":
+            std = np.sqrt(np.maximum(square - np.square(mean), 0.0))
+            std = np.maximum(std, _STD_FLOOR * std.mean())
+        else:
+            rms = np.sqrt(square.mean()) if mode == "scale" else 1.0
+            mean, std = np.zeros_like(mean), np.full_like(mean, rms)
+        std[std == 0] = 1.0
+        statistics[role] = (
+            torch.from_numpy(mean.astype(np.float32)),
+            torch.from_numpy(std.astype(np.float32)),
+        )
+    return statistics
+
+
+def _optimiser(network: nn.Module, training: Training) -> torch.optim.Optimizer:
+    weights = [weight for weight in network.parameters() if weight.requires_grad]
+    rate, decay = training.learning_rate, training.weight_decay
+    if training.optimiser == "adam":
+        # The fused form is several times as fast on a CPU.
+        return torch.optim.Adam(weights, lr=rate, weight_decay=decay, fused=True)
+    return torch.optim.SGD(weights, lr=rate, momentum=_SGD_MOMENTUM, weight_decay=decay)
+
+
+@dataclass(frozen=True)
+class _Trainer:
+    """What a run's epochs share."""
+
+    network: Standardised
+    training: Training
+    dataset: Features
+    device: torch.device
+
+    def batches(self, positions: Sequence[Sequence[int]]) -> Iterator[Batch]:
+        """Yield the batches on the device; the next one is read while this one is used."""
+        with ThreadPoolExecutor(max_workers=1) as reader:
+            waiting = None
+            for wanted in positions:
+                following = reader.submit(self._read, wanted)
+                if waiting is not None:
+                    yield waiting.result()
+                waiting = following
+            if waiting is not None:
+                yield waiting.result()
+
+    def _read(self, positions: Sequence[int]) -> Batch:
+        return collate([self.dataset[at] for at in positions]).to(self.device)
+
+    def in_order(self, positions: Sequence[int]) -> Iterator[Batch]:
+        """Yield all of `positions`, batch by batch."""
+        return self.batches(self.cut(positions))
+
+    def cut(self, positions: Sequence[int]) -> list[Sequence[int]]:
+        """Return `positions` in batches, as they come."""
+        size = self.training.batch_videos
+        return [positions[at : at + size] for at in range(0, len(positions), size)]
+
+
+def train_run(
+    head: Head,
+    params: Any,
+    training: Training,
+    dataset: Features,
+    train: Sequence[int],
+    test: Sequence[int],
+    classes: Sequence[str],
+    seed: int,
+    device: str = "cpu",
+    starts: Mapping[str, Path] | None = None,
+) -> Run:
+    """Train a head on some videos of a data set and let it answer on others.
+
+    Args:
+        head: a head module.
+        params: its hyper-parameters.
+        training: settings; its `seed` and `threads` are the caller's to apply.
+        dataset: all videos of the experiment.
+        train: positions of the training videos.
+        test: positions of the test videos.
+        classes: names of the emotions.
+        seed: of this run, see `run_seed`.
+        device: where the network trains.
+        starts: role -> weights file that the network of the role starts from, see `heads.starts`;
+            the others start as `build_network` draws them.
+
+    Raises:
+        ValueError: roles that the head does not take, a bad feature file, weights that are not
+            its network's, a loss that is no number.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    train, validation = _held_out(dataset, train, training.validation_share, seed)
+    network = build_network(head, params, dataset.shapes, dataset.axes, classes, seed)
+    _start(network.network, starts or {}, dataset.shapes)
+    for role, (mean, std) in input_statistics(dataset, train, training.standardise).items():
+        network.mean[role].copy_(mean)
+        network.std[role].copy_(std)
+    trainer = _Trainer(network.to(device), training, dataset, torch.device(device))
+    labels = [dataset.videos[at].label for at in train]
+    each = training.videos_per_class if training.sampling == "balanced" else None
+    curve: list[Epoch] = []
+    with _seeded(seed, device):  # dropout and the like
+        phases = network.network.phases()
+        for phase, modules in phases.items():
+            source = _Outputs(trainer, _frozen(trainer, phase, [*train, *validation]))
+            step = _stepper(source, phase, modules)
+            best, kept = -1.0, None
+            for _ in range(training.epochs):
+                drawn = draw_batches(labels, training.batch_videos, each, generator)
+                loss, accuracy = step([[train[at] for at in batch] for batch in drawn])
+                told = _accuracy(source, validation) if validation else np.nan
+                curve.append(Epoch(phase, loss, accuracy, told))
+                if not np.isfinite(loss):
+                    raise ValueError(
+                        f"the training loss must be a number, found {loss} in epoch "
+                        f"{len(curve)}: lower train.learning_rate ({training.learning_rate}) or "
+                        f"set train.standardise (now '{training.standardise}')"
+                    )
+                if told > best:
+                    best, kept = told, (len(curve), _state(network))
+    at, state = kept or (len(curve), _state(network))
+    network.load_state_dict(state)
+    return _answer(trainer, test, curve, at)
+
+
+def _start(
+    network: Network, starts: Mapping[str, Path], shapes: Mapping[str, tuple[int, ...]]
+) -> None:
+    """Fill the parts of fresh networks that start from weights files."""
+    for role, path in starts.items():
+        if role not in network.starts:
+            raise ValueError(
+                f"role '{role}' has rows of {shapes.get(role)}, for which this head has no network "
+                f"to start from {path}: name another feature, or remove the role from `weights`"
+            )
+        load_weights(path, network.starts[role])
+
+
+def _held_out(
+    dataset: Features, train: Sequence[int], share: float, seed: int
+) -> tuple[Sequence[int], list[int]]:
+    """Return the positions to train on and those to validate on: `share` of each class, rounded.
+
+    A class always keeps a video to train on.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    validation: set[int] = set()
+    for label in sorted({dataset.videos[at].label for at in train}):
+        members = [at for at in train if dataset.videos[at].label == label]
+        order = torch.randperm(len(members), generator=generator).tolist()
+        count = min(round(share * len(members)), len(members) - 1)
+        validation.update(members[at] for at in order[:count])
+    if share > 0 and not validation:
+        raise ValueError(
+            f"train.validation_share {share} of {len(train)} training videos leaves no video to "
+            "validate on: raise it, or set it to 0"
+        )
+    return [at for at in train if at not in validation], sorted(validation)
+
+
+@contextmanager
+def _seeded(seed: int, device: str) -> Iterator[None]:
+    """Seed torch's global generators, and leave them as they were."""
+    with torch.random.fork_rng(devices=[torch.device(device)] if device.startswith("cuda") else []):
+        torch.manual_seed(seed)
+        yield
+
+
+@torch.no_grad()
+def _frozen(
+    trainer: _Trainer, phase: str, positions: Sequence[int]
+) -> dict[int, dict[str, Tensor]]:
+    """Return position -> what the part that a phase does not train gives of that video.
+
+    Empty where the head keeps nothing of it: one batch tells.
+    """
+    trainer.network.eval()
+    kept: dict[int, dict[str, Tensor]] = {}
+    for batch in trainer.in_order(positions):
+        found = trainer.network.frozen(batch.features, batch.mask, phase)
+        if not found:
+            return {}
+        for row in range(len(batch.labels)):
+            at = positions[len(kept)]
+            kept[at] = {name: values[row] for name, values in found.items()}
+    return kept
+
+
+@dataclass(frozen=True)
+class _Outputs:
+    """A phase's outputs: of the whole network, or of what it trains behind what is `kept`."""
+
+    trainer: _Trainer
+    kept: Mapping[int, Mapping[str, Tensor]]
+
+    def of(self, positions: Sequence[Sequence[int]]) -> Iterator[tuple[dict[str, Tensor], Tensor]]:
+        """Yield output and labels (B,) of each batch."""
+        trainer = self.trainer
+        if not self.kept:
+            for batch in trainer.batches(positions):
+                yield trainer.network(batch.features, batch.mask), batch.labels
+            return
+        for wanted in positions:
+            rows = [self.kept[at] for at in wanted]
+            frozen = {name: torch.stack([row[name] for row in rows]) for name in rows[0]}
+            labels = [trainer.dataset.videos[at].label for at in wanted]
+            yield trainer.network.network.resume(frozen), torch.tensor(labels).to(trainer.device)
+
+
+def _stepper(
+    source: _Outputs, phase: str, modules: Sequence[nn.Module]
+) -> Callable[[Sequence[Sequence[int]]], tuple[float, float]]:
+    """Return what trains `modules` for an epoch of batches, and tells mean loss and accuracy."""
+    network, training = source.trainer.network, source.trainer.training
+    network.requires_grad_(False)
+    for module in modules:
+        module.requires_grad_(True)
+    optimiser = _optimiser(network, training)
+    every = training.decay_every
+    schedule = torch.optim.lr_scheduler.StepLR(optimiser, every, _DECAY) if every else None
+
+    def epoch(positions: Sequence[Sequence[int]]) -> tuple[float, float]:
+        network.eval()
+        for module in modules:
+            module.train()
+        loss_sum, correct, drawn = 0.0, 0, 0
+        for output, labels in source.of(positions):
+            loss = network.network.loss(output, labels, phase)
+            optimiser.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimiser.step()
+            if schedule is not None:
+                schedule.step()
+            loss_sum += float(loss.detach()) * len(labels)
+            correct += int((output["logits"].argmax(dim=1) == labels).sum())
+            drawn += len(labels)
+        return loss_sum / drawn, correct / drawn
+
+    return epoch
+
+
+def _state(network: nn.Module) -> dict[str, Tensor]:
+    return {name: value.detach().cpu().clone() for name, value in network.state_dict().items()}
+
+
+@torch.no_grad()
+def _accuracy(source: _Outputs, positions: Sequence[int]) -> float:
+    source.trainer.network.eval()
+    correct = 0
+    for output, labels in source.of(source.trainer.cut(positions)):
+        correct += int((output["logits"].argmax(dim=1) == labels).sum())
+    return correct / len(positions)
+
+
+@torch.no_grad()
+def _answer(trainer: _Trainer, test: Sequence[int], curve: list[Epoch], kept: int) -> Run:
+    """Return the run: answers, attention and the state of the trained network."""
+    network, videos = trainer.network, [trainer.dataset.videos[at] for at in test]
+    network.eval()
+    weighed = dict(network.network.attention)
+    timed = sorted({of.role for of in weighed.values() if isinstance(of, Rows)})
+    attention: dict[str, list[NDArray[np.float32]]] = {name: [] for name in weighed}
+    pts_s = {role: [trainer.dataset[at].pts_s[role] for at in test] for role in timed}
+    logits: list[Tensor] = []
+    for batch in trainer.in_order(test):
+        output = network(batch.features, batch.mask)
+        done = sum(len(part) for part in logits)
+        logits.append(output["logits"].cpu())
+        for name, of in weighed.items():
+            for row, weights in enumerate(output[name].float().cpu().numpy()):
+                if isinstance(of, Rows):
+                    weights = weights[: len(pts_s[of.role][done + row])]
+                attention[name].append(weights.copy())
+    probabilities = torch.softmax(torch.cat(logits), dim=1)
+    return Run(
+        video_ids=tuple(video.video_id for video in videos),
+        labels=np.array([video.label for video in videos], dtype=np.int64),
+        probabilities=probabilities.numpy(),
+        predicted=probabilities.argmax(dim=1).numpy(),
+        attention=attention,
+        weighed=weighed,
+        pts_s=pts_s,
+        kept=kept,
+        curve=curve,
+        state=_state(network),
+    )

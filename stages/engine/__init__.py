@@ -1,0 +1,1 @@
+"""What brings items up to date: the same for every stage."""

@@ -1,0 +1,107 @@
+"""The device that networks run on, and what makes their numbers the same in every run there.
+
+Also how much memory of this machine may hold features.
+"""
+
+import os
+from pathlib import Path
+
+import torch
+
+from stages.engine.params import Engine
+
+GIB = 1 << 30
+
+FREE_SHARE = 0.5
+"""Of the free memory, what features may take: batches, networks and other programs need some."""
+
+_USAGE = (  # cgroup version 2, then 1: limit, usage, what of the usage is files that can go
+    ("memory.max", "memory.current", "inactive_file"),
+    ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+)
+
+
+def cache_bytes(engine: Engine) -> int:
+    """Return how many bytes of features training keeps in memory: ``cache_gib``, else a share."""
+    if engine.cache_gib is not None:
+        return int(engine.cache_gib * GIB)
+    return int(FREE_SHARE * free_bytes())
+
+
+def free_bytes(root: Path = Path("/")) -> int:
+    """Return the memory that this process can still take without swapping, in bytes.
+
+    On Linux what the kernel calls available, or what a container's or job's limit (cgroup, either
+    version) leaves, if that is less. Elsewhere half of the machine's memory.
+
+    Args:
+        root: of the system's files.
+    """
+    try:
+        lines = (root / "proc/meminfo").read_text().splitlines()
+    except OSError:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+    kib = {name: value.split()[0] for name, _, value in (line.partition(":") for line in lines)}
+    return min([1024 * int(kib["MemAvailable"]), *_left_by_limits(root)])
+
+
+def _left_by_limits(root: Path) -> list[int]:
+    """Return what each limit of this process's control groups, and those above, leaves."""
+    try:
+        lines = (root / "proc/self/cgroup").read_text().splitlines()
+    except OSError:
+        return []
+    left = []
+    for _, controllers, path in (line.split(":", 2) for line in lines):
+        if controllers not in ("", "memory"):
+            continue
+        top = root / "sys/fs/cgroup" / controllers
+        # In a container the path may be the host's, and its own group the top.
+        below = Path(path.lstrip("/"))
+        for group in {top, *(top / part for part in (below, *below.parents))}:
+            left += [n for names in _USAGE if (n := _left(group, *names)) is not None]
+    return left
+
+
+def _left(group: Path, limit: str, usage: str, files: str) -> int | None:
+    """Return what the limit of a group leaves, None where it has none."""
+    try:
+        most, used = int((group / limit).read_text()), int((group / usage).read_text())
+        stat = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
+    except (OSError, ValueError):  # no such group, or no limit: `max`
+        return None
+    return max(0, most - used + int(stat.get(files, 0)))
+
+
+class DeviceError(ValueError):
+    """params.yaml names a device that this machine does not have."""
+
+
+def device_of(engine: Engine) -> str:
+    """Return the device that networks run on.
+
+    Raises:
+        DeviceError: there is no such device here.
+    """
+    if engine.device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    is_there = {
+        "cpu": True,
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+    }
+    if not is_there[engine.device]:
+        here = ", ".join(name for name, there in is_there.items() if there)
+        raise DeviceError(
+            f"params.yaml: engine.device: found {engine.device!r}, but torch {torch.__version__} "
+            f"finds no such device here, only {here}; expected auto or one of them"
+        )
+    return engine.device
+
+
+def be_reproducible(device: str) -> None:
+    """Have networks on ``device`` give the same numbers in every run, in full float32."""
+    if device == "cuda":
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.use_deterministic_algorithms(True)
+        torch.backends.cudnn.conv.fp32_precision = "ieee"  # type: ignore[attr-defined]  # not TF32

@@ -1,0 +1,315 @@
+"""Items of a stage: looked up, else restored, else computed; then linked into the output.
+
+An item is looked for in the store, then in the stage's previous output (dvc.lock names it, DVC's
+cache or a remote holds it), and only then computed. Finished items are in the store at once, so a
+crash costs the items in flight and nothing else. Processes that share a store share the work: what
+one of them computes, the others wait for.
+"""
+
+import json
+import os
+import shutil
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+
+import pyarrow as pa
+
+from features.cache import claims, tables
+from features.cache.arrays import ArrayFileError, check, read_attributes
+from features.cache.store import ItemStore, link_or_copy, store_root
+from stages.engine.previous import previous_files
+from stages.engine.progress import StageRun, console, fail, print_table
+from stages.engine.workers import (
+    Compute,
+    Item,
+    Keys,
+    Todo,
+    Workers,
+    in_pool,
+    in_process,
+    reasons_of,
+)
+
+SOFTWARE = ("affectline", "av", "h5py", "librosa", "mediapipe", "numpy", "torch", "torchvision")
+"""Distributions whose versions stand in every array file."""
+
+
+Outcome = dict[str, dict[str, str]]
+"""Item's name -> path of each file of it that there is none of -> why; ``{}`` if all is well."""
+
+
+def run_items(
+    run: StageRun,
+    items: Sequence[Item],
+    compute: Compute,
+    out: Path,
+    pool: Workers,
+    unit: str = "videos",
+) -> Outcome:
+    """Bring every item into the folder ``out``; ``unit`` is what a person calls the items."""
+    store = ItemStore(store_root())
+    wanted = {key: Path(path).suffix for item in items for key, path in item.files.items()}
+    absent = {key: suffix for key, suffix in wanted.items() if not store.has(key, suffix)}
+    if absent:
+        _restore(run, store, absent)
+    waiting: dict[tuple[str, ...], Item] = {}
+    for item in items:
+        keys = tuple(key for key in item.files if not store.has(key, wanted[key]))
+        if keys:
+            waiting.setdefault(keys, item)  # the same video twice is computed once
+    there = len(items) - len(waiting)
+    run.count(items=len(items), reused=there)  # now: whoever interrupts is told what is done
+    reasons, computed = _compute_all(run, store, waiting, compute, pool, unit)
+    outcome: Outcome = {}
+    for item in items:
+        outcome[item.name] = {p: reasons[key] for key, p in item.files.items() if key in reasons}
+        for key, path in item.files.items():
+            if key not in reasons:
+                link_or_copy(store.path(key, wanted[key]), out / path)
+    failed = sum(bool(missing) for missing in outcome.values())
+    run.count(reused=len(items) - computed - failed - there, failed=failed)
+    return outcome
+
+
+def _restore(run: StageRun, store: ItemStore, absent: Mapping[str, str]) -> None:
+    """Take what the stage's previous output still has into the store."""
+    for key, path in previous_files(run.name, absent.keys(), note=run.note):
+        if not _is_item(path, key, absent[key]):
+            run.note(f"{path}: expected the item {key[:12]}, found another or damage; not used")
+            continue
+        store.add_copy(key, path, absent[key])
+
+
+def _is_item(path: Path, key: str, suffix: str) -> bool:
+    """Tell whether a file is the item, whole: what is damaged is computed anew."""
+    try:
+        if suffix == ".h5":
+            return check(path).get("key") == key
+        return suffix != ".json" or isinstance(json.loads(path.read_bytes()), dict)
+    except (ArrayFileError, ValueError):
+        return False
+
+
+def _compute_all(
+    run: StageRun,
+    store: ItemStore,
+    waiting: Mapping[Keys, Item],
+    compute: Compute,
+    pool: Workers,
+    unit: str,
+) -> tuple[dict[str, str], int]:
+    """Compute the waiting items.
+
+    Returns:
+        The reason for each key that could not be made, and how many items were computed here.
+    """
+    if not waiting:
+        claims.sweep(store.root / "unfinished")
+        return {}, 0
+    reasons: dict[str, str] = {}
+    computed = 0
+    with claims.scratch(store.root / "unfinished") as folder:
+        todo = Todo(store, waiting, folder, pool.time_limit_s, run.note)
+        results = in_pool if pool.processes else in_process
+        try:
+            for job, result in run.track(
+                results(todo, compute, pool),
+                total=len(waiting),
+                unit=unit,
+                at_once=pool.processes or 1,
+            ):
+                if isinstance(result, BaseException):
+                    failed = reasons_of(result, job, pool)
+                    for reason in dict.fromkeys(failed.values()):
+                        run.note(f"{job.item.name}: {reason}")
+                    reasons |= failed
+                elif result is not None:
+                    run.count(**result)
+                    run.count(computed=1)
+                    computed += 1
+                for key, path in job.paths.items():
+                    if key not in reasons:
+                        store.add(key, path)
+                todo.finish(job)
+        finally:
+            todo.let_go()
+    return reasons, computed
+
+
+# ------------------------------------------------------------------------ folders and rows
+
+
+def item_path(video_id: str, suffix: str = ".h5") -> str:
+    """Return where a video's item lies below an output folder: ``<label>/<name><suffix>``.
+
+    Raises:
+        ValueError: the id would lead out of the folder.
+    """
+    parts = video_id.split("/")
+    if len(parts) != 2 or any(part in ("", ".", "..") or "\0" in part for part in parts):
+        raise ValueError(f"video_id {video_id!r}: expected <label>/<name>")
+    return f"{video_id}{suffix}"
+
+
+@cache
+def software() -> dict[str, str]:
+    """Return the versions of what may change a number: distribution -> version."""
+    return {name: version(name) for name in SOFTWARE}
+
+
+def describe(
+    key: str, ingredients: Mapping[str, object], axes: Mapping[str, str], **more: object
+) -> dict[str, object]:
+    """Return the attributes that every array file carries: where its numbers came from.
+
+    Args:
+        key: the item's key.
+        ingredients: what the key is the hash of.
+        axes: for each array the names of its axes, e.g. ``T H W C``.
+        more: what else the stage has to say.
+    """
+    return {
+        "key": key,
+        "ingredients": dict(ingredients),
+        "axes": dict(axes),
+        "software": software(),
+        **more,
+    }
+
+
+@contextmanager
+def fresh_outputs(parent: Path, run: StageRun) -> Iterator[Path]:
+    """Yield an empty folder; when all went well, what lies in it moves to ``parent``.
+
+    Each file or folder takes the place of the one with its name; nothing else there is touched.
+    One process at a time does this; another waits for it, one that its dvc has left behind too.
+    """
+    partial = parent / f".{run.name}.tmp"
+    _end_with_dvc()
+    with claims.held(
+        parent / f".{run.name}.busy.tmp",
+        on_wait=lambda: run.note("waiting for another process that writes the same outputs"),
+    ):
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        try:
+            yield partial
+            for made in sorted(partial.iterdir()):
+                target = parent / made.name
+                if target.is_dir() and not target.is_symlink():
+                    shutil.rmtree(target)
+                made.replace(target)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+
+
+def _end_with_dvc() -> None:
+    """Let this process end with the dvc that started it: nobody waits for its outputs then."""
+    if "DVC_STAGE" not in os.environ:
+        return
+    dvc = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == dvc:
+            time.sleep(claims.POLL_S)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def merge_reasons(
+    rows: Sequence[tables.Row], outcome: Outcome, folder: str = ""
+) -> list[tables.Row]:
+    """Return the rows of the stage before with this stage's outcome: a failed video stays so.
+
+    Of an item's files those below ``folder`` count (``""`` or ``x/``).
+    """
+    merged = []
+    for row in rows:
+        missing = outcome.get(str(row["video_id"]), {})
+        reason = row["reason"] or next(
+            (why for path, why in missing.items() if path.startswith(folder)), None
+        )
+        merged.append(row | {"status": "failed" if reason else "ok", "reason": reason})
+    return merged
+
+
+INDEX = {
+    "video_id": pa.string(),
+    "label": pa.string(),
+    "status": pa.string(),
+    "reason": pa.string(),
+    "key": pa.string(),
+    "path": pa.string(),
+}
+"""Columns of every index of items: one row a video, ``path`` below the folder of that name."""
+
+
+def files_below(items: Sequence[Item], folder: str = "") -> dict[str, tuple[str, str]]:
+    """Return video id -> key and path of each item's file below ``folder`` (``""`` or ``x/``)."""
+    return {
+        item.name: (key, path.removeprefix(folder))
+        for item in items
+        for key, path in item.files.items()
+        if path.startswith(folder)
+    }
+
+
+def write_index(
+    folder: Path,
+    name: str,
+    rows: Sequence[Mapping[str, object]],
+    files: Mapping[str, tuple[str, str]],
+    more: Mapping[str, pa.DataType],
+) -> None:
+    """Write ``<name>.parquet`` beside the folder ``name`` of array files, both in ``folder``.
+
+    Args:
+        folder: where both lie.
+        name: of the folder.
+        rows: rows with ``video_id``, ``label``, ``status``, ``reason``.
+        files: video id -> key and path of its item.
+        more: further columns; an item's values are the attributes of that name in its file.
+    """
+    filled = []
+    for row in rows:
+        entry = {column: row[column] for column in ("video_id", "label", "status", "reason")}
+        if entry["status"] == "ok":
+            entry["key"], path = files[str(row["video_id"])]
+            said = read_attributes(folder / name / path)
+            entry |= {"path": path, **{column: said[column] for column in more}}
+        filled.append(entry)
+    schema = pa.schema([*INDEX.items(), *more.items()])
+    tables.write(folder / f"{name}.parquet", filled, schema)
+
+
+def check_failures(run: StageRun, rows: Sequence[Mapping[str, object]], max_failed: float) -> None:
+    """End the stage if more than the share ``max_failed`` of the rows have failed.
+
+    Args:
+        run: the stage's run.
+        rows: rows with ``video_id``, ``status`` and ``reason``.
+        max_failed: the largest share that is put up with.
+    """
+    failed = [row for row in rows if row["status"] == "failed"]
+    if not rows:
+        raise fail(f"{run.name}: there are no videos")
+    if len(failed) > max_failed * len(rows):
+        print_table(
+            f"{run.name}: {len(failed)} of {len(rows)} videos failed",
+            ["video", "reason"],
+            [(row["video_id"], row["reason"]) for row in failed],
+            to=console,
+        )
+        raise fail(
+            f"{run.name}: {len(failed)} of {len(rows)} videos failed, allowed are "
+            f"{max_failed:.0%} (max_failed in params.yaml). Mend or remove them, or raise "
+            "max_failed, and run again: what was computed is kept"
+        )
+    if run.counts["failed"]:  # what failed in a stage before has been told
+        run.note(f"{len(failed)} of {len(rows)} videos have failed (affectline failures)")

@@ -1,0 +1,368 @@
+"""params.yaml: its schema, read and checked whole before any stage works.
+
+Every stage uses its own section only, yet checks the whole file, so that a typing error in the
+last section ends the first stage and not the last.
+"""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from features.options import near
+from features.video.views import View
+
+PARAMS = Path("params.yaml")
+
+NAME = r"^[a-z][a-z0-9_]*$"
+A_NAME = "a name of small letters, digits and _ that begins with a letter"
+Name = Annotated[str, Field(pattern=NAME)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Count = Annotated[int, Field(ge=1)]
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
+
+
+LARGEST_VALUES = 100_000
+"""Most values in the file, its aliases written out: nine lines of them can mean a milliard."""
+
+
+LONGEST_VALUE = 80
+"""Characters of a wrong value that a message shows."""
+
+
+class ParamsError(ValueError):
+    """params.yaml asks for something that cannot be; the message says where and what may be."""
+
+
+class Section(BaseModel):
+    """A section of params.yaml: unknown keys are errors, types are not bent."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, populate_by_name=True)
+
+
+class Engine(Section):
+    """How this machine runs the stages; no number depends on it, so DVC does not watch it.
+
+    Attributes:
+        workers: processes for index, decode and faces; 0 takes one a core.
+        time_limit_s: a video that takes longer in one stage is given up.
+        device: where networks run; ``auto`` takes a GPU where there is one.
+        cache_gib: of features that training keeps in memory, GiB, the rest is read again in each
+            epoch; null takes half of the memory that is free.
+    """
+
+    workers: Annotated[int, Field(ge=0)] = 0
+    time_limit_s: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 600.0
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    cache_gib: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+
+
+class Sample(Section):
+    """The built-in sample: seed, clips a class, seconds a clip."""
+
+    seed: Seed
+    clips_per_class: Count
+    seconds: Annotated[float, Field(ge=1, le=60)]
+
+
+class Splits(Section):
+    """Seeded per-class splits: number of runs and the share that tests."""
+
+    runs: Annotated[int, Field(ge=1, le=1000)]
+    test_share: Annotated[float, Field(gt=0, lt=1)]
+    seed: Seed
+
+
+class Index(Section):
+    """Where the videos are, and what they are called.
+
+    Attributes:
+        root: a folder ``<label>/<name>.<ext>``, or a CSV ``path,label[,split]``.
+        dataset: name of the data set, as the report shows it.
+        splits: what is drawn where the CSV gives no split.
+    """
+
+    root: Annotated[str, Field(min_length=1)]
+    dataset: str | None = None
+    splits: Splits
+
+
+class ViewParams(Section):
+    """A view, see :class:`features.video.views.View`."""
+
+    sampling: Literal["segments", "uniform", "snippets"]
+    count: Annotated[int, Field(ge=1, le=10_000)]
+    max_short_side: Annotated[int, Field(ge=32, le=8192)]
+    length: Annotated[int, Field(ge=1, le=1024)] = 1
+
+    def view(self) -> View:
+        """Return the library's form."""
+        return View(self.sampling, self.count, self.max_short_side, self.length)
+
+    @model_validator(mode="after")
+    def _fits(self) -> "ViewParams":
+        self.view()  # checks what the fields together may be
+        return self
+
+
+class DecodeViews(Section):
+    """The views that hold frames; ``sound`` and ``faces`` have nothing to choose here."""
+
+    segments: ViewParams
+    uniform: ViewParams
+    snippets: ViewParams
+
+
+class Decode(Section):
+    """Decoding: seed of the random instants, and the views."""
+
+    seed: Seed
+    views: DecodeViews
+
+
+class Model(Section):
+    """A network and where its weights come from.
+
+    Attributes:
+        module: the file in features/backbones/ (or features/, for a detector).
+        source: ``seeded``: a random network made from ``seed``; ``pretrained``: real weights.
+        seed: seed of a seeded network.
+        file: path of a weights file that you have, instead of a download.
+        trust_pickle: open the weights even if that can run code of theirs; think twice.
+        options: the module's own options.
+    """
+
+    module: Name
+    source: Literal["seeded", "pretrained"]
+    seed: Seed = 0
+    file: str | None = None
+    trust_pickle: bool = False
+    options: dict[str, Any] = {}
+
+
+class Backbone(Model):
+    """A backbone: a network and how it is used.
+
+    Attributes:
+        view: the view that it reads; it stands here so that DVC knows it too.
+        precision: of products and convolutions; ``bfloat16`` is faster where the machine has it.
+        dtypes: feature -> the dtype that it is stored in, where it is to be another than usual.
+    """
+
+    view: Literal["segments", "uniform", "snippets", "sound", "faces"]
+    precision: Literal["float32", "bfloat16"] = "float32"
+    dtypes: dict[str, Literal["float16", "float32"]] = {}
+
+
+class Faces(Section):
+    """Faces: which detector, what counts as one, and how it is cut out.
+
+    Attributes:
+        detector: the detector's network.
+        min_score: detections below this score are dropped.
+        min_overlap: least intersection over union that joins two detections into a track.
+        max_gap: rows that a track may miss before it ends.
+        cut: tracks end where two neighbouring rows differ in colour by more than this, see
+            :func:`features.faces.shots`; None: cuts are not looked for.
+        align: ``crop`` cuts the square around the box; ``similarity`` turns the face upright, its
+            middle where the landmarks have it.
+        margin: added on each side of the square, as a share of the face box's longer side.
+    """
+
+    detector: Model
+    min_score: Share
+    min_overlap: Share
+    max_gap: Annotated[int, Field(ge=0)]
+    cut: Share | None
+    align: Literal["crop", "similarity"]
+    margin: Annotated[float, Field(ge=0, le=2)]
+
+
+class Experiment(Section):
+    """An experiment: a head, its features by role, its settings, what differs in training.
+
+    Attributes:
+        head: its name.
+        roles: role -> feature.
+        weights: role -> backbone, where the head trains a network itself: it starts from this
+            backbone's weights.
+        overrides: of the head's hyper-parameters.
+        train: of the training.
+    """
+
+    head: Name
+    roles: Annotated[dict[Name, str], Field(min_length=1)]
+    weights: dict[Name, Name] = {}
+    overrides: dict[str, Any] = Field(default={}, alias="with")
+    train: dict[str, Any] = {}
+
+
+class Report(Section):
+    """The page: its title."""
+
+    title: str
+
+
+class Params(Section):
+    """The whole of params.yaml."""
+
+    max_failed: Share
+    engine: Engine
+    sample: Sample
+    index: Index
+    decode: Decode
+    faces: Faces
+    backbones: Annotated[dict[Name, Backbone], Field(min_length=1)]
+    train: dict[str, Any]
+    experiments: Annotated[dict[Name, Experiment], Field(min_length=1)]
+    report: Report
+
+    @property
+    def reads_faces(self) -> bool:
+        """Whether a backbone reads the view ``faces``."""
+        return any(block.view == "faces" for block in self.backbones.values())
+
+    @model_validator(mode="after")
+    def _roles_have_backbones(self) -> "Params":
+        for name, experiment in self.experiments.items():
+            for role, source in experiment.roles.items():
+                where = f"experiments.{name}.roles.{role}"
+                if not re.fullmatch(r"[a-z][a-z0-9_]*/[a-z][a-z0-9_]*", source):
+                    raise ValueError(
+                        f"{where}: found {source!r}, expected <backbone>/<feature>, "
+                        "e.g. vggface/fc6"
+                    )
+                self._check_backbone(where, source.split("/")[0])
+            for role, backbone in experiment.weights.items():
+                where = f"experiments.{name}.weights.{role}"
+                if role not in experiment.roles:
+                    raise ValueError(
+                        f"{where}: found the role {role!r}, expected one of the experiment's "
+                        f"roles {sorted(experiment.roles)}"
+                    )
+                self._check_backbone(where, backbone)
+        return self
+
+    def _check_backbone(self, where: str, backbone: str) -> None:
+        if backbone not in self.backbones:
+            raise ValueError(
+                f"{where}: found the backbone {backbone!r}, "
+                f"expected one of {sorted(self.backbones)}"
+            )
+
+
+def load_params(path: Path = PARAMS) -> Params:
+    """Read and check params.yaml.
+
+    Raises:
+        ParamsError: with one line for each thing that is wrong.
+    """
+    raw = read_yaml(path)
+    try:
+        return Params.model_validate(raw)
+    except ValidationError as error:
+        lines = [_line(item, raw) for item in error.errors()]
+        raise ParamsError("\n".join(f"{path}: {line}" for line in lines)) from None
+
+
+def read_yaml(path: Path) -> dict[Any, Any]:
+    """Read a file of YAML that has keys and values, each key once.
+
+    Raises:
+        ParamsError: no such file, no YAML, a key that stands twice, too many values.
+    """
+    try:
+        loader = yaml.SafeLoader(path.read_text(encoding="utf-8"))
+        node = loader.get_single_node()
+        repeated = [] if node is None else list(_repeated(loader, node))
+        raw = None if node is None or repeated else loader.construct_document(node)
+        values = _count(raw, {})
+    except FileNotFoundError:
+        raise ParamsError(f"{path}: no such file here; run from the project's root") from None
+    except OSError as error:
+        raise ParamsError(f"{path}: cannot be read: {error.strerror}") from None
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # a number, or nesting, too long
+        text = " ".join(str(error).split())
+        raise ParamsError(f"{path}: expected YAML, found: {text}") from error
+    if repeated:
+        raise ParamsError("\n".join(f"{path}: {line}" for line in repeated))
+    if values > LARGEST_VALUES:
+        raise ParamsError(f"{path}: expected at most {LARGEST_VALUES:,} values, found {values:,}")
+    if not isinstance(raw, dict):
+        raise ParamsError(f"{path}: expected keys and values, found {type(raw).__name__}")
+    return raw
+
+
+def _repeated(loader: yaml.SafeLoader, top: yaml.Node) -> Iterator[str]:
+    """Yield a line for each key that stands twice in its place: YAML would keep the last alone."""
+    waiting, visited = [("", top)], {id(top)}
+    while waiting:
+        above, node = waiting.pop()
+        parts = node.value if isinstance(node, yaml.CollectionNode) else ()
+        lines: dict[object, int] = {}
+        for number, part in enumerate(parts):
+            where, inner = f"{above}{number}.", part
+            if isinstance(node, yaml.MappingNode):
+                key, inner = part
+                if not isinstance(key, yaml.ScalarNode):
+                    continue  # refused when it is read
+                where, line = f"{above}{key.value}.", key.start_mark.line + 1
+                is_merge = key.tag == "tag:yaml.org,2002:merge"  # `<<`, which is no value
+                name = key.value if is_merge else loader.construct_object(key)
+                if name in lines:
+                    yield (
+                        f"{where[:-1]}: found twice, in line {lines[name]} and in line {line}, of "
+                        "which one alone would count; rename or remove one"
+                    )
+                lines[name] = line
+            if id(inner) not in visited:  # an alias is the node that it means
+                visited.add(id(inner))
+                waiting.append((where, inner))
+
+
+def _count(value: object, known: dict[int, int]) -> int:
+    """Return how many values ``value`` has with aliases written out; each is visited once."""
+    if id(value) not in known:
+        parts = list(value.values()) if isinstance(value, dict) else value
+        inner = parts if isinstance(parts, list) else []
+        known[id(value)] = 1 + sum(_count(part, known) for part in inner)
+    return known[id(value)]
+
+
+def _line(item: Any, raw: object) -> str:
+    where = ".".join(str(part) for part in item["loc"])
+    if item["type"] == "extra_forbidden":
+        return f"{where}: unknown key{_known_keys(item['loc'])}"
+    if item["type"] == "missing":
+        return f"{where}: missing; {item['msg'].lower()}"
+    if item["type"] == "string_pattern_mismatch":
+        place = where.removesuffix(".[key]")
+        return f"{place}: found {item['input']!r}, expected {A_NAME}"
+    if item["type"] == "value_error":
+        said = str(item["ctx"]["error"])
+        return f"{where}: {said}" if where else said
+    found = repr(item["input"])
+    shown = found if len(found) <= LONGEST_VALUE else f"{found[:LONGEST_VALUE]} …"
+    return f"{where}: found {shown}; {item['msg'].replace('Input', 'it', 1)}"
+
+
+def _known_keys(location: tuple[Any, ...]) -> str:
+    """Say which keys are allowed where the unknown one stands, the likeliest first."""
+    model: Any = Params
+    for part in location[:-1]:
+        if isinstance(model, type) and issubclass(model, BaseModel):
+            by_name = {f.alias or n: f.annotation for n, f in model.model_fields.items()}
+            model = by_name.get(part)
+        else:  # dict[Name, Section]
+            model = next((a for a in getattr(model, "__args__", ()) if _is_section(a)), None)
+    if not _is_section(model):
+        return "; it is not allowed here"
+    known = [f.alias or n for n, f in model.model_fields.items()]
+    return f"{near(location[-1], known)}; allowed: {', '.join(known)}"
+
+
+def _is_section(value: Any) -> bool:
+    return isinstance(value, type) and issubclass(value, BaseModel)

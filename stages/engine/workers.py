@@ -1,0 +1,269 @@
+"""Work on items: claimed one by one, done in this process or in children with a time limit.
+
+Claims are taken as work is begun: processes that share a store share the work too.
+"""
+
+import errno
+import os
+import signal
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, wait
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing import connection, get_context, parent_process, resource_tracker
+from pathlib import Path
+
+import pebble
+
+from features.cache import claims
+from features.cache.store import ItemStore
+from stages.engine.params import Engine
+
+Compute = Callable[[object, dict[str, Path]], Mapping[str, float]]
+"""``compute(task, {key: path to write}) -> counts``; it raises with the reason if it cannot, and
+:class:`PartlyFailed` if it can write some of them."""
+
+MACHINE_ERRORS = frozenset(
+    {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO}
+)
+"""Errors of the machine, not of the video: they end the stage."""
+
+
+@dataclass(frozen=True)
+class Item:
+    """What one stage makes of one video.
+
+    Attributes:
+        name: the video's id.
+        files: key of each file that the item consists of, and its path in the output folder.
+        task: what ``compute`` needs to make them (it must be picklable).
+    """
+
+    name: str
+    files: dict[str, str]
+    task: object
+
+
+class PartlyFailed(ValueError):
+    """Some of an item's files cannot be made; the others are there.
+
+    Attributes:
+        reasons: key of each that is not -> why.
+    """
+
+    def __init__(self, reasons: Mapping[str, str]) -> None:
+        """Fail for ``reasons``."""
+        super().__init__(reasons)
+        self.reasons = reasons
+
+
+@dataclass(frozen=True)
+class Workers:
+    """How items are computed: in so many processes with a time limit each, or (0) in this one."""
+
+    processes: int
+    time_limit_s: float = 600.0
+
+
+def workers(engine: Engine) -> Workers:
+    """Return the pool that params.yaml asks for: one process a core unless it names a number."""
+    return Workers(engine.workers or os.cpu_count() or 1, engine.time_limit_s)
+
+
+Keys = tuple[str, ...]
+Result = Mapping[str, float] | BaseException | None
+"""Counts of what was computed, why it could not be, or None: another process has made it."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """An item to compute here, and where to: none where another process has made it."""
+
+    item: Item
+    keys: Keys
+    paths: dict[str, Path]
+
+
+class Todo:
+    """The items still to compute, claimed one by one: another process has its hands on the rest.
+
+    Claims are taken as work is begun, so that processes which share a store share the work too.
+    """
+
+    def __init__(
+        self,
+        store: ItemStore,
+        waiting: Mapping[Keys, Item],
+        folder: Path,
+        patience_s: float,
+        note: Callable[[str], None],
+    ) -> None:
+        """Begin with all of ``waiting``.
+
+        Args:
+            store: where finished items come from and go to.
+            waiting: the missing keys of each item.
+            folder: where unfinished files go.
+            patience_s: after so long without any news an item is computed in spite of its claim.
+            note: told in one line what a person should know.
+        """
+        self._store = store
+        self._rest = deque(waiting.items())
+        self._folder = folder
+        self._patience_s = patience_s
+        self._note = note
+        self._held: dict[Keys, list[claims.Claim]] = {}
+        self._news = time.monotonic()
+        self._told = False
+
+    def __len__(self) -> int:
+        """Return how many are left to take."""
+        return len(self._rest)
+
+    def take(self) -> Job | None:
+        """Return the next item, claimed; None while other processes are at work on all the rest."""
+        for _ in range(len(self._rest)):
+            keys, item = self._rest[0]
+            held = self._claim(keys) if self._absent(keys, item) else []
+            if held is None:
+                self._rest.rotate(-1)
+                continue
+            self._rest.popleft()
+            return self._job(keys, item, held)
+        if self._held:
+            self._news = time.monotonic()
+        elif self._rest and time.monotonic() - self._news > self._patience_s:
+            keys, item = self._rest.popleft()
+            self._note(f"{item.name}: another process is stuck with it; computing it here")
+            return self._job(keys, item, [])
+        elif self._rest and not self._told:
+            self._told = True
+            self._note(f"waiting for another process that computes {len(self._rest)} of the items")
+        return None
+
+    def _claim(self, keys: Keys) -> list[claims.Claim] | None:
+        return claims.take_all(self._store.root / "claims" / key for key in keys)
+
+    def _absent(self, keys: Keys, item: Item) -> dict[str, Path]:
+        names = {key: Path(key).with_suffix(Path(item.files[key]).suffix) for key in keys}
+        return {
+            key: self._folder / name
+            for key, name in names.items()
+            if not self._store.has(key, name.suffix)
+        }
+
+    def _job(self, keys: Keys, item: Item, held: list[claims.Claim]) -> Job:
+        self._held[keys] = held
+        self._news = time.monotonic()
+        # looked at again: before it was claimed, another process may have finished it
+        return Job(item, keys, self._absent(keys, item))
+
+    def finish(self, job: Job) -> None:
+        """Let go of an item that was taken."""
+        for claim in self._held.pop(job.keys):
+            claim.release()
+
+    def let_go(self) -> None:
+        """Let go of everything."""
+        for held in self._held.values():
+            for claim in held:
+                claim.release()
+        self._held.clear()
+
+
+def in_process(todo: Todo, compute: Compute, pool: Workers) -> Iterator[tuple[Job, Result]]:
+    """Compute in this process, one item after the other."""
+    while todo:
+        job = todo.take()
+        if job is None:
+            time.sleep(claims.POLL_S)
+        elif not job.paths:
+            yield job, None
+        else:
+            try:
+                result: Result = compute(job.item.task, job.paths)
+            except Exception as error:  # one video's failure is its row's reason
+                result = error
+            yield job, result
+
+
+def in_pool(todo: Todo, compute: Compute, pool: Workers) -> Iterator[tuple[Job, Result]]:
+    """Compute in child processes: a hanging or crashing decoder costs its video only."""
+    count = min(pool.processes, len(todo))
+    futures: dict[Future[Mapping[str, float]], Job] = {}
+    with pebble.ProcessPool(
+        max_workers=count, initializer=_end_with_parent, context=get_context("spawn")
+    ) as processes:
+        with uninterrupted():
+            assert processes.active  # this starts it
+        try:
+            while todo or futures:
+                while len(futures) < count and (job := todo.take()) is not None:
+                    if not job.paths:
+                        yield job, None
+                        continue
+                    arguments = [job.item.task, job.paths]
+                    begun = processes.schedule(compute, arguments, timeout=pool.time_limit_s)
+                    futures[begun] = job
+                if not futures:
+                    time.sleep(claims.POLL_S if todo else 0)
+                    continue
+                spare = todo and len(futures) < count
+                done, _ = wait(futures, claims.POLL_S if spare else None, FIRST_COMPLETED)
+                for future in done:
+                    error = future.exception()
+                    yield futures.pop(future), future.result() if error is None else error
+        except BaseException:
+            processes.stop()  # type: ignore[no-untyped-call]
+            raise
+
+
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Start threads and processes that Ctrl-C does not reach: this process ends them in order.
+
+    A terminal sends Ctrl-C to all processes; each would tell where it was. What is started here
+    inherits that the signal is blocked.
+    """
+    resource_tracker.ensure_running()  # the thread that starts it would unblock the signal
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _end_with_parent() -> None:
+    """Let this child process end as soon as the stage that started it is dead."""
+    parent = parent_process()
+    assert parent is not None
+
+    def watch() -> None:
+        connection.wait([parent.sentinel])
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def reasons_of(error: BaseException, job: Job, pool: Workers) -> dict[str, str]:
+    """Return key -> why, of each file of a job that there is none of."""
+    if isinstance(error, PartlyFailed):
+        return dict(error.reasons)
+    return dict.fromkeys(job.paths, reason_of(error, pool))
+
+
+def reason_of(error: BaseException, pool: Workers) -> str:
+    """Say in one line why a video failed; an error of the machine is raised on."""
+    if isinstance(error, OSError) and error.errno in MACHINE_ERRORS:
+        raise error
+    if isinstance(error, BrokenExecutor):  # no process can be started: of no video's making
+        raise error
+    if isinstance(error, TimeoutError):
+        return f"given up after {pool.time_limit_s:g} s (engine.time_limit_s)"
+    if isinstance(error, pebble.ProcessExpired):
+        return f"the process that worked on it died (exit status {error.exitcode})"
+    text = " ".join(str(error).split())
+    return text if isinstance(error, ValueError) and text else f"{type(error).__name__}: {text}"

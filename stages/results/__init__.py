@@ -1,0 +1,1 @@
+"""What experiments leave, compared and shown."""

@@ -1,0 +1,177 @@
+"""compare: what two experiments' accuracies say of each other, and of the papers' tables.
+
+Two experiments are compared run by run, on the same test videos. `affectline compare` prints it;
+the report shows every experiment beside the first.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+import heads
+from heads import Reported
+from heads.training.metrics import mcnemar, paired_difference
+from stages.results.files import Result, is_row
+
+CORRECTED = "corrected resampled t-test"
+MCNEMAR = "McNemar's exact test"
+
+_SHOWN = 3
+"""So many videos are named in a message."""
+
+Difference = Mapping[str, float | int | None]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two experiments on the same runs; a difference is first - second.
+
+    Attributes:
+        first: name of the one.
+        second: name of the other.
+        runs: run -> accuracy of the first and of the second.
+        test: `CORRECTED`, or `MCNEMAR` where there is a single run.
+        difference: what `heads.training.metrics` says by that test.
+        plain: what the paired t-test says, which takes the runs as independent; None with one.
+    """
+
+    first: str
+    second: str
+    runs: dict[str, tuple[float, float]]
+    test: str
+    difference: Difference
+    plain: Difference | None
+
+
+@dataclass(frozen=True)
+class PaperTable:
+    """A table of a paper, as far as the heads know it, with the experiments that are its rows.
+
+    Attributes:
+        paper: short name.
+        table: `Table 4`.
+        data: the data set.
+        rows: what the paper says, and the results that have the same head, roles and params.
+    """
+
+    paper: str
+    table: str
+    data: str
+    rows: list[tuple[Reported, list[Result]]]
+
+
+def compare(first: Result, second: Result) -> Comparison:
+    """Compare the accuracies of two experiments.
+
+    Raises:
+        ValueError: they have other runs or other test videos; the message lists which.
+    """
+    ours, theirs = _answers(first), _answers(second)
+    _check_same(first.name, second.name, ours, theirs)
+    right = {
+        run: (np.array(list(ours[run].values())), np.array([theirs[run][key] for key in ours[run]]))
+        for run in ours
+    }
+    runs = {run: (float(a.mean()), float(b.mean())) for run, (a, b) in right.items()}
+    if len(runs) == 1:
+        ((a, b),) = right.values()
+        return Comparison(first.name, second.name, runs, MCNEMAR, mcnemar(a, b), None)
+    scores = [a for a, _ in runs.values()], [b for _, b in runs.values()]
+    splits = [split for result in (first, second) for split in result.about["splits"].values()]
+    ratio = float(np.mean([split["test"] / split["train"] for split in splits]))
+    corrected = paired_difference(*scores, ratio)
+    plain = paired_difference(*scores, 0)
+    return Comparison(first.name, second.name, runs, CORRECTED, corrected, plain)
+
+
+def _answers(result: Result) -> dict[str, dict[tuple[str, str], bool]]:
+    """Return run -> (video, label) -> whether the answer is right."""
+    found: dict[str, dict[tuple[str, str], bool]] = {}
+    for row in result.predictions:
+        key = (str(row["video_id"]), str(row["label"]))
+        found.setdefault(str(row["run"]), {})[key] = row["label"] == row["predicted"]
+    return dict(sorted(found.items()))
+
+
+def _check_same(
+    first: str,
+    second: str,
+    ours: Mapping[str, Mapping[tuple[str, str], bool]],
+    theirs: Mapping[str, Mapping[tuple[str, str], bool]],
+) -> None:
+    if set(ours) != set(theirs):
+        raise ValueError(
+            f"{first} and {second} have other runs: {first} has {', '.join(ours)}; "
+            f"{second} has {', '.join(theirs)}: run both with the same index.splits"
+        )
+    only = {
+        first: [f"{run}: {key[0]}" for run in ours for key in ours[run].keys() - theirs[run]],
+        second: [f"{run}: {key[0]}" for run in theirs for key in theirs[run].keys() - ours[run]],
+    }
+    lines = [f"only {name} answers {_shorten(videos)}" for name, videos in only.items() if videos]
+    if lines:
+        raise ValueError(
+            f"{first} and {second} have other test videos: {'; '.join(lines)}: train both on "
+            "videos that have the features of both (`affectline failures` says what lacks)"
+        )
+
+
+def _shorten(names: Sequence[str]) -> str:
+    shown = ", ".join(sorted(names)[:_SHOWN])
+    return shown if len(names) <= _SHOWN else f"{shown} and {len(names) - _SHOWN} more"
+
+
+def tell(found: Comparison) -> list[str]:
+    """Return what a comparison says, a line a test."""
+    count = len(found.runs)
+    if found.plain is None:
+        said = found.difference
+        return [
+            _line(found, found.difference, found.test),
+            f"{said['only_first']} videos are right in {found.first} alone, "
+            f"{said['only_second']} in {found.second} alone; the test speaks of new videos, not of "
+            "new trainings",
+        ]
+    return [
+        _line(
+            found,
+            found.difference,
+            f"{found.test} over {count} runs, which share videos",
+            "corrected 95 % interval",
+        ),
+        _line(found, found.plain, "plain paired t-test, as if the runs shared none: too sure"),
+    ]
+
+
+def _line(found: Comparison, said: Difference, test: str, interval: str = "95 % interval") -> str:
+    low, high, p = said["ci95_low"], said["ci95_high"], said["p"]
+    start = f"{found.first} - {found.second}: {100 * (said['mean'] or 0):+.1f} points"
+    if low is None or high is None or p is None:
+        return f"{start}, the same in every run: no interval and no p ({test})"
+    return f"{start}, {interval} {100 * low:+.1f} to {100 * high:+.1f}, p = {p:.3g} ({test})"
+
+
+def paper_tables(results: Sequence[Result]) -> list[PaperTable]:
+    """Return the papers' tables of which at least one row was run, by paper and number."""
+    tables: dict[tuple[str, str, str], dict[str, tuple[Reported, list[Result]]]] = {}
+    for name in heads.names():
+        run = [result for result in results if result.about["head"] == name]
+        head = heads.load(name)
+        for said in head.REFERENCE:
+            same = [
+                result
+                for result in run
+                if is_row(head, said, result.about["roles"], result.about["params"])
+            ]
+            rows = tables.setdefault((said.paper, said.table, said.data), {})
+            rows.setdefault(said.name, (said, []))[1].extend(same)  # two heads may be one row
+    found = [PaperTable(*place, list(rows.values())) for place, rows in tables.items()]
+    found = [table for table in found if any(same for _, same in table.rows)]
+    return sorted(found, key=lambda table: (table.paper, _numbers(table.table)))
+
+
+def _numbers(table: str) -> tuple[int, ...]:
+    """Return what sorts `Table 9` before `Table 10`."""
+    return tuple(int(digits) for digits in re.findall(r"\d+", table))

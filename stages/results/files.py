@@ -1,0 +1,228 @@
+"""Results: what an experiment leaves, written by train and read by report.
+
+``<experiment>.json`` holds numbers only, for ``dvc metrics``. In the folder ``<experiment>``:
+
+``about.json``
+    head, settings, where the features came from, the paper's numbers, videos left out.
+``predictions.parquet``
+    a row a run and test video, with the probability of every class.
+``attention.parquet``
+    a row for each weight that the head gave: to a row of a test video (``row``, ``pts_s``), as a
+    number (``value``) or a map (``map``, flattened, of the shape ``shape``), or to a role.
+``per_class.csv``, ``curves.csv``, ``confusion.csv``
+    scores of each class, training curves, and label beside prediction (for ``dvc plots``).
+``runs.parquet`` and ``runs/``
+    the items, two files a run: answers and checkpoint.
+"""
+
+import csv
+import json
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from math import isnan
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+import heads
+from features.cache import arrays, tables
+from heads import Head, Reported
+from stages.engine.progress import reason
+
+ATTENTION = {
+    "video_id": pa.string(),
+    "run": pa.string(),
+    "name": pa.string(),
+    "role": pa.string(),
+    "row": pa.int32(),
+    "pts_s": pa.float64(),
+    "value": pa.float32(),
+    "map": pa.list_(pa.float32()),
+    "shape": pa.list_(pa.int32()),
+}
+
+CURVES = ("run", "epoch", "phase", "loss", "accuracy", "validation")
+
+DECIMALS = 6
+"""Of the numbers in text files; the array files have them whole."""
+
+
+Answers = dict[str, dict[str, arrays.Array]]
+"""Run -> the arrays of its `.h5`, see `heads.training.loop.run_arrays`."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """What one experiment left; its attention may be large, see `stages.results.attention`.
+
+    Attributes:
+        name: of the experiment.
+        folder: where the files lie.
+        metrics: `<experiment>.json`.
+        about: `about.json`.
+        predictions: rows with run, video_id, label and predicted.
+        curves: rows of `curves.csv`, as text.
+        per_class: rows of `per_class.csv`, as text.
+    """
+
+    name: str
+    folder: Path
+    metrics: dict[str, Any]
+    about: dict[str, Any]
+    predictions: list[tables.Row]
+    curves: list[dict[str, str]]
+    per_class: list[dict[str, str]]
+
+    @property
+    def runs(self) -> list[str]:
+        """Names of the runs, in order."""
+        return list(self.about["splits"])
+
+
+def read_result(results: Path, name: str) -> Result:
+    """Read one experiment's results.
+
+    Raises:
+        ValueError: the experiment has none, or a file is not what it should be.
+    """
+    folder = results / name
+    try:
+        metrics = json.loads((results / f"{name}.json").read_text(encoding="utf-8"))
+        about = json.loads((folder / "about.json").read_text(encoding="utf-8"))
+        curves, per_class = (_read_csv(folder / f"{kind}.csv") for kind in ("curves", "per_class"))
+    except (OSError, json.JSONDecodeError) as error:
+        raise ValueError(
+            f"{folder}: expected the results of train@{name}, found: {reason(error)}; run "
+            f"`dvc repro train@{name}`, or `dvc pull train@{name}` if someone else has"
+        ) from error
+    columns = ("run", "video_id", "label", "predicted")
+    predictions = tables.read(folder / "predictions.parquet", columns)
+    return Result(name, folder, metrics, about, predictions, curves, per_class)
+
+
+def is_row(
+    head: Head, said: Reported, roles: Collection[str], params: Mapping[str, object]
+) -> bool:
+    """Tell whether an experiment of that head, with these roles and params, is the paper's row.
+
+    A null stands for what the head makes of it, in the row as in the experiment. `params` may come
+    from the head or from `about.json`.
+
+    Raises:
+        ValueError: params that the head does not take.
+    """
+    # A role's map belongs to the role.
+    if set(said.roles) != {role.removesuffix("_map") for role in roles}:
+        return False
+    ours, theirs = (
+        asdict(heads.resolve(heads.validate(head, values), roles))
+        for values in (params, {**params, **said.params})
+    )
+    return _rounded(ours) == _rounded(theirs)
+
+
+def write_json(path: Path, content: Mapping[str, object]) -> None:
+    """Write ``content`` with its numbers rounded to ``DECIMALS``."""
+    text = json.dumps(_rounded(content), indent=2, ensure_ascii=False)
+    path.write_text(text + "\n", encoding="utf-8")
+
+
+def write_tables(folder: Path, answers: Answers, classes: Sequence[str]) -> None:
+    """Write the predictions, the attention and the files for plots below ``folder``."""
+    predictions: list[tables.Row] = []
+    attention: list[tables.Row] = []
+    curves: list[Sequence[object]] = []
+    for run, found in answers.items():
+        predictions += _prediction_rows(run, found, classes)
+        attention += _attention_rows(run, found)
+        numbers = (found[f"epoch_{name}"].tolist() for name in CURVES[3:])
+        for epoch, (phase, *values) in enumerate(
+            zip(found["epoch_phase"].tolist(), *numbers, strict=True), start=1
+        ):
+            told = ("" if isnan(value) else round(value, DECIMALS) for value in values)
+            curves.append((run, epoch, phase.decode(), *told))
+    columns = {"run": pa.string(), "video_id": pa.string()}
+    columns |= {"label": pa.string(), "predicted": pa.string()}
+    columns |= {f"p_{name}": pa.float32() for name in classes}
+    tables.write(folder / "predictions.parquet", predictions, pa.schema(list(columns.items())))
+    tables.write(folder / "attention.parquet", attention, pa.schema(list(ATTENTION.items())))
+    _write_csv(folder / "curves.csv", CURVES, curves)
+    pairs = [(row["label"], row["predicted"]) for row in predictions]
+    _write_csv(folder / "confusion.csv", ("actual", "predicted"), pairs)
+
+
+def write_per_class(folder: Path, scores: Mapping[str, Mapping[str, float]]) -> None:
+    """Write class -> precision, recall, f1 (means over the runs) as a CSV below ``folder``."""
+    rows = [
+        (name, *(round(score[kind], DECIMALS) for kind in ("precision", "recall", "f1")))
+        for name, score in scores.items()
+    ]
+    _write_csv(folder / "per_class.csv", ("class", "precision", "recall", "f1"), rows)
+
+
+def _prediction_rows(
+    run: str, found: Mapping[str, arrays.Array], classes: Sequence[str]
+) -> list[tables.Row]:
+    rows: list[tables.Row] = []
+    for at, video_id in enumerate(found["video_id"].tolist()):
+        chances = found["probabilities"][at].tolist()
+        rows.append(
+            {
+                "run": run,
+                "video_id": video_id.decode(),
+                "label": classes[int(found["label"][at])],
+                "predicted": classes[int(found["predicted"][at])],
+                **{f"p_{name}": chance for name, chance in zip(classes, chances, strict=True)},
+            }
+        )
+    return rows
+
+
+def _attention_rows(run: str, found: Mapping[str, arrays.Array]) -> list[tables.Row]:
+    rows: list[tables.Row] = []
+    videos = [name.decode() for name in found["video_id"].tolist()]
+    for name in (key.partition(":")[2] for key in found if key.startswith("attention:")):
+        weights = found[f"attention:{name}"]
+        common = {**dict.fromkeys(ATTENTION), "run": run, "name": name}
+        if f"roles:{name}" in found:
+            roles = [role.decode() for role in found[f"roles:{name}"].tolist()]
+            for video_id, values in zip(videos, weights.tolist(), strict=True):
+                at = {**common, "video_id": video_id}
+                rows += [
+                    {**at, "role": role, "value": value}
+                    for role, value in zip(roles, values, strict=True)
+                ]
+            continue
+        common["role"] = role = found[f"role:{name}"][0].decode()
+        ends = np.cumsum(found[f"rows:{role}"])[:-1]
+        parts = zip(
+            videos, np.split(weights, ends), np.split(found[f"pts_s:{role}"], ends), strict=True
+        )
+        for video_id, values, times_s in parts:
+            for row, (value, pts_s) in enumerate(zip(values, times_s.tolist(), strict=True)):
+                cell = {**common, "video_id": video_id, "row": row, "pts_s": pts_s}
+                if value.ndim:
+                    shape = list(value.shape)
+                    rows.append({**cell, "map": value.ravel(), "shape": shape})
+                else:
+                    rows.append({**cell, "value": float(value)})
+    return rows
+
+
+def _write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(columns)
+        writer.writerows(rows)
+
+
+def _read_csv(path: Path) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def _rounded(content: Mapping[str, object]) -> object:
+    """Return what reading gives of content that was written as JSON."""
+    return json.loads(json.dumps(content), parse_float=lambda text: round(float(text), DECIMALS))

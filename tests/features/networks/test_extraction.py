@@ -1,0 +1,187 @@
+import dataclasses
+from collections.abc import Iterator
+from types import ModuleType, SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from features.networks.extraction import CHUNK, ExtractionError, extract
+from features.waveform import Waveform
+from tests.conftest import waveform
+
+
+class Brightness(nn.Module):
+    """Gives each frame's mean, times ``gain``, and its mean colour."""
+
+    gain = 1.0
+
+    def forward(self, frames: Tensor) -> dict[str, Tensor]:
+        mean = frames.float().mean(dim=(1, 2, 3))
+        return {"level": mean[:, None] * self.gain, "colour": frames.float().mean(dim=(2, 3))}
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    gain: float = 1.0
+
+
+def toy(**more: object) -> ModuleType:
+    return SimpleNamespace(  # type: ignore[return-value]
+        __name__="features.backbones.toy",
+        FEATURES={"level": (1,), "colour": (3,)},
+        Options=Options,
+        preprocess=lambda frames, options: torch.from_numpy(frames).permute(0, 3, 1, 2),
+        **more,
+    )
+
+
+def frames_view(rows: int, valid: int) -> dict[str, np.ndarray]:
+    frames = np.random.default_rng(0).integers(0, 256, (rows, 4, 6, 3), np.uint8)
+    shown = np.arange(rows) < valid
+    return {
+        "frames": frames * shown[:, None, None, None],
+        "index": np.where(shown, np.arange(rows), -1),
+        "pts_s": np.where(shown, np.arange(rows) / 10, np.nan),
+        "valid": shown,
+    }
+
+
+def test_each_row_gets_its_own_frames_feature_also_past_a_chunk() -> None:
+    view = frames_view(CHUNK * 2 + 3, CHUNK * 2 + 1)
+    found = extract(toy(DTYPES={"level": "float32"}), Brightness(), view, Options())
+    shown = view["valid"]
+    np.testing.assert_allclose(
+        found["level"][shown, 0], view["frames"][shown].mean(axis=(1, 2, 3)), rtol=1e-5
+    )
+    assert (found["level"].dtype, found["colour"].dtype) == (np.float32, np.float16)
+    np.testing.assert_array_equal(found["valid"], shown)
+    assert not found["colour"][~shown].any()
+
+
+def test_a_network_may_say_that_a_row_failed() -> None:
+    class Picky(Brightness):
+        def forward(self, frames: Tensor) -> dict[str, Tensor]:
+            return {**super().forward(frames), "valid": torch.arange(len(frames)) % 2 == 0}
+
+    found = extract(toy(), Picky(), frames_view(6, 5), Options())
+    assert list(found["valid"]) == [True, False, True, False, True, False]
+
+
+def test_a_snippet_has_the_number_and_the_time_of_its_first_frame() -> None:
+    single = frames_view(6, 4)
+    view = {"valid": single["valid"]}
+    view |= {name: np.stack([single[name], single[name] + 5], 1) for name in ("index", "pts_s")}
+    view["frames"] = single["frames"][:, None].repeat(2, axis=1)  # T L H W C
+    module = toy()
+    module.preprocess = lambda frames, options: torch.from_numpy(frames[:, 1]).permute(0, 3, 1, 2)
+    found = extract(module, Brightness(), view, Options())
+    np.testing.assert_array_equal(found["index"], single["index"])
+    np.testing.assert_array_equal(found["pts_s"], single["pts_s"])
+
+
+def test_a_clip_without_a_valid_row_gives_zeros_and_no_valid_row() -> None:
+    found = extract(toy(), Brightness(), frames_view(4, 0), Options())
+    assert found["level"].shape == (4, 1)
+    assert not found["valid"].any()
+
+
+def test_sound_brings_its_own_rows() -> None:
+    module = toy()
+    module.FEATURES = {"level": (1,)}
+    seen: list[int] = []
+
+    def seconds(sound: Waveform, options: Options) -> Iterator[tuple[Tensor, np.ndarray]]:
+        for number, block in enumerate(sound.blocks):
+            yield torch.from_numpy(block).reshape(1, 1, 1, -1), np.array([float(number)])
+
+    class Counting(Brightness):
+        def forward(self, rows: Tensor) -> dict[str, Tensor]:
+            seen.append(len(rows))
+            return super().forward(rows)
+
+    module.preprocess = seconds
+    wave = np.repeat(np.arange(2 * CHUNK + 1, dtype=np.float32), 8)
+    sound = dataclasses.replace(waveform(wave, 8, block=8), start_s=1.4)
+    found = extract(module, Counting(), sound, Options())
+    np.testing.assert_array_equal(found["level"][:, 0], np.arange(2 * CHUNK + 1))
+    np.testing.assert_allclose(found["pts_s"], np.arange(2 * CHUNK + 1) + 1.4)
+    assert seen == [CHUNK, CHUNK, 1]
+
+    def never(*_: object) -> None:
+        raise AssertionError("a video without sound has nothing to preprocess")
+
+    module.preprocess = never
+    silent = extract(module, Brightness(), waveform(wave[:0], 8), Options())
+    assert silent["level"].shape == (0, 1)
+
+
+@pytest.mark.parametrize(
+    ("gain", "words"), [(float("nan"), "not finite"), (1e4, "too large for float16")]
+)
+def test_numbers_that_cannot_be_kept_are_refused(gain: float, words: str) -> None:
+    network = Brightness()
+    network.gain = gain
+    with pytest.raises(ExtractionError, match=words):
+        extract(toy(), network, frames_view(4, 4), Options())
+
+
+def test_what_is_too_large_is_kept_as_the_reason_says() -> None:
+    network, view = Brightness(), frames_view(4, 3)
+    network.gain = 1e4
+    with pytest.raises(ExtractionError, match=r"`dtypes: {level: float32}`"):
+        extract(toy(), network, view, Options())
+    found = extract(toy(), network, view, Options(), dtypes={"level": "float32"})
+    assert (found["level"].dtype, found["colour"].dtype) == (np.float32, np.float16)
+    expected = view["frames"][:3].mean(axis=(1, 2, 3)) * 1e4
+    np.testing.assert_allclose(found["level"][:3, 0], expected, rtol=1e-6)
+
+
+def test_what_a_module_keeps_in_float32_may_be_halved() -> None:
+    module = toy(DTYPES={"level": "float32"})
+    found = extract(module, Brightness(), frames_view(2, 2), Options(), dtypes={"level": "float16"})
+    assert found["level"].dtype == np.float16
+
+
+def test_a_dtype_of_what_is_no_feature_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"dtypes of toy: unknown fc9 \(features are colour, lev"):
+        extract(toy(), Brightness(), frames_view(2, 2), Options(), dtypes={"fc9": "float32"})
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_a_network_runs_in_the_precision_that_was_asked_for(precision: str) -> None:
+    seen: list[tuple[bool, torch.dtype]] = []
+
+    class Watching(Brightness):
+        def forward(self, frames: Tensor) -> dict[str, Tensor]:
+            on = torch.is_autocast_enabled("cpu")
+            seen.append((on, torch.get_autocast_dtype("cpu") if on else torch.float32))
+            return super().forward(frames)
+
+    extract(toy(), Watching(), frames_view(CHUNK + 1, CHUNK + 1), Options(), precision=precision)
+    assert seen == [(precision == "bfloat16", getattr(torch, precision))] * 2
+
+
+def test_products_in_bfloat16_are_rounded_as_bfloat16_is() -> None:
+    class Product(nn.Module):
+        def forward(self, frames: Tensor) -> dict[str, Tensor]:
+            mean = frames.float().mean(dim=(2, 3))
+            return {"level": mean @ torch.full((3, 1), 0.3), "colour": mean}
+
+    view = frames_view(2, 2)
+    whole = extract(toy(), Product(), view, Options(), dtypes={"level": "float32"})["level"]
+    half = extract(
+        toy(), Product(), view, Options(), dtypes={"level": "float32"}, precision="bfloat16"
+    )["level"]
+    assert half.dtype == np.float32
+    np.testing.assert_allclose(half, whole, rtol=2**-6)
+    assert (half != whole).all()
+    np.testing.assert_array_equal(half, torch.from_numpy(half).bfloat16().float().numpy())
+
+
+def test_a_network_that_breaks_its_promise_is_named() -> None:
+    module = toy()
+    module.FEATURES = {"level": (2,)}
+    with pytest.raises(ExtractionError, match=r"level: the network gave \(4, 1\)"):
+        extract(module, Brightness(), frames_view(4, 4), Options())

@@ -1,0 +1,387 @@
+import math
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import heads
+from heads.training.data import Features, Selection, select_videos
+from heads.training.loop import (
+    Run,
+    Standardised,
+    _held_out,
+    build_network,
+    input_statistics,
+    run_arrays,
+    run_seed,
+    train_run,
+)
+from heads.training.settings import Training, training_of
+from tests.heads.conftest import EMOTIONS, Folder, frames, make_folder
+
+ROLES = {"face": "vggface/fc6", "context": "vgg16/fc6"}
+SMALL = {"embedding": 8, "fusion": 16, "feature": 8, "score_hidden": [8, 4]}
+QUICK = Training(epochs=3, batch_videos=6, learning_rate=3e-3)
+
+
+def selected(folder: Folder, roles: dict[str, str] = ROLES) -> tuple[Selection, Features]:
+    selection = select_videos(folder.index, folder.features, roles)
+    return selection, Features(selection.videos, roles, heads.load("caan").ALIGNED)
+
+
+def trained(
+    folder: Folder, training: Training = QUICK, seed: int = 5, run: str = "split_00"
+) -> Run:
+    head = heads.load("caan")
+    selection, data = selected(folder)
+    split = selection.splits[run]
+    params = heads.validate(head, SMALL)
+    return train_run(head, params, training, data, split.train, split.test, EMOTIONS, seed)
+
+
+def test_a_planted_signal_is_learnt(tmp_path: Path) -> None:
+    run = trained(make_folder(tmp_path, videos=54), replace(QUICK, epochs=15))
+    assert np.mean(run.predicted == run.labels) >= 5 / 6
+    assert run.curve[-1].accuracy == 1
+    assert run.curve[-1].loss < run.curve[0].loss
+
+
+@pytest.mark.parametrize("sampling", ["balanced", "shuffled"])
+@pytest.mark.parametrize("optimiser", ["adam", "sgd"])
+@pytest.mark.parametrize("standardise", ["none", "scale", "dimension"])
+def test_every_setting_trains(
+    folder: Folder, sampling: Any, optimiser: Any, standardise: Any
+) -> None:
+    training = replace(
+        QUICK, epochs=25, sampling=sampling, optimiser=optimiser, standardise=standardise
+    )
+    run = trained(folder, training)
+    assert len(run.curve) == 25
+    assert run.curve[-1].loss < run.curve[0].loss
+
+
+def test_a_seed_gives_the_same_numbers_bit_for_bit(folder: Folder) -> None:
+    torch.manual_seed(1)
+    one = trained(folder)
+    torch.manual_seed(2)
+    two = trained(folder)
+    assert np.array_equal(one.probabilities, two.probabilities)
+    assert one.curve == two.curve
+    assert all(torch.equal(value, two.state[name]) for name, value in one.state.items())
+
+
+def test_another_seed_gives_other_numbers(folder: Folder) -> None:
+    assert not np.array_equal(trained(folder).probabilities, trained(folder, seed=6).probabilities)
+
+
+def test_training_leaves_the_global_generator_alone(folder: Folder) -> None:
+    torch.manual_seed(3)
+    wanted = torch.rand(1)
+    torch.manual_seed(3)
+    trained(folder)
+    assert torch.equal(torch.rand(1), wanted)
+
+
+def test_a_run_reports_the_test_videos_and_nothing_of_them_goes_into_training(
+    folder: Folder,
+) -> None:
+    wanted = trained(folder)
+    tested = [row for row in folder.videos if row["split_00"] == "test"]
+    assert list(wanted.video_ids) == sorted(str(row["video_id"]) for row in tested)
+    assert np.allclose(wanted.probabilities.sum(1), 1, atol=1e-6)
+    draw = np.random.default_rng(0)
+    for row in tested:
+        found = frames(draw.normal(0, 50, (9, 10)), np.ones(9, bool))
+        folder.write("vgg16", str(row["video_id"]), found)
+        faces = frames(draw.normal(0, 50, (9, 12)), np.ones(9, bool))
+        folder.write("vggface", str(row["video_id"]), faces)
+    changed = trained(folder)
+    assert all(torch.equal(value, changed.state[name]) for name, value in wanted.state.items())
+
+
+def test_attention_has_a_weight_and_a_time_for_each_row_of_each_video(folder: Folder) -> None:
+    longer = frames(np.ones((9, 10)), np.ones(9, bool))
+    tested = str(next(r["video_id"] for r in folder.videos if r["split_00"] == "test"))
+    folder.write("vgg16", tested, longer)
+    folder.write("vggface", tested, frames(np.ones((9, 12)), np.arange(9) < 4))
+    run = trained(folder)
+    at = run.video_ids.index(tested)
+    assert [len(weights) for weights in run.attention["frame_scores"]] == [
+        9 if name == tested else 6 for name in run.video_ids
+    ]
+    assert run.attention["frame_scores"][at][:4].sum() == pytest.approx(1)
+    assert not run.attention["frame_scores"][at][4:].any()
+    assert run.pts_s["face"][at].tolist() == longer["pts_s"].tolist()
+
+
+def test_the_state_gives_the_same_answers_when_loaded(folder: Folder) -> None:
+    run = trained(folder)
+    head = heads.load("caan")
+    selection, data = selected(folder)
+    network = build_network(
+        head, heads.validate(head, SMALL), data.shapes, data.axes, EMOTIONS, seed=99
+    )
+    network.load_state_dict(run.state)
+    for at, video_id in enumerate(run.video_ids):
+        sample = next(s for s in (data[i] for i in range(len(data))) if s.video_id == video_id)
+        features = {r: torch.from_numpy(x)[None].float() for r, x in sample.features.items()}
+        mask = {r: torch.from_numpy(m)[None] for r, m in sample.mask.items()}
+        found = torch.softmax(network.eval()(features, mask)["logits"], 1)[0]
+        np.testing.assert_allclose(found.detach(), run.probabilities[at], atol=1e-6)
+
+
+def test_arrays_of_a_run_hold_it_whole(folder: Folder) -> None:
+    run = trained(folder)
+    found, axes = run_arrays(run)
+    assert set(found) == set(axes)
+    assert [name.decode() for name in found["video_id"]] == list(run.video_ids)
+    assert found["epoch_loss"].tolist() == [epoch.loss for epoch in run.curve]
+    assert found["role:frame_scores"].tolist() == [b"face"]
+    ends = np.cumsum(found["rows:face"])
+    parts = np.split(found["attention:frame_scores"], ends[:-1])
+    assert len(found["pts_s:face"]) == ends[-1]
+    for part, weights in zip(parts, run.attention["frame_scores"], strict=True):
+        assert np.array_equal(part, weights)
+
+
+class TwoPhases(heads.Network):
+    """Learns small hidden numbers in one phase and to classify in the next."""
+
+    def __init__(self, features: Any, classes: int) -> None:
+        super().__init__()
+        self.attention = {"roles": heads.Roles(("context", "face"))}
+        self.first = torch.nn.Linear(features["face"][0], 4)
+        self.drop = torch.nn.Dropout(0.5)
+        self.last = torch.nn.Linear(4, classes)
+        self.seen: list[tuple[str, bool]] = []
+
+    def forward(self, features: Any, mask: Any) -> Any:
+        rows = torch.where(mask["face"][..., None], features["face"], 0.0).mean(1)
+        hidden = self.drop(self.first(rows))
+        weights = torch.tensor([[0.25, 0.75]]).expand(len(rows), 2)
+        return {"logits": self.last(hidden), "hidden": hidden, "roles": weights}
+
+    def phases(self) -> Any:
+        return {"first": [self.first], "last": [self.last, self.drop]}
+
+    def loss(self, output: Any, labels: Any, phase: str) -> Any:
+        if self.training or self.first.training or self.last.training:
+            self.seen.append((phase, self.drop.training))
+        if phase == "first":
+            return output["hidden"].square().mean()
+        return super().loss(output, labels, phase)
+
+
+def test_phases_train_one_after_the_other_and_the_rest_stays_as_it_is(folder: Folder) -> None:
+    selection, data = selected(folder)
+    split = selection.splits["split_00"]
+    built: list[TwoPhases] = []
+
+    def build(params: Any, features: Any, classes: Any) -> heads.Network:
+        built.append(TwoPhases(features, len(classes)))
+        return built[-1]
+
+    head: Any = SimpleNamespace(__name__="heads.two_phases", ROLES=None, build=build)
+    fresh = build_network(head, None, data.shapes, data.axes, EMOTIONS, 5).state_dict()
+    run = train_run(head, None, QUICK, data, split.train, split.test, EMOTIONS, 5)
+    assert [epoch.phase for epoch in run.curve] == ["first"] * QUICK.epochs + [
+        "last"
+    ] * QUICK.epochs
+    assert set(built[-1].seen) == {("first", False), ("last", True)}
+    assert not torch.equal(run.state["network.first.weight"], fresh["network.first.weight"])
+    only_first = replace(QUICK, epochs=1)
+    once = train_run(head, None, only_first, data, split.train, split.test, EMOTIONS, 5)
+    assert once.kept == 2 and run.kept == 2 * QUICK.epochs
+    found, axes = run_arrays(run)
+    assert found["roles:roles"].tolist() == [b"context", b"face"]
+    assert found["attention:roles"].shape == (len(split.test), 2) and set(found) == set(axes)
+
+
+def test_validation_videos_are_not_trained_on_and_choose_the_epoch(folder: Folder) -> None:
+    selection, data = selected(folder)
+    split = selection.splits["split_00"]
+    training = replace(QUICK, validation_share=0.3, epochs=6)
+    train, validation = _held_out(data, split.train, 0.3, 5)
+    assert sorted([*train, *validation]) == sorted(split.train)
+    for label in range(3):
+        members = [at for at in split.train if data.videos[at].label == label]
+        held = [at for at in validation if data.videos[at].label == label]
+        assert len(held) == round(0.3 * len(members)) >= 1
+    run = trained(folder, training)
+    told = [epoch.validation for epoch in run.curve]
+    assert run.kept == 1 + int(np.argmax(told))
+    draw = np.random.default_rng(0)
+    for at in validation:  # other validation videos: the same weights after the same epochs
+        found = frames(draw.normal(0, 50, (6, 10)), np.ones(6, bool))
+        folder.write("vgg16", data.videos[at].video_id, found)
+    changed = trained(folder, training)
+    assert [epoch.loss for epoch in changed.curve] == [epoch.loss for epoch in run.curve]
+    assert "30% of the training videos" in training.selection
+
+
+def test_too_small_a_share_to_validate_on_is_an_error(folder: Folder) -> None:
+    with pytest.raises(ValueError, match="validation_share 0.01 of 12 training videos leaves no"):
+        trained(folder, replace(QUICK, validation_share=0.01))
+
+
+def test_the_rate_falls_to_a_tenth_after_so_many_batches(folder: Folder) -> None:
+    steady = trained(folder, replace(QUICK, epochs=4))
+    falling = trained(folder, replace(QUICK, epochs=4, decay_every=1))
+    assert falling.curve[0].loss != steady.curve[0].loss or falling.curve[1] != steady.curve[1]
+    moved = abs(falling.curve[-1].loss - falling.curve[-2].loss)
+    assert moved < abs(steady.curve[-1].loss - steady.curve[-2].loss)
+
+
+def test_input_statistics_are_those_of_the_valid_training_rows(folder: Folder) -> None:
+    selection, data = selected(folder)
+    train = selection.splits["split_00"].train
+    rows = np.concatenate([data[at].features["face"][data[at].mask["face"]] for at in train])
+    rows = rows.astype(np.float64)
+    mean, std = input_statistics(data, train, "dimension")["face"]
+    np.testing.assert_allclose(mean, rows.mean(0), rtol=1e-5)
+    np.testing.assert_allclose(std, rows.std(0), rtol=1e-4)
+    mean, std = input_statistics(data, train, "scale")["face"]
+    assert not mean.any()
+    np.testing.assert_allclose(std, math.sqrt((rows**2).mean()), rtol=1e-5)
+    mean, std = input_statistics(data, train, "none")["face"]
+    assert not mean.any() and (std == 1).all()
+
+
+def test_a_dimension_that_does_not_vary_is_not_blown_up(folder: Folder) -> None:
+    for row in folder.rows["vgg16"]:
+        video_id = str(row["video_id"])
+        found = np.random.default_rng(0).normal(0, 2, (6, 10))
+        found[:, 3] = 7
+        folder.write("vgg16", video_id, frames(found, np.ones(6, bool)))
+    selection, data = selected(folder)
+    _, std = input_statistics(data, selection.splits["split_00"].train, "dimension")["context"]
+    assert std[3] == pytest.approx(0.1 * np.float64(found.std(0).mean()), rel=0.01)
+
+
+def test_features_that_are_all_zero_are_left_so(folder: Folder) -> None:
+    for row in folder.rows["vgg16"]:
+        folder.write("vgg16", str(row["video_id"]), frames(np.zeros((6, 10)), np.ones(6, bool)))
+    selection, data = selected(folder)
+    for mode in ("dimension", "scale"):
+        found = input_statistics(data, selection.splits["split_00"].train, mode)  # type: ignore[arg-type]
+        assert (found["context"][1] == 1).all()
+
+
+def test_a_map_has_one_number_a_channel(folder: Folder) -> None:
+    draw = np.random.default_rng(0)
+    wanted = []
+    for row in folder.rows["vgg16"]:
+        found = frames(draw.normal(2, 3, (6, 4, 5, 5)), np.ones(6, bool))
+        found["pool5"] = found.pop("fc6")
+        folder.write("vgg16", str(row["video_id"]), found)
+        wanted.append(found["pool5"])
+    selection, data = selected(folder, {"context_map": "vgg16/pool5"})
+    mean, std = input_statistics(data, range(len(data)), "dimension")["context_map"]
+    assert mean.shape == std.shape == (4, 1, 1)
+    every = np.concatenate(wanted).astype(np.float64)
+    np.testing.assert_allclose(mean[:, 0, 0], every.mean((0, 2, 3)), rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("shape", "axes", "over"),
+    [
+        ((33, 3), "K D", (0,)),  # landmarks: each coordinate of each
+        ((16, 4), "L D", (0, 1)),  # MFCC: each coefficient, over the frames of a row
+        ((4, 2, 3, 3), "C L H W", (0, 2, 3, 4)),  # a map of a snippet
+    ],
+)
+def test_statistics_are_taken_by_the_axes_that_the_file_names(
+    folder: Folder, shape: tuple[int, ...], axes: str, over: tuple[int, ...]
+) -> None:
+    draw = np.random.default_rng(0)
+    scale = 1 + np.arange(math.prod(shape)).reshape(shape) / 50
+    wanted = []
+    for row in folder.rows["vgg16"]:
+        found = frames(draw.normal(2, 1, (6, *shape)) * scale, np.ones(6, bool))
+        found["planted"] = found.pop("fc6")
+        folder.write("vgg16", str(row["video_id"]), found, planted=f"T {axes}")
+        wanted.append(found["planted"])
+    _, data = selected(folder, {"context": "vgg16/planted"})
+    every = np.concatenate(wanted).astype(np.float64)
+    mean, std = input_statistics(data, range(len(data)), "dimension")["context"]
+    np.testing.assert_allclose(mean, every.mean(over, keepdims=True)[0], rtol=1e-4)
+    floor = 0.1 * every.std(over).mean()
+    np.testing.assert_allclose(std, np.maximum(every.std(over, keepdims=True)[0], floor), rtol=1e-4)
+
+
+def test_landmarks_are_standardised_as_the_same_numbers_in_one_axis(folder: Folder) -> None:
+    draw = np.random.default_rng(0)
+    for row in folder.rows["vgg16"]:
+        points = draw.normal([0.8, 0.5, -1.4], 0.2, (6, 33, 3))
+        found = frames(points.reshape(6, 99), np.ones(6, bool))
+        found["landmarks"] = points.astype(np.float16)
+        folder.write("vgg16", str(row["video_id"]), found, landmarks="T K D")
+    _, data = selected(folder, {"skeleton": "vgg16/landmarks", "flat": "vgg16/fc6"})
+    statistics = input_statistics(data, range(len(data)), "dimension")
+    for found, wanted in zip(statistics["skeleton"], statistics["flat"], strict=True):
+        torch.testing.assert_close(found.flatten(), wanted)
+
+
+def test_standardising_subtracts_and_divides_before_the_head() -> None:
+    class Echo(heads.Network):
+        def forward(self, features: Any, mask: Any) -> Any:
+            return features
+
+    network = Standardised(Echo(), {"face": (2,)}, {"face": "D"})
+    network.mean["face"].copy_(torch.tensor([1.0, 2.0]))
+    network.std["face"].copy_(torch.tensor([2.0, 4.0]))
+    found = network({"face": torch.tensor([[[3.0, 10.0]]])}, {})
+    assert found["face"].tolist() == [[[1.0, 2.0]]]
+
+
+def test_a_role_without_a_single_row_in_training_is_an_error(folder: Folder) -> None:
+    for row in folder.rows["vggface"]:
+        folder.write("vggface", str(row["video_id"]), frames(np.zeros((6, 12)), np.zeros(6, bool)))
+    message = r"role 'face' \(vggface/fc6\): none of the 12 training videos has a valid row"
+    with pytest.raises(ValueError, match=message):
+        trained(folder)
+
+
+def test_a_loss_that_is_no_number_is_an_error(folder: Folder) -> None:
+    with pytest.raises(ValueError, match=r"must be a number, found .* lower train.learning_rate"):
+        trained(folder, replace(QUICK, optimiser="sgd", learning_rate=1e30, epochs=9))
+
+
+def test_a_role_that_the_head_does_not_know_is_an_error() -> None:
+    head = heads.load("caan")
+    with pytest.raises(ValueError, match=r"caan has no role sound: its roles are \['context'"):
+        shapes = {"face": (3,), "sound": (4,)}
+        axes = dict.fromkeys(shapes, "D")
+        build_network(head, head.Params(), shapes, axes, EMOTIONS, seed=0)
+
+
+def test_runs_have_seeds_of_their_own() -> None:
+    assert run_seed(0, "split_00") == run_seed(0, "split_00")
+    assert len({run_seed(seed, f"split_{run:02d}") for seed in range(3) for run in range(10)}) == 30
+
+
+def test_settings_become_training_with_defaults_for_the_rest() -> None:
+    assert training_of({"epochs": 4, "seed": 2}) == Training(epochs=4, seed=2)
+    assert training_of([("epochs", 4)]) == Training(epochs=4)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"epoch": 3}, "training: unknown epoch, did you mean 'epochs'. .fields are epochs"),
+        ({"epochs": 0}, "epochs must be at least 1, found 0"),
+        ({"epochs": 1.5}, "epochs: .*found 1.5"),
+        ({"learning_rate": 0.0}, "learning_rate must be above 0"),
+        ({"learning_rate": math.inf}, "learning_rate"),
+        ({"weight_decay": -1.0}, "weight_decay must be at least 0"),
+        ({"optimiser": "lion"}, "'adam' or 'sgd'"),
+        ({"batch_videos": 3}, "at least twice videos_per_class"),
+    ],
+)
+def test_wrong_settings_are_named(settings: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        training_of(settings)

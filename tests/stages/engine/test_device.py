@@ -1,0 +1,73 @@
+"""How much memory features may take: by what the kernel and control groups say."""
+
+from pathlib import Path
+
+import pytest
+
+from stages.engine.device import GIB, cache_bytes, free_bytes
+from stages.engine.params import Engine
+
+
+@pytest.fixture
+def system(tmp_path: Path) -> Path:
+    """Return a system with 16 GiB available and no limit."""
+    write(tmp_path / "proc/meminfo", "MemTotal: 33554432 kB\nMemAvailable: 16777216 kB\n")
+    write(tmp_path / "proc/self/cgroup", "0::/jobs/7\n")
+    write(tmp_path / "sys/fs/cgroup/jobs/7/memory.max", "max\n")
+    return tmp_path
+
+
+def write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+
+
+def limit(group: Path, version: int, gib: float, used: float, files: float) -> None:
+    names = {
+        1: ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+        2: ("memory.max", "memory.current", "inactive_file"),
+    }[version]
+    write(group / names[0], f"{int(gib * GIB)}\n")
+    write(group / names[1], f"{int(used * GIB)}\n")
+    write(group / "memory.stat", f"anon 1\n{names[2]} {int(files * GIB)}\n")
+
+
+def test_without_a_limit_it_is_what_the_kernel_calls_available(system: Path) -> None:
+    assert free_bytes(system) == 16 * GIB
+
+
+@pytest.mark.parametrize("group", ["", "jobs", "jobs/7"])
+def test_the_limit_of_a_group_or_of_one_above_counts_without_files_that_can_go(
+    system: Path, group: str
+) -> None:
+    limit(system / "sys/fs/cgroup" / group, 2, gib=8, used=5, files=1.5)
+    assert free_bytes(system) == 4.5 * GIB
+
+
+@pytest.mark.parametrize("group", ["memory", "memory/docker/a"])
+def test_groups_of_the_first_version_count_too(system: Path, group: str) -> None:
+    write(system / "proc/self/cgroup", "5:memory:/docker/a\n2:cpu,cpuacct:/\n0::/\n")
+    limit(system / "sys/fs/cgroup" / group, 1, gib=4, used=3, files=1)
+    assert free_bytes(system) == 2 * GIB
+
+
+def test_a_limit_above_what_is_there_adds_nothing(system: Path) -> None:
+    limit(system / "sys/fs/cgroup", 2, gib=2**33, used=0, files=0)
+    assert free_bytes(system) == 16 * GIB
+
+
+def test_a_system_without_such_files_counts_half_of_its_memory(tmp_path: Path) -> None:
+    assert GIB // 8 < free_bytes(tmp_path) < 2**50
+
+
+def test_this_machine_tells_its_own() -> None:
+    assert 0 < free_bytes() <= 2 * free_bytes(Path("/nowhere"))
+
+
+def test_the_setting_counts_and_else_half_of_what_is_free(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("stages.engine.device.free_bytes", lambda: 10 * GIB)
+    assert cache_bytes(Engine(cache_gib=1.5)) == 1.5 * GIB
+    assert cache_bytes(Engine(cache_gib=0.0)) == 0
+    assert cache_bytes(Engine()) == 5 * GIB

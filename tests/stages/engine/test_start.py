@@ -1,0 +1,166 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from affectline.status import status
+from features.cache import keys
+from stages.engine import start
+from stages.engine.checks import check_all
+from stages.engine.params import Params, ParamsError, load_params
+from stages.engine.paths import PIPELINE
+from stages.engine.start import check_watched, stage_item, stage_names
+
+PROJECT = Path(__file__).parents[3]
+HEAD = "from heads.pooling import *  # noqa: F403\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "item"),
+    [
+        ("vgg16", "vgg16"),
+        ("extract@vgg16", "vgg16"),
+        ("dvc.yaml:extract@vgg16", "vgg16"),
+        ("../a@b:c/dvc.yaml:extract@vgg16", "vgg16"),
+        ("detector", "detector"),
+        ("../dvc.yaml:detector", "detector"),
+    ],
+)
+def test_a_stage_knows_its_item_by_dvcs_name_or_by_its_own(name: str, item: str) -> None:
+    assert stage_item(name) == item
+
+
+def params(**changes: Any) -> Params:
+    raw: dict[str, Any] = yaml.safe_load((PROJECT / "params.yaml").read_text())
+    return Params.model_validate(raw | changes)
+
+
+@pytest.fixture
+def project(in_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the project's code, in which a head of one's own stands in params.yaml."""
+    for pattern in ("*.yaml", "stages/*.py", "features/**/*.py", "heads/**/*.py", "sample/*.py"):
+        for path in PROJECT.glob(pattern):
+            copy = in_folder / path.relative_to(PROJECT)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            copy.write_bytes(path.read_bytes())
+    raw = yaml.safe_load(Path("params.yaml").read_text())
+    experiment = {"head": "mine", "roles": {"sound": "vggish/embedding"}}
+    raw["experiments"] = {"own": experiment}
+    Path("params.yaml").write_text(yaml.safe_dump(raw))
+    monkeypatch.setattr(
+        "stages.engine.checks.check_modules", lambda _: None
+    )  # imports the first project
+    for module in (cache, start):
+        monkeypatch.setattr(module, "PROJECT", in_folder)
+    for remembered in (keys._parse, keys._imports, keys._tree_hash, start._has_code):
+        remembered.cache_clear()
+    return in_folder
+
+
+def test_dvc_watches_all_that_the_projects_own_stages_import(project: Path) -> None:
+    Path("heads/mine.py").write_text("import torch\n")
+    own = load_params()
+    check_watched(own, stage_names(own))
+    check_watched(params(), stage_names(params()))
+
+
+@pytest.mark.parametrize(
+    ("file", "line", "advice"),
+    [
+        ("heads/mylib.py", "from heads.mylib import SCALE", "move it to heads/layers/, which is"),
+        ("heads/mylib.py", "import heads.mylib", "move it to heads/layers/, which is"),
+        ("heads/mylib.py", "from . import mylib", "move it to heads/layers/, which is"),
+        ("heads/mylib.py", "from .mylib import SCALE", "move it to heads/layers/, which is"),
+        ("heads/own/part.py", "from heads.own.part import SCALE", "move it to heads/layers/"),
+        ("mylib.py", "import mylib", "older code made; add the line"),
+        ("mine/part.py", "def f():\n    from mine import part", "older code made; add the line"),
+        ("heads/lstm.py", "from heads import lstm", "move it to heads/layers/"),
+    ],
+)
+def test_an_import_that_no_dependency_covers_is_refused_with_the_line_to_write(
+    project: Path, file: str, line: str, advice: str
+) -> None:
+    Path("heads/mine.py").write_text(f"{line}\n")
+    Path(file).parent.mkdir(exist_ok=True)
+    Path(file).write_text("SCALE = 2\n")
+    own = load_params()
+    with pytest.raises(ParamsError, match=rf"dvc\.yaml: train imports {file}, which none") as said:
+        check_watched(own, ["train@own"])
+    assert advice in str(said.value)
+    text = PIPELINE.read_text()
+    wanted = f"      - {file}"
+    assert f"add the line `{wanted}` to" in str(said.value)
+    PIPELINE.write_text(text.replace("      - heads/${item.head}.py", wanted + "\n", 1))
+    with pytest.raises(ParamsError, match=r"train imports heads/mine\.py"):
+        check_watched(own, ["train@own"])
+    added = text.replace(
+        "      - heads/training/data.py", f"{wanted}\n      - heads/training/data.py", 1
+    )
+    PIPELINE.write_text(added)
+    check_watched(own, ["train@own"])
+
+
+def test_check_and_status_and_the_stage_itself_refuse_it_and_no_other_stage_does(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("heads/mine.py").write_text("from heads import mylib\n")
+    Path("heads/mylib.py").write_text("SCALE = 2\n")
+    for refuse in (status, check_all):
+        with pytest.raises(ParamsError, match=r"train imports heads/mylib\.py"):
+            refuse(load_params())
+    with pytest.raises(SystemExit):
+        start.start("train@own")
+    assert "train imports heads/mylib.py" in " ".join(capsys.readouterr().err.split())
+    start.start("extract@vgg16")
+
+
+@pytest.mark.parametrize("file", ["heads/layers/mylib.py", "heads/layers/deep/mylib.py"])
+def test_the_folder_of_shared_parts_is_watched_as_a_whole(project: Path, file: str) -> None:
+    Path(file).parent.mkdir(exist_ok=True)
+    Path(file).write_text("SCALE = 2\n")
+    name = file.removesuffix(".py").replace("/", ".")
+    Path("heads/mine.py").write_text(f"import {name}\n")
+    check_watched(load_params(), ["train@own"])
+    assert name in keys.code_fingerprint("heads.mine")
+
+
+@pytest.mark.parametrize(
+    ("module", "kinds"),
+    [
+        ("features/backbones/vggish.py", {"weights", "extract"}),
+        ("features/detectors/blazeface.py", {"detector", "faces"}),
+        ("sample/clips.py", {"sample"}),
+    ],
+)
+def test_every_stage_that_imports_it_is_named(project: Path, module: str, kinds: set[str]) -> None:
+    Path("heads/mine.py").write_text("import torch\n")
+    Path("features/mylib.py").write_text("SCALE = 2\n")
+    path = Path(module)
+    path.write_text("from features import mylib\n" + path.read_text())
+    own = load_params()
+    with pytest.raises(ParamsError) as said:
+        check_watched(own, stage_names(own))
+    lines = str(said.value).splitlines()
+    assert {line.split()[1] for line in lines} == kinds and len(lines) == len(kinds)
+    assert all("features/mylib.py" in line and "features/networks/" in line for line in lines)
+
+
+def test_a_file_of_text_alone_needs_no_watching(project: Path) -> None:
+    Path("heads/notes.py").write_text('"""Nothing but words."""\n')
+    Path("heads/mine.py").write_text("from heads import notes\n")
+    check_watched(load_params(), ["train@own"])
+
+
+def test_a_name_that_params_yaml_does_not_have_ends_the_stage_in_a_line(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for stage, section in (
+        ("extract@nope", "backbones"),
+        ("weights@$(nope)", "backbones"),
+        ("train@nope", "experiments"),
+    ):
+        with pytest.raises(SystemExit):
+            start.start(stage)
+        lines = capsys.readouterr().err.splitlines()
+        assert len(lines) == 1 and f"expected one of {section} in params.yaml" in lines[0]

@@ -1,0 +1,156 @@
+"""Results as train leaves them, made up: answers by chance with a given accuracy, no network."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import heads
+from heads import Attention, Rows
+from heads.training.loop import Epoch, Run, run_arrays
+from heads.training.metrics import over_runs, per_class, score_run
+from stages.results import files
+from stages.results.files import Result, read_result
+
+CLASSES = ("anger", "joy", "sadness")
+FACE_AND_CONTEXT = {"face": "vggface/fc6", "context": "vgg16/fc6"}
+
+
+def make_run(
+    draw: np.random.Generator,
+    videos: Mapping[str, int],
+    *,
+    accuracy: float,
+    classes: Sequence[str] = CLASSES,
+    attention: Mapping[str, tuple[Attention, tuple[int, ...]]] | None = None,
+    rows: int = 6,
+    phases: Sequence[str] = ("all",),
+    validation: bool = False,
+) -> Run:
+    """Return a run on test videos.
+
+    Args:
+        draw: of everything.
+        videos: video_id -> label.
+        accuracy: share of the answers that are right, about.
+        classes: names.
+        attention: name -> what it weighs, and the shape of a weight: () or that of a map, (M,)
+            for roles. The last row of a video has none.
+        rows: of each role of a video.
+        phases: three epochs each.
+        validation: whether the curves have it.
+    """
+    labels = np.array(list(videos.values()))
+    right = draw.random(len(labels)) < accuracy
+    predicted = np.where(right, labels, (labels + 1) % len(classes))
+    chances = np.full((len(labels), len(classes)), 0.1, np.float32)
+    chances[np.arange(len(labels)), predicted] = 1
+    weighed = {name: of for name, (of, _) in (attention or {}).items()}
+    weights: dict[str, list[Any]] = {name: [] for name in weighed}
+    for name, (of, shape) in (attention or {}).items():
+        for _ in labels:
+            size = (rows, *shape) if isinstance(of, Rows) else shape
+            found = draw.random(size).astype(np.float32) ** 3
+            if isinstance(of, Rows):
+                found[-1] = 0
+            weights[name].append(found / found.sum())
+    timed = {of.role for of in weighed.values() if isinstance(of, Rows)}
+    curve = [
+        Epoch(phase, 2 / (at + 1), 1 - 0.6 / (at + 1), 0.5 if validation else np.nan)
+        for at, phase in enumerate(phase for phase in phases for _ in range(3))
+    ]
+    return Run(
+        video_ids=tuple(videos),
+        labels=labels,
+        probabilities=chances / chances.sum(axis=1, keepdims=True),
+        predicted=predicted,
+        attention=weights,
+        weighed=weighed,
+        pts_s={role: [np.arange(rows) / 2 for _ in labels] for role in timed},
+        kept=len(curve),
+        curve=curve,
+        state={},
+    )
+
+
+def write_result(
+    folder: Path,
+    name: str,
+    *,
+    head: str = "caan",
+    params: Mapping[str, object] | None = None,
+    roles: Mapping[str, str] = FACE_AND_CONTEXT,
+    accuracy: float = 0.6,
+    classes: Sequence[str] = CLASSES,
+    videos: int = 12,
+    runs: int = 3,
+    skip: Sequence[str] = (),
+    selection: str = "last epoch",
+    pretrained: bool = True,
+    seed: int = 0,
+    **run_options: Any,
+) -> Result:
+    """Write an experiment's results, but for its items, and read them.
+
+    Args:
+        folder: of all results.
+        name: of the experiment.
+        head: its head.
+        params: what differs from the head's defaults.
+        roles: role -> feature.
+        accuracy: of the answers, about.
+        classes: names.
+        videos: test videos of each run, as many of each class.
+        runs: how many.
+        skip: videos that this experiment does not answer.
+        selection: which network answers.
+        pretrained: whether the features are.
+        seed: of the answers; the videos are the same for all.
+        run_options: see `make_run`.
+    """
+    draw = np.random.default_rng(seed)
+    answers, scores = {}, []
+    for number in range(runs):
+        ids = {
+            f"{classes[at % len(classes)]}/v{number}{at:03d}": at % len(classes)
+            for at in range(videos)
+        }
+        kept = {video: label for video, label in sorted(ids.items()) if video not in skip}
+        run = make_run(draw, kept, accuracy=accuracy, classes=classes, **run_options)
+        answers[f"split_{number:02d}"] = run_arrays(run)[0]
+        scores.append(score_run(run.labels, run.predicted, classes))
+    (folder / name).mkdir(parents=True)
+    files.write_tables(folder / name, answers, classes)
+    files.write_per_class(folder / name, per_class(scores, classes))
+    settings = {**vars(heads.validate(heads.load(head), {})), **(params or {})}
+    origin = {
+        "view": "segments",
+        "code": "c0de" * 16,
+        "weights": {"source": "seeded", "seed": 1, "licence": ""},
+        "software": {"torch": "2"},
+    }
+    about = {
+        "head": head,
+        "roles": dict(roles),
+        "params": settings,
+        "training": {"epochs": 3},
+        "selection": selection,
+        "classes": classes,
+        "splits": {run: {"train": 2 * videos, "test": videos} for run in answers},
+        "missing": {},
+        "paper": [],
+        "features": {source.split("/")[0]: origin for source in roles.values()},
+    }
+    files.write_json(folder / name / "about.json", about)
+    metrics = {
+        "accuracy": over_runs([score["accuracy"] for score in scores], 0.5),
+        "macro_f1": over_runs([score["macro_f1"] for score in scores], 0.5),
+        "chance": 1 / len(classes),
+        "commonest_class": 1 / len(classes),
+        "videos": 3 * videos,
+        "videos_missing": 0,
+        "pretrained": pretrained,
+    }
+    files.write_json(folder / f"{name}.json", metrics)
+    return read_result(folder, name)
