@@ -1,28 +1,55 @@
-"""Keys: what makes a cached number current."""
+"""Keys: what makes a cached number current.
+
+The key of an item is the hash of all that went into it (:func:`item_key`): the content of what it
+was made from, the parameters that matter, and the code that made it (:func:`code_fingerprint`).
+
+The code is taken definition by definition: from the function that makes an item, each function,
+class and constant of the project that it reaches by name is hashed, and nothing else of the files
+they lie in. So a licence, a mirror's address or a paper's printed accuracy beside a network is in
+no key, a helper's changed constant is, and moving a definition to another file costs nothing.
+"""
 
 import ast
 import hashlib
 import json
-from collections.abc import Mapping, Set
+import symtable
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
 from features.cache.store import _source
 
 PROJECT = Path(__file__).resolve().parents[2]
-
-PACKAGES = ("features", "heads", "stages", "sample", "affectline")
+PACKAGES = ("features", "heads", "stages", "sample")
 """Import packages whose source counts as ours: the rest is named by its version only."""
 
-BOOKKEEPING = frozenset(
-    {
-        "features.cache.store",
-        "features.cache.arrays",
-        "features.weights.file",
-        "features.sources.download",
-    }
+BOOKKEEPING = (
+    "features.backbones.load",
+    "features.cache.arrays.read",
+    "features.cache.arrays.read_attributes",
+    "features.cache.claims",
+    "features.cache.digests",
+    "features.cache.keys",
+    "features.cache.store",
+    "features.cache.tables",
+    "features.detectors.load",
+    "features.options",
+    "features.weights.file.check_keys",
+    "features.weights.file.metadata",
+    "heads.load",
+    "stages.engine.items",
+    "stages.engine.params",
+    "stages.engine.progress",
+    "stages.engine.workers",
 )
-"""Modules that carry, check or name numbers but make none: no part of a code fingerprint."""
+"""Modules and definitions that carry, check or name numbers but make none: in no fingerprint.
+
+What options and params give is in the key by its value.
+"""
+
+Fingerprint = dict[str, str]
+"""Dotted name of a definition -> 16 hexadecimal digits."""
 
 
 def canonical(value: object) -> str:
@@ -36,7 +63,13 @@ def canonical(value: object) -> str:
 
 
 def item_key(ingredients: Mapping[str, object]) -> str:
-    """Return the key of the item made from ``ingredients``: 64 hexadecimal digits (sha256)."""
+    """Return the key of the item made from ``ingredients``: 64 hexadecimal digits (sha256).
+
+    Of the fingerprint under ``code`` the hashes count and not the names.
+    """
+    code = ingredients.get("code")
+    if isinstance(code, Mapping):
+        ingredients = {**ingredients, "code": sorted({str(digest) for digest in code.values()})}
     return hashlib.sha256(canonical(ingredients).encode()).hexdigest()
 
 
@@ -46,37 +79,41 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def code_fingerprint(*modules: str) -> dict[str, str]:
-    """Return a hash of the code of each of ``modules`` and of every project module they import.
+# ------------------------------------------------------------------------------ fingerprint
 
-    The syntax tree is hashed without comments, docstrings and layout: a comment costs nothing,
-    a changed formula recomputes.
+
+def code_fingerprint(*entries: str) -> Fingerprint:
+    """Return a hash of each definition of the project that ``entries`` reach, themselves as well.
+
+    A definition is a function, class or constant at the top of a module. It is hashed without
+    comments, docstrings, layout, imports, annotations of functions and the wording of errors. A
+    module that is used as a whole (handed to a function) counts with all that it defines.
+
+    What is reached by a name that only the run knows (a backbone that params.yaml names) has to
+    be an entry.
 
     Args:
-        modules: dotted names, e.g. ``features.video.decode``.
+        entries: dotted names of definitions, e.g. ``features.faces.crop``, or of modules.
 
     Returns:
-        Dotted name -> 16 hexadecimal digits.
+        In the order of their names. Python's version changes nothing.
+
+    Raises:
+        ModuleNotFoundError: an entry is not of the project.
+        ValueError: a module that is reached imports ``*``.
     """
-    names = imported_modules(*modules, skip=BOOKKEEPING)
-    return {name: _tree_hash(name)[:16] for name in sorted(names)}
-
-
-def imported_modules(*modules: str, skip: Set[str] = frozenset()) -> set[str]:
-    """Return ``modules`` and all project modules they import, directly or through others.
-
-    Args:
-        modules: dotted names, e.g. ``features.video.decode``.
-        skip: modules to leave out, with what only they import.
-    """
-    found: set[str] = set()
-    waiting = list(modules)
+    waiting = [reached for entry in entries for reached in _resolve(entry)]
+    if missing := [entry for entry in entries if not any(_resolve(entry))]:
+        raise ModuleNotFoundError(f"{', '.join(missing)}: expected a definition of the project")
+    fingerprint: Fingerprint = {}
     while waiting:
-        name = waiting.pop()
-        if name not in found and name not in skip:
-            found.add(name)
-            waiting.extend(_imports(name))
-    return found
+        module, name = waiting.pop()
+        dotted = f"{module}.{name}"
+        if dotted not in fingerprint:
+            digest, references = _definition(module, name)
+            fingerprint[dotted] = digest
+            waiting += [part for reference in references for part in _resolve(reference)]
+    return dict(sorted(fingerprint.items()))
 
 
 def module_path(name: str) -> Path:
@@ -92,6 +129,23 @@ def module_path(name: str) -> Path:
     raise ModuleNotFoundError(f"{name}: expected {stem}.py in the project, found none")
 
 
+def imported_modules(*modules: str) -> set[str]:
+    """Return ``modules`` and all project modules they import, directly or through others.
+
+    Importing a module runs the ``__init__.py`` of the folders above it: they count too.
+    """
+    known: set[str] = set()
+    waiting = list(modules)
+    while waiting:
+        name = waiting.pop()
+        if name not in known:
+            known.add(name)
+            waiting.extend(_source(name).modules)
+            above = name.rpartition(".")[0]
+            waiting.extend([above] if above and _is_module(above) else [])
+    return known
+
+
 def _is_module(name: str) -> bool:
     """Tell whether a module is the project's; where that is installed, its packages alone are."""
     if name.split(".")[0] not in PACKAGES and not (PROJECT / "dvc.yaml").is_file():
@@ -100,37 +154,135 @@ def _is_module(name: str) -> bool:
     return stem.with_suffix(".py").is_file() or (stem / "__init__.py").is_file()
 
 
-@cache
-def _parse(name: str) -> ast.Module:
-    path = module_path(name)
-    return ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
+def _is_bookkeeping(dotted: str) -> bool:
+    return any(dotted == name or dotted.startswith(f"{name}.") for name in BOOKKEEPING)
+
+
+def _resolve(dotted: str) -> list[tuple[str, str]]:
+    """Return the definitions (module, name) that a dotted name means; none if it is not ours."""
+    parts = dotted.split(".")
+    if parts[0] not in PACKAGES or _is_bookkeeping(dotted):
+        return []
+    length = next((n for n in range(len(parts), 0, -1) if _is_module(".".join(parts[:n]))), 0)
+    if not length:
+        return []
+    module, rest = ".".join(parts[:length]), parts[length:]
+    source = _source(module)
+    if not rest:
+        return [(module, name) for name in source.definitions]
+    if rest[0] in source.definitions:
+        return [(module, name) for name in (rest[0], *([EFFECTS] if source.effects else []))]
+    if rest[0] in source.bindings:  # imported there and handed on
+        return _resolve(".".join([source.bindings[rest[0]], *rest[1:]]))
+    return []
+
+
+# ----------------------------------------------------------------------------------- source
+
+EFFECTS = "<module>"
+"""Stands for the statements of a module that define nothing but run when it is imported."""
+
+
+@dataclass
+class _Source:
+    """A module's source, taken apart.
+
+    Attributes:
+        definitions: name -> the statements that define it.
+        effects: statements that define nothing.
+        bindings: name that an import binds -> dotted name of what it means.
+        modules: the project's modules that it imports, in functions too.
+    """
+
+    definitions: dict[str, list[ast.stmt]] = field(default_factory=dict)
+    effects: list[ast.stmt] = field(default_factory=list)
+    bindings: dict[str, str] = field(default_factory=dict)
+    modules: set[str] = field(default_factory=set)
 
 
 @cache
-def _imports(name: str) -> frozenset[str]:
-    """Return the project modules that module ``name`` names in an import statement."""
-    found: set[str] = set()
-    for node in ast.walk(_parse(name)):
-        if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom):
-            source = _source(name, node)
-            names = [source, *(f"{source}.{alias.name}" for alias in node.names)]
-        else:
-            continue
-        found.update(filter(_is_module, names))
-    return frozenset(found)
-
-
-@cache
-def _tree_hash(name: str) -> str:
-    tree = ast.parse(ast.unparse(_parse(name)))  # a copy: _parse's tree stays whole
+def _source(module: str) -> _Source:
+    path = module_path(module)
+    tree = ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
+    source = _Source()
+    for statement in tree.body:
+        if isinstance(statement, (ast.Import, ast.ImportFrom)):
+            source.bindings.update(_bindings(statement, module))
+        elif not (_is_text(statement) or _is_script(statement)):
+            names = _defined(statement)
+            for name in names:
+                source.definitions.setdefault(name, []).append(statement)
+            if not names:
+                source.effects.append(statement)
     for node in ast.walk(tree):
-        body = getattr(node, "body", None)
-        if isinstance(body, list):
-            kept = [statement for statement in body if not _is_text(statement)]
-            node.body = kept or [ast.Pass()]  # type: ignore[attr-defined]
-    return hashlib.sha256(ast.dump(tree).encode()).hexdigest()
+        if isinstance(node, (ast.Import, ast.ImportFrom)):
+            for target in _bindings(node, module, whole=True).values():
+                source.modules.update(_modules_of(target))
+        elif isinstance(node, ast.Call) and (name := _imported_by_name(node)):
+            source.modules.update(_modules_of(name))
+    if source.effects:
+        source.definitions[EFFECTS] = source.effects
+    return source
+
+
+def _modules_of(dotted: str) -> list[str]:
+    """Return the module that a dotted name is or lies in, if it is the project's."""
+    if dotted.split(".")[0] not in PACKAGES:
+        return []
+    while dotted and not _is_module(dotted):
+        dotted = dotted.rpartition(".")[0]
+    return [dotted] if dotted else []
+
+
+def _bindings(
+    node: ast.Import | ast.ImportFrom, module: str, *, whole: bool = False
+) -> dict[str, str]:
+    """Return name -> dotted name of what an import binds; ``whole`` keeps ``a.b`` of both."""
+    if isinstance(node, ast.Import):
+        return {
+            alias.asname or (alias.name if whole else alias.name.split(".")[0]): alias.name
+            if alias.asname or whole
+            else alias.name.split(".")[0]
+            for alias in node.names
+        }
+    above = node.module or ""
+    if node.level:
+        is_package = module_path(module).name == "__init__.py"
+        parts = module.split(".")
+        parts = parts[: len(parts) - node.level + is_package]
+        above = ".".join([*parts, *([node.module] if node.module else [])])
+    if any(alias.name == "*" for alias in node.names):
+        if above.split(".")[0] not in PACKAGES:
+            return {}
+        raise ValueError(
+            f"{module_path(module)}:{node.lineno}: expected imports by name, found *: what a "
+            "number is made of cannot be told then"
+        )
+    return {alias.asname or alias.name: f"{above}.{alias.name}" for alias in node.names}
+
+
+def _imported_by_name(call: ast.Call) -> str | None:
+    """Return the module of ``importlib.import_module("a.b")``, None for any other call."""
+    called = call.func.attr if isinstance(call.func, ast.Attribute) else None
+    called = call.func.id if isinstance(call.func, ast.Name) else called
+    if called not in ("import_module", "__import__") or not call.args:
+        return None
+    name = call.args[0]
+    return name.value if isinstance(name, ast.Constant) and isinstance(name.value, str) else None
+
+
+def _defined(statement: ast.stmt) -> list[str]:
+    """Return the names that a statement at the top of a module defines."""
+    symbols = _scopes(statement)[0].get_symbols()
+    return [symbol.get_name() for symbol in symbols if symbol.is_assigned()]
+
+
+def _scopes(statement: ast.stmt) -> list[symtable.SymbolTable]:
+    """Return the scopes of a statement, as the compiler sees them: its own, then all within."""
+    scopes = [symtable.symtable(ast.unparse(statement), "<statement>", "exec")]
+    for scope in scopes:  # grows while it is walked
+        scopes.extend(scope.get_children())
+    return scopes
 
 
 def _is_text(statement: ast.stmt) -> bool:
@@ -140,3 +292,122 @@ def _is_text(statement: ast.stmt) -> bool:
         and isinstance(statement.value, ast.Constant)
         and isinstance(statement.value.value, str)
     )
+
+
+def _is_script(statement: ast.stmt) -> bool:
+    """Tell whether a statement is ``if __name__ == "__main__"``: not run on import."""
+    return (
+        isinstance(statement, ast.If)
+        and isinstance(statement.test, ast.Compare)
+        and isinstance(statement.test.left, ast.Name)
+        and statement.test.left.id == "__name__"
+    )
+
+
+# ------------------------------------------------------------------------------------- hash
+
+
+@cache
+def _definition(module: str, name: str) -> tuple[str, frozenset[str]]:
+    """Return the hash of a definition, and the dotted names that it refers to."""
+    statements = _source(module).definitions[name]
+    text = "\n".join(_dump(statement) for statement in statements)
+    references = {
+        reference for statement in statements for reference in _references(statement, module)
+    }
+    return hashlib.sha256(text.encode()).hexdigest()[:16], frozenset(references)
+
+
+def _references(statement: ast.stmt, module: str) -> Iterator[str]:
+    """Yield the dotted names that a statement uses, as far as they may be the project's.
+
+    Where a name is local in one of its functions and global in another, it counts as global: one
+    too many is reached, never one too few.
+    """
+    source = _source(module)
+    top, *inner_scopes = _scopes(statement)
+    used = {symbol.get_name() for symbol in top.get_symbols()}
+    for scope in inner_scopes:
+        used |= {s.get_name() for s in scope.get_symbols() if s.is_global() or s.is_imported()}
+    bindings = dict(source.bindings)
+    nodes = list(_counting(statement))
+    for node in nodes:
+        if isinstance(node, (ast.Import, ast.ImportFrom)):
+            bindings.update(_bindings(node, module))
+    inner = {id(node.value) for node in nodes if isinstance(node, ast.Attribute)}
+    for node in nodes:
+        if isinstance(node, ast.Call) and (imported := _imported_by_name(node)):
+            yield imported
+        if isinstance(node, (ast.Attribute, ast.Name)) and id(node) not in inner:
+            parts: list[str] = []
+            root: ast.expr = node
+            while isinstance(root, ast.Attribute):
+                parts.insert(0, root.attr)
+                root = root.value
+            if isinstance(root, ast.Name) and root.id in used:
+                if root.id in bindings:
+                    yield ".".join([bindings[root.id], *parts])
+                elif root.id in source.definitions:
+                    yield f"{module}.{root.id}"
+
+
+Node = ast.AST
+
+
+def _parts(node: Node) -> Iterator[tuple[str, object]]:
+    """Yield the fields of a node that can make a number, the same in every version of Python.
+
+    Left out: docstrings, the wording of errors, annotations of functions, what is empty.
+    """
+    if isinstance(node, ast.Raise):
+        error = node.exc.func if isinstance(node.exc, ast.Call) else node.exc
+        yield "exc", error
+        return
+    left_out = {"ctx", "kind", "type_comment", "type_params"}
+    if isinstance(node, ast.Assert):
+        left_out.add("msg")
+    if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+        left_out.add("returns")
+    if isinstance(node, ast.arg):
+        left_out.add("annotation")
+    for name, value in ast.iter_fields(node):
+        if name in left_out or value is None or value == []:
+            continue
+        if isinstance(node, ast.JoinedStr):
+            yield name, _joined(value)
+        elif name == "body" and isinstance(value, list):
+            yield name, [part for part in value if not _is_text(part)]
+        else:
+            yield name, value
+
+
+def _joined(values: list[ast.expr]) -> list[ast.expr]:
+    """Return the parts of an f-string, texts beside each other as one: versions differ there."""
+    joined: list[ast.expr] = []
+    for value in values:
+        last = joined[-1] if joined else None
+        if isinstance(value, ast.Constant) and isinstance(last, ast.Constant):
+            joined[-1] = ast.Constant(f"{last.value}{value.value}")
+        else:
+            joined.append(value)
+    return joined
+
+
+def _counting(node: Node) -> Iterator[Node]:
+    """Yield a node and all below it that can make a number."""
+    yield node
+    for _name, value in _parts(node):
+        for part in value if isinstance(value, list) else [value]:
+            if isinstance(part, ast.AST):
+                yield from _counting(part)
+
+
+def _dump(value: object) -> str:
+    """Return a node of the syntax tree as text, without its imports."""
+    if isinstance(value, list):
+        kept = [part for part in value if not isinstance(part, (ast.Import, ast.ImportFrom))]
+        return f"[{','.join(_dump(part) for part in kept)}]"
+    if isinstance(value, ast.AST):
+        fields = ",".join(f"{name}={_dump(part)}" for name, part in _parts(value))
+        return f"{type(value).__name__}({fields})"
+    return repr(value)
