@@ -179,6 +179,9 @@ def _resolve(dotted: str) -> list[tuple[str, str]]:
 
 # ----------------------------------------------------------------------------------- source
 
+COMPREHENSIONS = ("listcomp", "setcomp", "dictcomp", "genexpr")
+"""What symbol tables call the scopes of comprehensions."""
+
 EFFECTS = "<module>"
 """Stands for the statements of a module that define nothing but run when it is imported."""
 
@@ -218,8 +221,8 @@ def _source(module: str) -> _Source:
         if isinstance(node, (ast.Import, ast.ImportFrom)):
             for target in _bindings(node, module, whole=True).values():
                 source.modules.update(_modules_of(target))
-        elif isinstance(node, ast.Call) and (name := _imported_by_name(node)):
-            source.modules.update(_modules_of(name))
+        elif isinstance(node, ast.Call) and (imported := _imported_by_name(node)):
+            source.modules.update(_modules_of(imported))
     if source.effects:
         source.definitions[EFFECTS] = source.effects
     return source
@@ -273,16 +276,17 @@ def _imported_by_name(call: ast.Call) -> str | None:
 
 def _defined(statement: ast.stmt) -> list[str]:
     """Return the names that a statement at the top of a module defines."""
-    symbols = _scopes(statement)[0].get_symbols()
-    return [symbol.get_name() for symbol in symbols if symbol.is_assigned()]
-
-
-def _scopes(statement: ast.stmt) -> list[symtable.SymbolTable]:
-    """Return the scopes of a statement, as the compiler sees them: its own, then all within."""
-    scopes = [symtable.symtable(ast.unparse(statement), "<statement>", "exec")]
-    for scope in scopes:  # grows while it is walked
-        scopes.extend(scope.get_children())
-    return scopes
+    names = {}
+    waiting: list[ast.AST] = [statement]
+    while waiting:
+        node = waiting.pop(0)
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+            names[node.name] = True
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            names[node.id] = True
+        elif not isinstance(node, (ast.Lambda, ast.comprehension)):
+            waiting.extend(ast.iter_child_nodes(node))
+    return list(names)
 
 
 def _is_text(statement: ast.stmt) -> bool:
@@ -325,10 +329,7 @@ def _references(statement: ast.stmt, module: str) -> Iterator[str]:
     too many is reached, never one too few.
     """
     source = _source(module)
-    top, *inner_scopes = _scopes(statement)
-    used = {symbol.get_name() for symbol in top.get_symbols()}
-    for scope in inner_scopes:
-        used |= {s.get_name() for s in scope.get_symbols() if s.is_global() or s.is_imported()}
+    used = _global_names(statement)
     bindings = dict(source.bindings)
     nodes = list(_counting(statement))
     for node in nodes:
@@ -349,6 +350,24 @@ def _references(statement: ast.stmt, module: str) -> Iterator[str]:
                     yield ".".join([bindings[root.id], *parts])
                 elif root.id in source.definitions:
                     yield f"{module}.{root.id}"
+
+
+def _global_names(statement: ast.stmt) -> set[str]:
+    """Return the names of a statement that are not local in all its functions.
+
+    A comprehension at the top has names of its own in Python 3.11 and the module's from 3.12 on:
+    they count as global in both.
+    """
+    top = symtable.symtable(ast.unparse(statement), "<statement>", "exec")
+    used = {symbol.get_name() for symbol in top.get_symbols()}
+    scopes = [(scope, True) for scope in top.get_children()]
+    for scope, is_outermost in scopes:  # grows while it is walked
+        outermost = is_outermost and scope.get_name() in COMPREHENSIONS
+        for symbol in scope.get_symbols():
+            if outermost or symbol.is_global() or symbol.is_imported():
+                used.add(symbol.get_name())
+        scopes.extend((inner, outermost) for inner in scope.get_children())
+    return used
 
 
 Node = ast.AST
@@ -385,9 +404,11 @@ def _joined(values: list[ast.expr]) -> list[ast.expr]:
     """Return the parts of an f-string, texts beside each other as one: versions differ there."""
     joined: list[ast.expr] = []
     for value in values:
+        if isinstance(value, ast.Constant) and value.value == "":
+            continue
         last = joined[-1] if joined else None
         if isinstance(value, ast.Constant) and isinstance(last, ast.Constant):
-            joined[-1] = ast.Constant(f"{last.value}{value.value}")
+            joined[-1] = ast.Constant(str(last.value) + str(value.value))
         else:
             joined.append(value)
     return joined
