@@ -25,11 +25,19 @@ SHORT = 12
 
 @dataclass(frozen=True)
 class Explained:
-    """A link beside what lies in the outputs, and the differences."""
+    """A link beside what lies in the outputs, and the differences.
+
+    Attributes:
+        link: the item as it would be made now.
+        found: what lies in the outputs.
+        changed: ingredient, what it was, what it is.
+        content: what the item holds, None where it has yet to be made.
+    """
 
     link: Link
     found: Recorded
     changed: list[tuple[str, Any, Any]]
+    content: str | None
 
 
 @dataclass(frozen=True)
@@ -39,7 +47,8 @@ class Explanation:
     Attributes:
         video: its row in the index.
         backbone: name of the backbone.
-        links: in the order of the flow; shorter where weights are not here.
+        links: in the order of the flow, up to the first whose key is not known: weights are not
+            here, or what it is made of has yet to be made.
         weights: network -> what its weights file says of itself.
         is_current: `dvc repro` would compute nothing for it.
         verdict: that in words.
@@ -63,26 +72,27 @@ def explain(params: Params, video_id: str, backbone: str) -> Explanation:
         raise ValueError(
             f"{backbone}: expected a backbone of params.yaml: {', '.join(params.backbones)}"
         )
-    index = INDEX.with_suffix(".parquet")
-    if not index.is_file():
+    if not INDEX.with_suffix(".parquet").is_file():
         raise ValueError(NOT_RUN)
-    rows = {str(row["video_id"]): row for row in tables.read(index)}
+    plan = Plan(params)
+    rows = plan.rows(INDEX)
     if video_id not in rows:
         near = [name for name in rows if name.endswith(f"/{video_id.rpartition('/')[2]}")]
         hint = f"; did you mean {', '.join(near[:3])}?" if near else ""
         raise ValueError(
             f"{video_id}: expected a video of the index, <label>/<name>, found none{hint}"
         )
-    video, plan = rows[video_id], Plan(params)
+    video = rows[video_id]
     location = _location(params, video)
     sha256 = file_sha256(location) if location.is_file() else str(video["sha256"])
     links = []
     for link in plan.chain(video_id, sha256, backbone):
-        found = recorded(link, _row(link.output, video_id))
+        found = recorded(link, plan.rows(link.output).get(video_id))
         was = found.ingredients
         if link.stage == "index" and video["sha256"] != sha256:
             was = {**link.ingredients, "video": video["sha256"]}
-        links.append(Explained(link, found, list(changes(was, link.ingredients)) if was else []))
+        changed = list(changes(was, link.ingredients)) if was else []
+        links.append(Explained(link, found, changed, plan.content(link)))
     networks = [backbone, *(["detector"] if params.backbones[backbone].view == "faces" else [])]
     weights = {name: _weights(name) for name in networks}
     is_current = links[-1].link.stage.startswith("extract") and all(
@@ -96,13 +106,6 @@ def explain(params: Params, video_id: str, backbone: str) -> Explanation:
 def _location(params: Params, video: tables.Row) -> Path:
     root = Path(params.index.root)
     return (root if root.is_dir() else root.parent) / str(video["file"])
-
-
-def _row(output: Path, video_id: str) -> tables.Row | None:
-    path = output.with_suffix(".parquet")
-    if not path.is_file():
-        return None
-    return next((row for row in tables.read(path) if row["video_id"] == video_id), None)
 
 
 def _weights(name: str) -> dict[str, str]:
@@ -153,6 +156,7 @@ def as_record(said: Explanation) -> dict[str, Any]:
                 "stage": part.link.stage,
                 "file": str(part.link.file),
                 "key": part.link.key,
+                "content": part.content,
                 "state": part.found.state,
                 "found_key": part.found.key,
                 "reason": part.found.reason,
@@ -177,18 +181,22 @@ def as_tree(said: Explanation) -> Tree:
     name = f"{video['video_id']} × {said.backbone}"
     tree = Tree(_line((name, "bold"), f": {said.verdict}"))
     place, told = tree, Text()
+    last = said.links[-1].link.stage
+    if said.links[-1].content is None and not last.startswith("extract"):
+        place = place.add(_line(f"what comes after {last} is known when that is made"))
     for part in reversed(said.links):
         link, found = part.link, part.found
         state = (found.state, COLOURS.get(found.state, "red"))
-        key = f" key {link.key[:SHORT]}  {link.file}"
+        content = f" content {part.content[:SHORT]}" if part.content else ""
+        key = f" key {link.key[:SHORT]}{content}  {link.file}"
         place = place.add(_line((link.stage, "bold"), " ", state, key))
         for name, value in link.ingredients.items():
             if name not in ("stage", "input", "code"):
                 place.add(_line(f"{name}: {_told(name, value, said, link)}"))
         code = link.ingredients["code"]
         assert isinstance(code, dict)
-        digests = (f"{module} {digest[:6]}" for module, digest in code.items())
-        place.add(_line(f"code: {', '.join(digests)}"))
+        modules = sorted({name.rpartition(".")[0] for name in code})
+        place.add(_line(f"code: {len(code)} definitions of {', '.join(modules)}"))
         for name, was, now in part.changed:
             place.add(_line(("changed", "yellow"), f" {name}: was {_short(was)}, is {_short(now)}"))
         if found.reason:

@@ -1,7 +1,8 @@
 """What `dvc repro` would make of each video, known without running it: the keys, stage by stage.
 
 The keys come from params.yaml, the code and the weights as they are now; what lies in the outputs
-is compared with them. Nothing is computed, and no array is read.
+is compared with them. Nothing is computed, and no array is read. A key holds the content of the
+item before it: where that has yet to be made, the key is not known yet.
 """
 
 import tempfile
@@ -11,9 +12,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from features import backbones
+from features import backbones, detectors
 from features.cache import tables
-from features.cache.arrays import ArrayFileError, read_attributes
+from features.cache.arrays import ArrayFileError, content_sha256, read_attributes
 from features.cache.keys import canonical, file_sha256, item_key
 from features.cache.store import ItemStore, store_root
 from features.options import dtypes_of, options_of
@@ -22,8 +23,6 @@ from stages.decode import wanted_views
 from stages.engine.ingredients import Ingredients, of_faces, of_features, of_headers, of_view
 from stages.engine.items import item_path
 from stages.engine.params import Model, Params
-from stages.engine.paths import FEATURES, INDEX, VIEWS, weights_file
-from stages.faces import detector_options
 
 State = Literal["current", "stale", "missing", "damaged", "failed", "unknown"]
 
@@ -33,12 +32,14 @@ class Link:
     """One item of a video's chain, as it would be made now.
 
     Attributes:
+        video_id: of the video.
         stage: as in dvc.yaml, ``extract@vgg16``.
         output: folder of the stage's files; its index is ``<output>.parquet``.
         file: where the item lies or would lie.
         ingredients: what it would be made of.
     """
 
+    video_id: str
     stage: str
     output: Path
     file: Path
@@ -57,6 +58,27 @@ class Plan:
     params: Params
     weights: dict[str, str | None] = field(default_factory=dict)
     options: dict[str, Ingredients] = field(default_factory=dict)
+    rows_by_output: dict[Path, dict[str, tables.Row]] = field(default_factory=dict)
+
+    def rows(self, output: Path) -> dict[str, tables.Row]:
+        """Return video id -> row of an output's index, empty where there is none."""
+        if output not in self.rows_by_output:
+            index = output.with_suffix(".parquet")
+            rows = tables.read(index) if index.is_file() else []
+            self.rows_by_output[output] = {str(row["video_id"]): row for row in rows}
+        return self.rows_by_output[output]
+
+    def content(self, link: Link) -> str | None:
+        """Return what an item of arrays holds, None where it has yet to be made or is damaged."""
+        row = self.rows(link.output).get(link.video_id)
+        if row is not None and row.get("key") == link.key and row.get("content"):
+            return str(row["content"])
+        file = ItemStore(store_root()).path(link.key, link.file.suffix)
+        try:
+            return content_sha256(file) if file.is_file() else None
+        except ArrayFileError:
+            return None
+
     dtypes: dict[str, dict[str, str]] = field(default_factory=dict)
 
     def weights_sha256(self, name: str, block: Model) -> str | None:
@@ -84,46 +106,53 @@ class Plan:
     def chain(self, video_id: str, sha256: str, backbone: str) -> list[Link]:
         """Return the items that lead to a video's features, the video's headers first.
 
-        A link whose weights are not here ends the chain.
+        The chain ends before a link whose key is not known: its weights are not here, or what it
+        is made of has yet to be made.
         """
         block = self.params.backbones[backbone]
         links = [self.headers(video_id, sha256)]
         name = "segments" if block.view == "faces" else block.view
         links.append(self.view(video_id, sha256, name))
         if block.view == "faces":
-            faces = self.faces(video_id, links[-1].key)
+            faces = self.faces(links[-1])
             if faces is None:
                 return links
             links.append(faces)
-        features = self.features(video_id, backbone, links[-1].key)
+        features = self.features(links[-1], backbone)
         return links if features is None else [*links, features]
 
     def headers(self, video_id: str, sha256: str) -> Link:
         """Return the video's item of index."""
         file = INDEX / item_path(video_id, ".json")
-        return Link("index", INDEX, file, of_headers(sha256))
+        return Link(video_id, "index", INDEX, file, of_headers(sha256))
 
     def view(self, video_id: str, sha256: str, name: str) -> Link:
         """Return the video's item of decode for one view."""
         made_of = of_view(sha256, name, self.views[name], self.params.decode.seed)
-        return Link("decode", VIEWS / name, VIEWS / name / item_path(video_id), made_of)
+        folder = VIEWS / name
+        return Link(video_id, "decode", folder, folder / item_path(video_id), made_of)
 
-    def faces(self, video_id: str, input_key: str) -> Link | None:
-        """Return the video's item of faces, None where the detector's weights are not here."""
+    def faces(self, view: Link) -> Link | None:
+        """Return the item of faces made of a view, None where its key is not known."""
         faces = self.params.faces
         weights = self.weights_sha256("detector", faces.detector)
-        if weights is None:
+        content = self.content(view)
+        if weights is None or content is None:
             return None
         if "detector" not in self.options:
-            self.options["detector"] = asdict(detector_options(faces))
-        made_of = of_faces(faces, self.options["detector"], weights, input_key)
-        return Link("faces", VIEWS / "faces", VIEWS / "faces" / item_path(video_id), made_of)
+            block = faces.detector
+            options = detectors.complete_options(block.module, block.options, faces.min_score)
+            self.options["detector"] = asdict(options)
+        made_of = of_faces(faces, self.options["detector"], weights, content)
+        folder = VIEWS / "faces"
+        return Link(view.video_id, "faces", folder, folder / item_path(view.video_id), made_of)
 
-    def features(self, video_id: str, backbone: str, input_key: str) -> Link | None:
-        """Return the video's features, None where the backbone's weights are not here."""
+    def features(self, view: Link, backbone: str) -> Link | None:
+        """Return the features made of a view, None where their key is not known."""
         block = self.params.backbones[backbone]
         weights = self.weights_sha256(backbone, block)
-        if weights is None:
+        content = self.content(view)
+        if weights is None or content is None:
             return None
         if backbone not in self.options:
             module = backbones.load(block.module)
@@ -131,10 +160,11 @@ class Plan:
             self.options[backbone] = asdict(options)
             self.dtypes[backbone] = dtypes_of(module, options, block.dtypes)
         made_of = of_features(
-            block, self.options[backbone], self.dtypes[backbone], weights, input_key
+            block, self.options[backbone], self.dtypes[backbone], weights, content
         )
         folder = FEATURES / backbone
-        return Link(f"extract@{backbone}", folder, folder / item_path(video_id), made_of)
+        path = folder / item_path(view.video_id)
+        return Link(view.video_id, f"extract@{backbone}", folder, path, made_of)
 
 
 @dataclass(frozen=True)

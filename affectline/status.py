@@ -24,7 +24,11 @@ from stages.engine.start import check_watched, stage_names
 from stages.index import hash_videos, with_absent, with_copies
 
 Chain = dict[str, Link | None]
-"""Video id -> its item of one output; None where its key is not known yet."""
+"""Video id -> its item of one output; None where its key is not known yet.
+
+It is not known where weights are missing, or where what it is made of has yet to be made: then it
+may turn out to be current, as what is made may hold what it held before.
+"""
 
 
 @dataclass(frozen=True)
@@ -39,7 +43,8 @@ class Stage:
         in_store: those that do not, but lie in the store: linked, not computed.
         stale: items in the output that were made of something else, or of videos that are gone.
         failed: rows with a reason.
-        to_compute: items that are neither in the output nor in the store.
+        to_compute: items that are neither in the output nor in the store, or may not be.
+        unsure: of them, those whose key is not known yet.
         bytes: of the output's files.
         seconds: an estimate for `to_compute`, None where neither an earlier run of the stage nor a
             calibration tells. Decode makes all its outputs of a video at once: each has the whole.
@@ -54,6 +59,7 @@ class Stage:
     stale: int
     failed: int
     to_compute: int
+    unsure: int
     bytes: int
     seconds: float | None
     new_bytes: int | None
@@ -70,35 +76,29 @@ def status(params: Params) -> list[Stage]:
             videos there are), params.yaml and an experiment do not fit, or DVC does not watch
             all code: it would skip what is to be computed.
     """
-    check_watched(params, stage_names(params))
-    rows = _rows(INDEX)
-    hashes = _hashes(params, rows)
     plan = Plan(params)
+    rows = plan.rows(INDEX)
+    hashes = _hashes(params, rows)
     headers: Chain = {name: plan.headers(name, sha) for name, sha in hashes.items()}
-    stages = [_count("index", INDEX, headers, rows)]
+    stages = [_count(plan, "index", INDEX, headers)]
     usable = {name: sha for name, sha in hashes.items() if not _has_failed(rows.get(name))}
     chains: dict[str, Chain] = {}
     for view in plan.views:
         chains[view] = {name: plan.view(name, sha, view) for name, sha in usable.items()}
-        stages.append(_count("decode", VIEWS / view, chains[view]))
-    if params.reads_faces:
-        chains["faces"] = _after(chains["segments"], VIEWS / "segments", plan.faces)
-        stages.append(_count("faces", VIEWS / "faces", chains["faces"]))
+        stages.append(_count(plan, "decode", VIEWS / view, chains[view]))
+    if any(block.view == "faces" for block in params.backbones.values()):
+        chains["faces"] = _after(plan, chains["segments"], VIEWS / "segments", plan.faces)
+        stages.append(_count(plan, "faces", VIEWS / "faces", chains["faces"]))
     for name, block in params.backbones.items():
 
-        def features(video_id: str, key: str, name: str = name) -> Link | None:
-            return plan.features(video_id, name, key)
+        def features(view: Link, name: str = name) -> Link | None:
+            return plan.features(view, name)
 
-        chain = _after(chains[block.view], VIEWS / block.view, features)
-        stages.append(_count(f"extract@{name}", FEATURES / name, chain))
+        chain = _after(plan, chains[block.view], VIEWS / block.view, features)
+        stages.append(_count(plan, f"extract@{name}", FEATURES / name, chain))
     done = {stage.output for stage in stages if stage.current == stage.items}
     stages += [_count_runs(params, name, done) for name in params.experiments]
     return stages
-
-
-def _rows(output: Path) -> dict[str, tables.Row]:
-    path = output.with_suffix(".parquet")
-    return {str(row["video_id"]): row for row in tables.read(path)} if path.is_file() else {}
 
 
 def _has_failed(row: tables.Row | None) -> bool:
@@ -117,20 +117,18 @@ def _hashes(params: Params, rows: Mapping[str, tables.Row]) -> dict[str, str]:
     return {v.video_id: sha256 for v, sha256 in hashed.items() if sha256 and not v.problem}
 
 
-def _after(chain: Chain, output: Path, link: Callable[[str, str], Link | None]) -> Chain:
+def _after(plan: Plan, chain: Chain, output: Path, link: Callable[[Link], Link | None]) -> Chain:
     """Return the items made of those of `chain`, but of those that failed there."""
-    rows = _rows(output)
+    rows = plan.rows(output)
     return {
-        video_id: link(video_id, before.key) if before else None
+        video_id: link(before) if before else None
         for video_id, before in chain.items()
         if not _has_failed(rows.get(video_id))
     }
 
 
-def _count(
-    name: str, output: Path, chain: Chain, rows: Mapping[str, tables.Row] | None = None
-) -> Stage:
-    rows = _rows(output) if rows is None else rows
+def _count(plan: Plan, name: str, output: Path, chain: Chain) -> Stage:
+    rows = plan.rows(output)
     store = ItemStore(store_root())
     suffix = ".json" if output == INDEX else ".h5"
     sizes = {
@@ -139,7 +137,7 @@ def _count(
         for path in [output / item_path(video_id, suffix)]
         if path.is_file()
     }
-    current, in_store, to_compute = 0, 0, 0
+    current, in_store, to_compute, unsure = 0, 0, 0, 0
     for video_id, link in chain.items():
         row = rows.get(video_id)
         if _has_failed(row):
@@ -151,6 +149,7 @@ def _count(
             in_store += 1
         else:
             to_compute += 1
+            unsure += link is None
     cost = _cost(name, output, list(sizes.values())).times(to_compute)
     return Stage(
         name,
@@ -161,6 +160,7 @@ def _count(
         stale=len(sizes) - current,
         failed=sum(_has_failed(row) for row in rows.values()),
         to_compute=to_compute,
+        unsure=unsure,
         bytes=sum(sizes.values()),
         seconds=cost.seconds,
         new_bytes=cost.bytes,
@@ -194,7 +194,8 @@ def _count_runs(params: Params, name: str, current_outputs: set[str]) -> Stage:
     total = params.index.splits.runs
     current, in_store = 0, 0
     started = [weights_file(backbone) for backbone in block.weights.values()]
-    if needed <= current_outputs and all(file.is_file() for file in started):
+    is_known = needed <= current_outputs and all(file.is_file() for file in started)
+    if is_known:
         plan = plan_runs(params, name, INDEX.with_suffix(".parquet"), FEATURES)
         items = plan.items(plan.selection)
         total = len(items)
@@ -217,6 +218,7 @@ def _count_runs(params: Params, name: str, current_outputs: set[str]) -> Stage:
         stale=made - current,
         failed=0,
         to_compute=to_compute,
+        unsure=0 if is_known else to_compute,
         bytes=size,
         seconds=cost.seconds,
         new_bytes=cost.bytes,
@@ -248,7 +250,10 @@ def as_table(stages: Sequence[Stage]) -> Table:
         view = f" {Path(stage.output).name}" if stage.name == "decode" else ""
         counts = (getattr(stage, name) for name in shown)
         cells = (
-            Text(str(n), "yellow" if n and name not in ("items", "current") else "")
+            Text(
+                f"up to {n}" if name == "to_compute" and stage.unsure else str(n),
+                "yellow" if n and name not in ("items", "current") else "",
+            )
             for name, n in zip(shown, counts, strict=True)
         )
         table.add_row(stage.name + view, *cells, _size(stage.bytes))
@@ -263,7 +268,8 @@ def summary(stages: Sequence[Stage]) -> str:
     by_name: dict[str, float] = {}
     for stage in waiting:
         by_name[stage.name] = max(by_name.get(stage.name, 0.0), stage.seconds or 0.0)
-    count = sum(stage.to_compute for stage in waiting)
+    up_to = "up to " if any(stage.unsure for stage in waiting) else ""
+    count = f"{up_to}{sum(stage.to_compute for stage in waiting)}"
     unknown = list(dict.fromkeys(stage.name for stage in waiting if stage.seconds is None))
     can_try = any(not name.startswith("train") for name in unknown)
     hint = "; affectline status --calibrate tries a few videos" if can_try else ""

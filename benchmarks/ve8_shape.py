@@ -129,6 +129,7 @@ def make_videos(folder: Path, videos: int) -> list[Video]:
             label=number % len(CLASSES),
             files={network: file_path(folder, network, number) for network in NETWORKS},
             keys={network: file_key(network, number) for network in NETWORKS},
+            contents={network: file_key(network, number) for network in NETWORKS},
         )
         for number in range(videos)
     ]

@@ -54,7 +54,8 @@ class Task:
     """One video to decode: its file, the views by key (None is the sound), and their attributes."""
 
     location: Path
-    seed: str
+    sha256: str
+    seed: int
     views: dict[str, tuple[str, View | None]]
     ingredients: dict[str, dict[str, object]]
 
@@ -106,9 +107,8 @@ def _item(row: tables.Row, location: Path, views: Mapping[str, View | None], see
         files[key] = f"{name}/{item_path(str(row['video_id']))}"
         by_key[key] = (name, view)
         ingredients[key] = made_of
-    return Item(
-        str(row["video_id"]), files, Task(location, f"{seed} {row['sha256']}", by_key, ingredients)
-    )
+    task = Task(location, str(row["sha256"]), seed, by_key, ingredients)
+    return Item(str(row["video_id"]), files, task)
 
 
 def compute(task: object, outputs: Mapping[str, Path]) -> dict[str, float]:
@@ -138,7 +138,7 @@ def compute(task: object, outputs: Mapping[str, Path]) -> dict[str, float]:
 
 def _write_frames(task: Task, outputs: Mapping[str, Path]) -> int:
     views = {name: view for name, view in (task.views[key] for key in outputs) if view}
-    decoded = decode.decode(task.location, views, seed=task.seed)
+    decoded = decode.decode(task.location, views, seed=f"{task.seed} {task.sha256}")
     for key, path in outputs.items():
         name = task.views[key][0]
         data = decode.padded(decoded.views[name], views[name].count)

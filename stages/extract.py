@@ -86,7 +86,7 @@ def main(
     except ValueError as error:
         raise fail(str(error)) from None
     with StageRun("extract", backbone) as run:
-        videos = tables.read(view.with_suffix(".parquet"), ["video_id", "key", "path"])
+        videos = tables.read(view.with_suffix(".parquet"), ["video_id", "content", "path"])
         known = metadata(weights)
         if known["pretrained"] != "true":
             run.note(f"weights are seeded (random): no emotion can be read from {backbone}")
@@ -122,7 +122,7 @@ def _items(
     items = []
     for row in videos:
         if row["status"] == "ok":
-            made_of = of_features(block, options, dtypes, digest, str(row["key"]))
+            made_of = of_features(block, options, dtypes, digest, str(row["content"]))
             task = Task(
                 view / str(row["path"]),
                 block.module,

@@ -6,21 +6,20 @@ their mask, all detections), its index, and all boxes and landmarks in one Parqu
     python -m stages.faces
 """
 
-import importlib
 import json
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
-from types import ModuleType
-from typing import Any, cast
+from typing import Annotated, cast
 
 import numpy as np
 import pyarrow as pa
 import typer
 from numpy.typing import NDArray
 
+from features import detectors
 from features.cache import arrays, tables
 from features.cache.keys import file_sha256, item_key
 from features.faces import CROP, Detections, Detector, align, crop, link, main_person, shots
@@ -98,8 +97,12 @@ def main() -> None:
         return write_none()
     view, weights = VIEWS / "segments", weights_file("detector")
     try:
-        module = detector_module(params.faces.detector.module)
-        options = asdict(detector_options(params.faces))
+        params = load_params()
+        block = params.faces.detector
+        module = detectors.load(block.module)
+        options = asdict(
+            detectors.complete_options(block.module, block.options, params.faces.min_score)
+        )
         one_core = bool(module.ONE_CORE)
         device = "cpu" if one_core else device_of(params.engine)
         _detector(params.faces.detector.module, _text(options), weights, device)  # can it work?
@@ -108,7 +111,7 @@ def main() -> None:
     with StageRun("faces") as run:
         if metadata(weights)["pretrained"] != "true":
             run.note("weights of the detector are seeded (random): what it finds are no faces")
-        videos = tables.read(view.with_suffix(".parquet"), ["video_id", "key", "path"])
+        videos = tables.read(view.with_suffix(".parquet"), ["video_id", "content", "path"])
         items = _items(videos, view, weights, params.faces, options, device)
         # torch spreads one video over all cores; what cannot do so takes a video a core
         pool = workers(params.engine) if one_core else Workers(0)
@@ -141,31 +144,11 @@ def _items(
     for row in videos:
         if row["status"] != "ok":
             continue
-        made_of = of_faces(params, options, digest, str(row["key"]))
+        made_of = of_faces(params, options, digest, str(row["content"]))
         task = Task(view / str(row["path"]), weights, params, _text(options), device, made_of)
         files = {item_key(made_of): item_path(str(row["video_id"]))}
         items.append(Item(str(row["video_id"]), files, task))
     return items
-
-
-def detector_module(name: str) -> ModuleType:
-    """Import a detector's module, ``features/<name>.py``."""
-    return importlib.import_module(f"features.{name}")
-
-
-def detector_options(params: Faces) -> Any:
-    """Return the detector's Options: those of its block, and the least score of the section.
-
-    Raises:
-        ValueError: an option that the detector does not have, or a value that it refuses.
-    """
-    chosen = params.detector.options
-    if "min_score" in chosen:
-        raise ValueError(
-            "params.yaml: faces.detector.options: found min_score, expected it as faces.min_score"
-        )
-    module = detector_module(params.detector.module)
-    return options_of(module, {**chosen, "min_score": params.min_score})
 
 
 def _text(options: dict[str, object]) -> str:
@@ -174,7 +157,7 @@ def _text(options: dict[str, object]) -> str:
 
 @lru_cache(maxsize=1)
 def _detector(name: str, options: str, weights: Path, device: str) -> Detector:
-    module = detector_module(name)
+    module = detectors.load(name)
     be_reproducible(device)
     network = load(weights, module.build(options_of(module, json.loads(options))))
     return cast(Detector, network.to(device))
@@ -215,7 +198,7 @@ def compute(task: object, outputs: Mapping[str, Path]) -> dict[str, float]:
     about = {
         "weights": metadata(task.weights),
         "device": task.device,
-        "landmarks": list(detector_module(params.detector.module).LANDMARKS),
+        "landmarks": list(detectors.load(params.detector.module).LANDMARKS),
         "rows": int(np.count_nonzero(shown)),
         "rows_with_face": int(np.count_nonzero(result["valid"])),
         "shots": len(np.unique(shot)),
@@ -243,7 +226,7 @@ def _cut(
     frame: NDArray[np.uint8], found: Detections, face: int, params: Faces
 ) -> NDArray[np.uint8]:
     if params.align == "similarity":
-        names = detector_module(params.detector.module).LANDMARKS
+        names = detectors.load(params.detector.module).LANDMARKS
         return align(frame, found.boxes[face], found.landmarks[face], names, margin=params.margin)
     return crop(frame, found.boxes[face], margin=params.margin)
 

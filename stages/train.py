@@ -23,7 +23,7 @@ from safetensors.torch import save_file
 
 import heads
 from features.cache import arrays, tables
-from features.cache.keys import code_fingerprint, item_key
+from features.cache.keys import item_key
 from features.cache.store import ItemStore, store_root
 from features.weights.file import digest, metadata
 from heads.training.data import Features, Selection, Split, select_videos
@@ -32,6 +32,7 @@ from heads.training.metrics import over_runs, per_class, score_run
 from heads.training.settings import Training, training_of
 from stages.engine.checks import check_experiments
 from stages.engine.device import be_reproducible, cache_bytes, device_of
+from stages.engine.ingredients import code_of_run
 from stages.engine.items import describe, fresh_outputs, run_items
 from stages.engine.params import Experiment, Params
 from stages.engine.paths import FEATURES, INDEX, RESULTS, weights_file
@@ -179,7 +180,7 @@ class Plan:
             "roles": self.block.roles,
             "weights": {role: digest(file) for role, file in self.starts.items()},
             "classes": selection.classes,
-            "code": code_fingerprint("heads.training.loop", f"heads.{self.block.head}"),
+            "code": code_of_run(self.block.head),
         }
         return [
             self._item(name, split, selection, dataset, common)
@@ -196,7 +197,7 @@ class Plan:
     ) -> Item:
         videos = {
             part: [
-                [video.video_id, selection.classes[video.label], video.keys]
+                [video.video_id, selection.classes[video.label], video.contents]
                 for video in (selection.videos[at] for at in positions)
             ]
             for part, positions in asdict(split).items()
@@ -352,7 +353,7 @@ def _origin(attributes: Mapping[str, Any]) -> dict[str, object]:
     made_of = attributes["ingredients"]
     return {
         "view": made_of["view"],
-        "code": item_key(made_of["code"]),
+        "code": item_key({"code": made_of["code"]}),
         "weights": attributes["weights"],
         "software": attributes["software"],
     }

@@ -9,7 +9,6 @@ belongs in git. What it is made into is an item of the store too: converted once
     python -m stages.weights detector
 """
 
-import importlib
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -21,7 +20,7 @@ import torch
 import typer
 from torch import Tensor
 
-from features import backbones
+from features import backbones, detectors
 from features.cache import claims
 from features.cache.keys import code_fingerprint, file_sha256, item_key
 from features.cache.store import ItemStore, link_or_copy, replacing, store_root
@@ -122,15 +121,11 @@ def network_at(where: str, params: Params) -> tuple[Model, ModuleType]:
         ValueError: there is no module of that name.
     """
     if where == "faces.detector":
-        module = params.faces.detector.module
-        try:
-            return params.faces.detector, importlib.import_module(f"features.{module}")
-        except ModuleNotFoundError as error:
-            raise ValueError(
-                f"params.yaml: {where}.module: expected a detector in features/, found {module!r}"
-            ) from error
-    block = params.backbones[where.removeprefix("backbones.")]
-    return block, backbones.load(block.module)
+        return params.faces.detector, detectors.load(params.faces.detector.module)
+    known = {f"backbones.{name}": block for name, block in params.backbones.items()}
+    if where not in known:
+        raise ValueError(f"{where}: expected one of {', '.join(['faces.detector', *known])}")
+    return known[where], backbones.load(known[where].module)
 
 
 def _check_seedable(where: str, block: Model, weights: Weights) -> None:

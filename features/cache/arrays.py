@@ -77,6 +77,9 @@ PORTABLE = Packing(
 LARGEST_RATIOS = {(): 1, **{each.filters: each.largest_ratio for each in (FAST, PORTABLE)}}
 """Filters that a file may have, and the most bytes that they may unpack one stored byte to."""
 
+CONTENT = ("axes", "sample_rate_hz", "start_s")
+"""Attributes that say what the numbers are; the others say where they came from."""
+
 
 class ArrayFileError(ValueError):
     """An array file is not what it says or not what was asked for."""
@@ -328,6 +331,22 @@ def _compare(path: Path, found: Mapping[str, str], expected: Mapping[str, object
 def read_attributes(path: Path) -> dict[str, object]:
     """Read only the attributes of the file at ``path``; errors as :func:`read`."""
     return read(path, ())[1]
+
+
+def content_sha256(path: Path) -> str:
+    """Return the hash of what the file at ``path`` holds, however it was made: 64 hex digits.
+
+    Arrays count by the sha256 that the file carries, attributes if they are in ``CONTENT``.
+
+    Raises:
+        ArrayFileError: as :func:`read`; the arrays are not read.
+    """
+    with _whole(path), h5py.File(path, "r") as file:
+        attributes, digests = _attributes(file)
+    _compare(path, {"": _attributes_sha256(attributes)}, digests)
+    content: dict[str, object] = {name: attributes[name] for name in CONTENT if name in attributes}
+    content["arrays"] = {name: digest for name, digest in digests.items() if name}
+    return hashlib.sha256(canonical(content).encode()).hexdigest()
 
 
 def _attributes(file: h5py.File) -> tuple[dict[str, object], dict[str, object]]:

@@ -13,7 +13,7 @@ import ast
 import hashlib
 import json
 import symtable
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -114,6 +114,11 @@ def code_fingerprint(*entries: str) -> Fingerprint:
             fingerprint[dotted] = digest
             waiting += [part for reference in references for part in _resolve(reference)]
     return dict(sorted(fingerprint.items()))
+
+
+def defined(module: str, names: Sequence[str]) -> list[str]:
+    """Return those of ``names`` that a module defines or imports, as dotted names."""
+    return [dotted for name in names if _resolve(dotted := f"{module}.{name}")]
 
 
 def module_path(name: str) -> Path:

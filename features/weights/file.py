@@ -19,7 +19,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from features.cache.keys import canonical, code_fingerprint, file_sha256
+from features.cache.keys import code_fingerprint, item_key
 from features.cache.store import replacing
 from features.weights import seeding
 from features.weights.record import Weights, WeightsError
@@ -62,7 +62,7 @@ def write_seeded(path: Path, name: str, seed: int) -> None:
         "sha256": "",
         "licence": "",
         "notice": "random weights: features from them carry no meaning",
-        "initialiser": canonical(code_fingerprint("features.weights.seeding")),
+        "initialiser": item_key({"code": code_fingerprint("features.weights.seeding.initialise")}),
     }
     write(path, {}, facts)
 
@@ -142,11 +142,6 @@ def metadata(path: Path) -> dict[str, str]:
         WeightsError: no such file, or not a weights file.
     """
     return _read(path, with_tensors=False)[0]
-
-
-def digest(path: Path) -> str:
-    """Return the hash that stands for a weights file in item keys: the sha256 of its bytes."""
-    return file_sha256(path)
 
 
 def load(path: Path, module: nn.Module) -> nn.Module:

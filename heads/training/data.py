@@ -38,6 +38,7 @@ class FeatureRow:
 
     path: Path
     key: str
+    content: str
     pretrained: bool
     status: str
     reason: str
@@ -52,12 +53,14 @@ class Video:
         label: position of its label among the classes.
         files: backbone -> feature file.
         keys: backbone -> key that the file must carry.
+        contents: backbone -> hash of what is in it, by which a run knows its features.
     """
 
     video_id: str
     label: int
     files: dict[str, Path]
     keys: dict[str, str]
+    contents: dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -162,11 +165,12 @@ def read_features(root: Path, backbone: str) -> dict[str, FeatureRow]:
             f"{path}: no features of backbone '{backbone}', there are {known}: "
             "extract them, or correct the experiment's roles"
         )
-    columns = ("video_id", "key", "path", "pretrained", "status", "reason")
+    columns = ("video_id", "key", "content", "path", "pretrained", "status", "reason")
     return {
         str(row["video_id"]): FeatureRow(
             path=root / backbone / str(row["path"] or ""),
             key=str(row["key"] or ""),
+            content=str(row["content"] or ""),
             pretrained=bool(row["pretrained"]),
             status=str(row["status"]),
             reason=str(row["reason"] or "no reason given"),
@@ -211,6 +215,7 @@ def select_videos(index: Path, root: Path, roles: Mapping[str, str]) -> Selectio
                 label=classes.index(str(row["label"])),
                 files={backbone: item.path for backbone, item in found.items()},
                 keys={backbone: item.key for backbone, item in found.items()},
+                contents={backbone: item.content for backbone, item in found.items()},
             )
         )
         parts.append({name: row[name] for name in columns})
@@ -369,6 +374,8 @@ class Features(Dataset[Sample]):
         made_of = ingredients
         if isinstance(ingredients, dict):
             made_of = {name: value for name, value in ingredients.items() if name != "input"}
+            if isinstance(code := made_of.get("code"), dict):
+                made_of["code"] = set(code.values())  # what a definition is called makes no number
         first, wanted = self._made_of.setdefault(backbone, (path, made_of))
         if made_of != wanted:
             raise ValueError(

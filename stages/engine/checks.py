@@ -104,14 +104,12 @@ def _backbones(params: Params) -> list[str]:
 
 
 def _detector(params: Params) -> list[str]:
-    from stages.faces import detector_module, detector_options
+    from features import detectors
 
     block = params.faces.detector
     try:
-        module = detector_module(block.module)
-        detector_options(params.faces)
-    except ModuleNotFoundError:
-        return [f"faces.detector.module: found {block.module!r}, expected blazeface or retinaface"]
+        module = detectors.load(block.module)
+        detectors.complete_options(block.module, block.options, params.faces.min_score)
     except ValueError as error:
         return [f"faces.detector: {error}"]
     if block.source == "seeded" and not module.WEIGHTS.can_seed:

@@ -1,17 +1,32 @@
 """What the key of each stage's items is the hash of: the one place that says it.
 
 The stages make keys of these to know what is current; `affectline explain` and `status` make the
-same without running a stage. An ingredient ``input`` is the key of the item that is read.
+same without running a stage.
+
+An ingredient ``input`` is the content of the item that is read, not its key: where a change of the
+code leaves the frames as they were, decode makes them anew and nothing after it.
+
+An ingredient ``code`` is all that the stage's ``compute`` reaches by name, and what it takes from
+the module that params.yaml names: the names below, as far as the module has them.
 """
 
 from collections.abc import Mapping
 from dataclasses import asdict
 
-from features.cache.keys import code_fingerprint
+from features.cache.keys import code_fingerprint, defined
 from features.video.views import View
 from stages.engine.params import Backbone, Faces
 
 Ingredients = dict[str, object]
+
+BACKBONE = ("Options", "FEATURES", "features", "AXES", "axes", "DTYPES", "preprocess", "build")
+"""Names of a backbone's module that make its features, :mod:`features.backbones`."""
+
+DETECTOR = ("Options", "LANDMARKS", "build")
+"""Names of a detector's module that find its faces, :mod:`features.detectors`."""
+
+HEAD = ("Params", "ROLES", "ALIGNED", "build")
+"""Names of a head's module that train and test it, :mod:`heads`."""
 
 
 def of_headers(video_sha256: str) -> Ingredients:
@@ -19,7 +34,7 @@ def of_headers(video_sha256: str) -> Ingredients:
     return {
         "stage": "index",
         "video": video_sha256,
-        "code": code_fingerprint("features.video.decode"),
+        "code": code_fingerprint("stages.index.compute"),
     }
 
 
@@ -30,12 +45,14 @@ def of_view(video_sha256: str, name: str, view: View | None, seed: int) -> Ingre
         "video": video_sha256,
         "view": asdict(view) if view else name,
         "seed": seed,
-        "code": code_fingerprint("features.video.decode" if view else "features.video.sound"),
+        "code": code_fingerprint(
+            "stages.decode._write_frames" if view else "stages.decode._write_sound"
+        ),
     }
 
 
 def of_faces(
-    faces: Faces, options: Mapping[str, object], weights_sha256: str, input_key: str
+    faces: Faces, options: Mapping[str, object], weights_sha256: str, content: str
 ) -> Ingredients:
     """Return what a video's faces are made of; ``options`` are all the detector's."""
     return {
@@ -44,8 +61,11 @@ def of_faces(
         "options": dict(options),
         "weights": weights_sha256,
         "params": faces.model_dump(exclude={"detector", "min_score"}),
-        "code": code_fingerprint("features.faces", f"features.{faces.detector.module}"),
-        "input": input_key,
+        "code": code_fingerprint(
+            "stages.faces.compute",
+            *defined(f"features.detectors.{faces.detector.module}", DETECTOR),
+        ),
+        "input": content,
     }
 
 
@@ -54,7 +74,7 @@ def of_features(
     options: Mapping[str, object],
     dtypes: Mapping[str, str],
     weights_sha256: str,
-    input_key: str,
+    content: str,
 ) -> Ingredients:
     """Return what a video's features are made of; ``options`` and ``dtypes`` are complete."""
     return {
@@ -65,8 +85,13 @@ def of_features(
         "dtypes": dict(dtypes),
         "weights": weights_sha256,
         "code": code_fingerprint(
-            "features.networks.extraction", f"features.backbones.{backbone.module}"
+            "stages.extract.compute", *defined(f"features.backbones.{backbone.module}", BACKBONE)
         ),
         "view": backbone.view,
-        "input": input_key,
+        "input": content,
     }
+
+
+def code_of_run(head: str) -> dict[str, str]:
+    """Return the fingerprint of the code that trains and tests a head."""
+    return code_fingerprint("stages.train.compute", *defined(f"heads.{head}", HEAD))

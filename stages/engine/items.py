@@ -20,7 +20,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from features.cache import claims, tables
-from features.cache.arrays import ArrayFileError, check, read_attributes
+from features.cache.arrays import ArrayFileError, check, content_sha256, read_attributes
 from features.cache.store import ItemStore, link_or_copy, store_root
 from stages.engine.previous import previous_files
 from stages.engine.progress import StageRun, console, fail, print_table
@@ -245,9 +245,14 @@ INDEX = {
     "status": pa.string(),
     "reason": pa.string(),
     "key": pa.string(),
+    "content": pa.string(),
     "path": pa.string(),
 }
-"""Columns of every index of items: one row a video, ``path`` below the folder of that name."""
+"""Columns of every index of items: one row a video.
+
+``path`` lies below the folder of that name; ``content`` is what the keys of the items that are made
+of it hold, :func:`features.cache.arrays.content_sha256`.
+"""
 
 
 def files_below(items: Sequence[Item], folder: str = "") -> dict[str, tuple[str, str]]:
@@ -281,8 +286,9 @@ def write_index(
         entry = {column: row[column] for column in ("video_id", "label", "status", "reason")}
         if entry["status"] == "ok":
             entry["key"], path = files[str(row["video_id"])]
-            said = read_attributes(folder / name / path)
-            entry |= {"path": path, **{column: said[column] for column in more}}
+            attributes = read_attributes(folder / name / path)
+            entry |= {"path": path, **{column: attributes[column] for column in more}}
+            entry["content"] = content_sha256(folder / name / path)
         filled.append(entry)
     schema = pa.schema([*INDEX.items(), *more.items()])
     tables.write(folder / f"{name}.parquet", filled, schema)

@@ -28,11 +28,14 @@ def test_long_paths_are_told_whole_and_hostile_names_as_they_are(
         "options": {"keep": ("a", "b")},
         "code": {"features.x": "f" * 16},
     }
-    link = Link("extract@vgg16", folder.parent, folder / HOSTILE.replace("/", ":"), made_of)
+    link = Link(
+        HOSTILE, "extract@vgg16", folder.parent, folder / HOSTILE.replace("/", ":"), made_of
+    )
     found = Recorded("stale", reason=HOSTILE, attributes={"software": {"torch": HOSTILE}})
     video = dict.fromkeys(("width", "height", "fps", "duration_s", "video_codec", "audio_codec"), 1)
     video |= {"video_id": HOSTILE, "file": HOSTILE, "container": HOSTILE}
-    part = Explained(link, found, [("options.keep", ["a"], ("a", "b")), ("seed", None, HOSTILE)])
+    changed = [("options.keep", ["a"], ("a", "b")), ("seed", None, HOSTILE)]
+    part = Explained(link, found, changed, "c" * 64)
     answers.print(as_tree(Explanation(video, "vgg16", [part], {}, False, HOSTILE)))
     said = capsys.readouterr().out
     assert f"{folder}/{SHOWN.replace('/', ':')}" in said

@@ -95,7 +95,7 @@ def test_gc_keeps_what_an_output_needs_that_is_not_checked_out(
     workspace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     index = Path("data/features/toy.parquet")
-    kept = store.locked.object_path(store.locked.cache_folder(), "0" * 32)
+    kept = store.dvc_lock.object_path(store.dvc_lock.cache_folder(), "0" * 32)
     kept.parent.mkdir(parents=True)
     index.rename(kept)
     Path("params.yaml").write_text("{}")

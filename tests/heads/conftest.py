@@ -115,7 +115,9 @@ def make_folder(root: Path, *, videos: int = 18, rows: int = 6, runs: int = 2) -
             found = draw.normal(5, 2, (rows, size)) + informative[:, None] * shift[backbone][label]
             found[~valid] = 0
             row = {"video_id": video_id, "label": EMOTIONS[label], "status": "ok", "reason": None}
-            row |= {"key": f"{backbone}{number:02d}".ljust(64, "0"), "path": f"{video_id}.h5"}
+            name = f"{backbone}{number:02d}"
+            row |= {"key": name.ljust(64, "0"), "content": name.ljust(64, "c")}
+            row["path"] = f"{video_id}.h5"
             folder.rows[backbone].append(row | {"pretrained": True})
             folder.write(backbone, video_id, frames(found, valid))
     folder.save()

@@ -13,6 +13,7 @@ import yaml
 from numpy.typing import NDArray
 from torch import nn
 
+from features import detectors
 from features.cache import arrays, tables
 from features.detectors.retinaface import LANDMARKS
 from features.faces import TEMPLATE, Detections
@@ -89,7 +90,13 @@ def write_view(name: str, frames: list[NDArray[np.uint8]], padded: int = 0) -> d
     }
     arrays.write(Path(f"data/views/segments/joy/{name}.h5"), view, {"key": name})
     path = f"joy/{name}.h5"
-    return {"video_id": f"joy/{name}", "label": "joy", "status": "ok", "key": name, "path": path}
+    return {
+        "video_id": f"joy/{name}",
+        "label": "joy",
+        "status": "ok",
+        "content": name,
+        "path": path,
+    }
 
 
 @pytest.fixture(autouse=True)
@@ -112,7 +119,7 @@ def blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     module = SimpleNamespace(
         __name__="blocks", ONE_CORE=False, LANDMARKS=LANDMARKS, Options=Options, build=Blocks
     )
-    monkeypatch.setattr(faces, "detector_module", lambda _: module)
+    monkeypatch.setattr(detectors, "load", lambda _: module)
     change(min_score=0.5, margin=0.25, max_gap=3, min_overlap=0.2)
 
 

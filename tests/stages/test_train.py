@@ -417,7 +417,7 @@ def test_a_new_feature_of_a_video_trains_the_runs_that_it_is_in(data: Folder) ->
     data.save()
     run(data)
     row = data.row("vgg16", str(data.videos[4]["video_id"]))
-    row["key"] = "e" * 64
+    row |= {"key": "e" * 64, "content": "e" * 64}
     data.save()
     path = data.features / "vgg16" / str(row["path"])
     found, _ = arrays.read(path)
@@ -462,7 +462,7 @@ def test_a_bad_feature_file_ends_the_stage_and_leaves_the_last_results(
     run(data)
     wanted = every_byte(Path("results"))
     row = data.row("vgg16", "joy/v 04%")
-    row["key"] = "e" * 64
+    row |= {"key": "e" * 64, "content": "e" * 64}
     data.save()
     with pytest.raises(SystemExit) as caught:
         run(data)

@@ -7,9 +7,9 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
+from features.cache.keys import file_sha256
 from features.weights.file import (
     check_keys,
-    digest,
     load,
     metadata,
     write,
@@ -36,7 +36,7 @@ def test_the_same_content_is_the_same_bytes(tmp_path: Path) -> None:
     for number in range(20):  # the order of a hash table differs from one file to the next
         path = tmp_path / f"{number}.safetensors"
         write(path, dict(reversed(tensors.items())) if number % 2 else tensors, facts)
-        sums.add(digest(path))
+        sums.add(file_sha256(path))
     assert len(sums) == 1
     assert metadata(path) == facts
     torch.testing.assert_close(load_file(path), tensors)

@@ -46,7 +46,10 @@ def test_the_projects_own_files_are_right() -> None:
         ({"backbones__blazepose__source": "seeded"}, r"blazepose can only be pretrained"),
         ({"backbones__vggish__options": {"pcaa": True}}, "options of vggish: unknown pcaa"),
         ({"backbones__vgg16__dtypes": {"fc9": "float32"}}, r"vgg16: dtypes of vgg16: unknown fc9"),
-        ({"faces__detector__module": "haar"}, r"found 'haar', expected blazeface or retinaface"),
+        (
+            {"faces__detector__module": "haar"},
+            r"detector 'haar': expected one of blazeface, retinaface",
+        ),
         ({"faces__detector__options": {"size": 3}}, r"faces\.detector: .*unknown size"),
         ({"faces__detector__source": "seeded"}, r"blazeface can only be pretrained"),
         ({"experiments__caan__head": "kaan"}, r"experiments\.caan\.head: unknown head 'kaan'"),
