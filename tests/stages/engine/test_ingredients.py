@@ -1,0 +1,241 @@
+"""What an edit of the project's own code recomputes: what it should, and nothing else."""
+
+import json
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from pathlib import Path
+from types import FrameType
+
+import pytest
+
+import heads
+from features import backbones, detectors
+from features.cache import keys
+from features.cache.keys import PROJECT, code_fingerprint, defined, item_key
+from features.video.views import View
+from features.weights.file import write_seeded
+from stages import decode, extract
+from stages.engine.ingredients import BACKBONE, DETECTOR, code_of_run
+from tests.conftest import write_clip
+
+BACKBONES = {f"extract@{name}" for name in backbones.names()}
+DETECTORS = {f"faces by {name}" for name in detectors.names()}
+HEADS = {f"train a {name}" for name in heads.names()}
+ITEMS = {"index", "decode"} | BACKBONES | DETECTORS | HEADS
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A copy of the project's code, which fingerprints are then taken of."""
+    for package in keys.PACKAGES:
+        shutil.copytree(PROJECT / package, tmp_path / package, ignore=lambda *_: {"__pycache__"})
+    monkeypatch.setattr(keys, "PROJECT", tmp_path)
+    forget()
+    yield tmp_path
+    monkeypatch.undo()
+    forget()
+
+
+def forget() -> None:
+    keys._source.cache_clear()
+    keys._definition.cache_clear()
+
+
+def codes() -> dict[str, str]:
+    """Return for each kind of item what its code gives to its key."""
+    forget()
+    made = {
+        "index": code_fingerprint("stages.index.compute"),
+        "decode": code_fingerprint("stages.decode.compute"),
+    }
+    for name in detectors.names():
+        entries = defined(f"features.detectors.{name}", DETECTOR)
+        made[f"faces by {name}"] = code_fingerprint("stages.faces.compute", *entries)
+    for name in backbones.names():
+        entries = defined(f"features.backbones.{name}", BACKBONE)
+        made[f"extract@{name}"] = code_fingerprint("stages.extract.compute", *entries)
+    for name in heads.names():
+        made[f"train a {name}"] = code_of_run(name)
+    return {name: item_key({"code": code}) for name, code in made.items()}
+
+
+BEFORE = codes()
+
+
+def changed_by(project: Path, file: str, old: str, new: str) -> set[str]:
+    """Return the items whose code is another one after an edit."""
+    path = project / file
+    text = path.read_text()
+    assert text.count(old) == 1, f"{file} has {text.count(old)} times {old!r}"
+    path.write_text(text.replace(old, new))
+    return changed()
+
+
+def changed() -> set[str]:
+    after = codes()
+    return {name for name in ITEMS if after[name] != BEFORE[name]}
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new"),
+    [
+        ("features/video/listing.py", ".mp4 .m4v", ".mp4 .xyz .m4v"),
+        ("features/backbones/vgg16.py", "https://", "https://mirror."),
+        ("features/backbones/vgg16.py", 'licence="', 'licence="another '),
+        ("features/backbones/vggface.py", 'licence="', 'licence="another '),
+        ("heads/caan.py", "\nREFERENCE", "\nREFERENCE = ()\nREFERENCE"),
+        ("features/video/opening.py", '"empty file"', '"there is nothing in it"'),
+        ("features/networks/extraction.py", "the network gave {values.shape}", "found shapes"),
+        ("features/cache/tables.py", "import", "import os\nimport"),
+        ("features/cache/arrays.py", "LARGEST_BYTES = 8 << 30", "LARGEST_BYTES = 9 << 30"),
+        ("stages/extract.py", '"rows_valid": pa.int32()', '"rows_valid": pa.int64()'),
+        ("stages/engine/items.py", '"affectline", "av"', '"affectline", "av", "scipy"'),
+    ],
+)
+def test_what_makes_no_number_is_in_no_key(project: Path, file: str, old: str, new: str) -> None:
+    text = (project / file).read_text()
+    assert old in text
+    (project / file).write_text(text.replace(old, new, 1))
+    assert changed() == set()
+
+
+def test_a_field_of_the_probe_is_the_index_s_alone(project: Path) -> None:
+    edit = ("features/video/probe.py", "    height: int\n", "    height: int\n    depth: int = 8\n")
+    assert changed_by(project, *edit) == {"index"}
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "concerned"),
+    [
+        ("stages/decode.py", 'seed=f"{task.seed} {', 'seed=f"{task.seed}, {', {"decode"}),
+        ("features/video/views.py", "ROUNDING_S = 1e-6", "ROUNDING_S = 1e-5", {"decode"}),
+        (
+            "stages/faces.py",
+            "margin=params.margin)\n    return crop",
+            "margin=0)\n    return crop",
+            DETECTORS,
+        ),
+        ("features/faces.py", "CROP = 224", "CROP = 112", DETECTORS),
+        (
+            "features/detectors/retinaface.py",
+            "def build(",
+            "SIZE = 3\n\n\ndef build(size=SIZE, *, ",
+            {"faces by retinaface"},
+        ),
+        ("stages/extract.py", "return network.eval()", "return network.train()", BACKBONES),
+        ("features/networks/extraction.py", "CHUNK = 12", "CHUNK = 8", BACKBONES),
+        (
+            "features/backbones/vgg16.py",
+            "def preprocess(",
+            "def preprocess(*_, ",
+            {"extract@vgg16"},
+        ),
+        (
+            "features/weights/file.py",
+            "    module.load_state_dict(tensors)\n",
+            "    module.load_state_dict(tensors, strict=False)\n",
+            BACKBONES | DETECTORS,
+        ),
+        ("features/cache/arrays.py", "whole = ", "whole = None or ", ITEMS - {"index"}),
+        ("stages/engine/device.py", '":4096:8"', '":16:8"', BACKBONES | DETECTORS | HEADS),
+        ("heads/rdam.py", "def build(", "def build(*_, ", {"train a rdam"}),
+        (
+            "heads/layers/losses.py",
+            "def triplet(",
+            "@(lambda function: function)\ndef triplet(",
+            {"train a caan", "train a hamf", "train a quality_aware"},
+        ),
+    ],
+)
+def test_what_makes_numbers_is_in_the_keys_of_what_it_makes(
+    project: Path, file: str, old: str, new: str, concerned: set[str]
+) -> None:
+    assert changed_by(project, file, old, new) == concerned
+
+
+def test_a_constant_behind_a_relative_import_counts(project: Path) -> None:
+    path = project / "features/networks/imagenet.py"
+    for backbone in ("vgg16", "resnet50"):
+        file = project / f"features/backbones/{backbone}.py"
+        text = file.read_text()
+        absolute = "from features.networks.imagenet import"
+        assert absolute in text
+        file.write_text(text.replace(absolute, "from ..networks.imagenet import"))
+    assert changed() == set()
+    path.write_text(path.read_text().replace("MEAN = (0.485", "MEAN = (0.5"))
+    assert {"extract@vgg16", "extract@resnet50"} <= changed() < BACKBONES
+
+
+# ----------------------------------------------------------------- beside what really runs
+
+
+def definition_of(frame: FrameType) -> str | None:
+    """Return the definition that a frame runs a part of, None if it is none of the project's."""
+    path = Path(frame.f_code.co_filename)
+    outer = frame.f_code.co_qualname.split(".")[0]
+    if outer.startswith("<") or not path.is_relative_to(PROJECT):
+        return None
+    parts = path.relative_to(PROJECT).with_suffix("").parts
+    name = ".".join([*(part for part in parts if part != "__init__"), outer])
+    return name if parts[0] in keys.PACKAGES else None
+
+
+def functions_run(work: Callable[[], object]) -> set[str]:
+    """Return the project's functions and classes that ``work`` calls, but for bookkeeping."""
+    called: set[str] = set()
+
+    def note(frame: FrameType, event: str, _argument: object) -> None:
+        name = definition_of(frame) if event == "call" else None
+        if name is None or name in called:
+            return
+        above: FrameType | None = frame
+        while above is not None:
+            if keys._is_bookkeeping(definition_of(above) or ""):
+                return
+            above = above.f_back
+        called.add(name)
+
+    sys.setprofile(note)
+    try:
+        work()
+    finally:
+        sys.setprofile(None)
+    return called
+
+
+VIEWS = {"segments": View("segments", 3, 64), "snippets": View("snippets", 1, 64, 16)}
+
+
+def decoded(tmp_path: Path) -> dict[str, Path]:
+    clip = write_clip(tmp_path / "clip.mp4", sound_s=2.0)
+    names = {"a" * 64: "segments", "b" * 64: "snippets", "c" * 64: "sound"}
+    views = {key: (name, VIEWS.get(name)) for key, name in names.items()}
+    made_of: dict[str, dict[str, object]] = dict.fromkeys(names, {})
+    task = decode.Task(clip, "1" * 64, 0, views, made_of)
+    files = {key: tmp_path / f"{name}.h5" for key, name in names.items()}
+    decode.compute(task, files)
+    return {names[key]: file for key, file in files.items()}
+
+
+def test_every_function_that_decodes_is_in_the_key(tmp_path: Path) -> None:
+    called = functions_run(lambda: decoded(tmp_path))
+    assert {"features.video.decode.decode", "features.cache.arrays.write"} <= called
+    assert called <= set(code_fingerprint("stages.decode.compute"))
+
+
+@pytest.mark.parametrize(
+    ("name", "view"), [("resnet50", "segments"), ("r3d18", "snippets"), ("vggish", "sound")]
+)
+def test_every_function_that_extracts_is_in_the_key(tmp_path: Path, name: str, view: str) -> None:
+    module, file = backbones.load(name), decoded(tmp_path)[view]
+    weights = tmp_path / "weights.safetensors"
+    write_seeded(weights, name, 1)
+    options = json.dumps(asdict(module.Options()))
+    task = extract.Task(file, name, options, "float32", {}, weights, "cpu", {})
+    extract._network.cache_clear()
+    called = functions_run(lambda: extract.compute(task, {"d" * 64: tmp_path / "features.h5"}))
+    assert f"features.backbones.{name}.preprocess" in called
+    entries = defined(f"features.backbones.{name}", BACKBONE)
+    assert called <= set(code_fingerprint("stages.extract.compute", *entries))
