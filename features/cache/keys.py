@@ -28,6 +28,7 @@ BOOKKEEPING = (
     "features.backbones.load",
     "features.cache.arrays.read",
     "features.cache.arrays.read_attributes",
+    "features.cache.arrays.streamed",
     "features.cache.claims",
     "features.cache.digests",
     "features.cache.keys",

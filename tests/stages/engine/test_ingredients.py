@@ -23,7 +23,7 @@ from tests.conftest import write_clip
 BACKBONES = {f"extract@{name}" for name in backbones.names()}
 DETECTORS = {f"faces by {name}" for name in detectors.names()}
 HEADS = {f"train a {name}" for name in heads.names()}
-ITEMS = {"index", "decode"} | BACKBONES | DETECTORS | HEADS
+ITEMS = {"index", "frames", "sound"} | BACKBONES | DETECTORS | HEADS
 
 
 @pytest.fixture
@@ -48,7 +48,8 @@ def codes() -> dict[str, str]:
     forget()
     made = {
         "index": code_fingerprint("stages.index.compute"),
-        "decode": code_fingerprint("stages.decode.compute"),
+        "frames": code_fingerprint("stages.decode._write_frames"),
+        "sound": code_fingerprint("stages.decode._write_sound"),
     }
     for name in detectors.names():
         entries = defined(f"features.detectors.{name}", DETECTOR)
@@ -109,8 +110,8 @@ def test_a_field_of_the_probe_is_the_index_s_alone(project: Path) -> None:
 @pytest.mark.parametrize(
     ("file", "old", "new", "concerned"),
     [
-        ("stages/decode.py", 'seed=f"{task.seed} {', 'seed=f"{task.seed}, {', {"decode"}),
-        ("features/video/views.py", "ROUNDING_S = 1e-6", "ROUNDING_S = 1e-5", {"decode"}),
+        ("stages/decode.py", 'seed=f"{task.seed} {', 'seed=f"{task.seed}, {', {"frames"}),
+        ("features/video/views.py", "ROUNDING_S = 1e-6", "ROUNDING_S = 1e-5", {"frames"}),
         (
             "stages/faces.py",
             "margin=params.margin)\n    return crop",
@@ -221,8 +222,9 @@ def decoded(tmp_path: Path) -> dict[str, Path]:
 
 def test_every_function_that_decodes_is_in_the_key(tmp_path: Path) -> None:
     called = functions_run(lambda: decoded(tmp_path))
-    assert {"features.video.decode.decode", "features.cache.arrays.write"} <= called
-    assert called <= set(code_fingerprint("stages.decode.compute"))
+    assert {"features.video.decode.decode", "features.video.sound.decoded"} <= called
+    parts = ("stages.decode.compute", "stages.decode._write_frames", "stages.decode._write_sound")
+    assert called <= set(code_fingerprint(*parts))
 
 
 @pytest.mark.parametrize(
