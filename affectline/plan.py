@@ -23,6 +23,7 @@ from stages.decode import wanted_views
 from stages.engine.ingredients import Ingredients, of_faces, of_features, of_headers, of_view
 from stages.engine.items import item_path
 from stages.engine.params import Model, Params
+from stages.engine.paths import FEATURES, INDEX, VIEWS, weights_file
 
 State = Literal["current", "stale", "missing", "damaged", "failed", "unknown"]
 

@@ -76,6 +76,7 @@ def status(params: Params) -> list[Stage]:
             videos there are), params.yaml and an experiment do not fit, or DVC does not watch
             all code: it would skip what is to be computed.
     """
+    check_watched(params, stage_names(params))
     plan = Plan(params)
     rows = plan.rows(INDEX)
     hashes = _hashes(params, rows)

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, cast
+from typing import cast
 
 import numpy as np
 import pyarrow as pa
@@ -97,7 +97,6 @@ def main() -> None:
         return write_none()
     view, weights = VIEWS / "segments", weights_file("detector")
     try:
-        params = load_params()
         block = params.faces.detector
         module = detectors.load(block.module)
         options = asdict(

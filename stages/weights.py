@@ -122,10 +122,8 @@ def network_at(where: str, params: Params) -> tuple[Model, ModuleType]:
     """
     if where == "faces.detector":
         return params.faces.detector, detectors.load(params.faces.detector.module)
-    known = {f"backbones.{name}": block for name, block in params.backbones.items()}
-    if where not in known:
-        raise ValueError(f"{where}: expected one of {', '.join(['faces.detector', *known])}")
-    return known[where], backbones.load(known[where].module)
+    block = params.backbones[where.removeprefix("backbones.")]
+    return block, backbones.load(block.module)
 
 
 def _check_seedable(where: str, block: Model, weights: Weights) -> None:

@@ -18,14 +18,13 @@ from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
-from features.cache.store import _source
-
 PROJECT = Path(__file__).resolve().parents[2]
 PACKAGES = ("features", "heads", "stages", "sample")
 """Import packages whose source counts as ours: the rest is named by its version only."""
 
 BOOKKEEPING = (
     "features.backbones.load",
+    "features.cache.arrays._parts",
     "features.cache.arrays.read",
     "features.cache.arrays.read_attributes",
     "features.cache.arrays.streamed",
@@ -167,7 +166,7 @@ def _is_bookkeeping(dotted: str) -> bool:
 def _resolve(dotted: str) -> list[tuple[str, str]]:
     """Return the definitions (module, name) that a dotted name means; none if it is not ours."""
     parts = dotted.split(".")
-    if parts[0] not in PACKAGES or _is_bookkeeping(dotted):
+    if _is_bookkeeping(dotted):
         return []
     length = next((n for n in range(len(parts), 0, -1) if _is_module(".".join(parts[:n]))), 0)
     if not length:
@@ -236,8 +235,6 @@ def _source(module: str) -> _Source:
 
 def _modules_of(dotted: str) -> list[str]:
     """Return the module that a dotted name is or lies in, if it is the project's."""
-    if dotted.split(".")[0] not in PACKAGES:
-        return []
     while dotted and not _is_module(dotted):
         dotted = dotted.rpartition(".")[0]
     return [dotted] if dotted else []
@@ -261,7 +258,7 @@ def _bindings(
         parts = parts[: len(parts) - node.level + is_package]
         above = ".".join([*parts, *([node.module] if node.module else [])])
     if any(alias.name == "*" for alias in node.names):
-        if above.split(".")[0] not in PACKAGES:
+        if not _is_module(above.split(".")[0]):
             return {}
         raise ValueError(
             f"{module_path(module)}:{node.lineno}: expected imports by name, found *: what a "

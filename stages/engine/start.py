@@ -130,7 +130,7 @@ def _modules(params: Params, stage: str) -> list[str]:
     kind, _, item = stage.partition("@")
     own = "stages.weights" if kind == "detector" else f"stages.{kind}"
     if kind in ("detector", "faces"):
-        return [own, f"features.{params.faces.detector.module}"]
+        return [own, f"features.detectors.{params.faces.detector.module}"]
     if kind in ("weights", "extract"):
         return [own, f"features.backbones.{params.backbones[item].module}"]
     if kind == "train":

@@ -25,7 +25,7 @@ def project(in_folder: Path) -> Path:
     for name, waveform in (("loud", tone), ("silent", tone[:0])):
         rate_hz = 16_000 if len(waveform) else 0
         attributes = {"key": name, "sample_rate_hz": rate_hz, "start_s": 0.5}
-        arrays.write(Path(f"views/sound/joy/{name}.h5"), {"waveform": waveform}, attributes)
+        arrays.write(Path(f"data/views/sound/joy/{name}.h5"), {"waveform": waveform}, attributes)
         rows.append({"video_id": f"joy/{name}", "content": name, "path": f"joy/{name}.h5"})
     rows = [{**row, "label": "joy", "status": "ok"} for row in rows]
     rows.append({"video_id": "joy/bad", "label": "joy", "status": "failed", "reason": "empty"})

@@ -518,7 +518,7 @@ def test_an_unknown_module_lists_the_known_ones(capsys: pytest.CaptureFixture[st
 def test_an_unknown_detector_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     path = Path("params.yaml")
     path.write_text(path.read_text().replace("module: blazeface", "module: blazenose"))
-    assert "'blazenose': expected one of blazeface" in failure("faces.detector", capsys)
+    assert "'blazenose': expected one of blazeface" in failure("detector", capsys)
 
 
 def test_an_unknown_option_is_named(capsys: pytest.CaptureFixture[str]) -> None:

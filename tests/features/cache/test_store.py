@@ -1,6 +1,5 @@
 import multiprocessing
 import os
-import shutil
 from pathlib import Path
 
 import pytest
