@@ -11,23 +11,20 @@ import typer
 
 from affectline import store
 from features.cache import tables
-from features.cache.store import replacing
 from features.options import near
 from features.video.listing import list_videos
 from stages.engine import dvc_lock
 from stages.engine.checks import (
     NOT_RUN,
-    TRAIN_DEPS,
     check_all,
     check_dvc,
     check_root,
     check_store,
     in_project,
     told,
-    train_deps,
 )
 from stages.engine.params import PARAMS, ParamsError, load_params
-from stages.engine.paths import PIPELINE, RESULTS
+from stages.engine.paths import RESULTS
 from stages.engine.progress import answers, fail, print_json, print_table, say
 
 if TYPE_CHECKING:
@@ -69,35 +66,12 @@ def check() -> None:
 
 
 @app.command()
-def sync() -> None:
-    """Bring the deps of train in dvc.yaml up to what params.yaml names."""
-    with in_project():
-        params = load_params()
-        lines = PIPELINE.read_text(encoding="utf-8").splitlines()
-        start = lines.index("  train:") if "  train:" in lines else len(lines)
-        decided = tuple(f"- {part}" for part in TRAIN_DEPS)
-        places = [at for at in range(start, len(lines)) if lines[at].strip().startswith(decided)]
-        if not places:
-            raise ParamsError(
-                f"{PIPELINE}: expected the stage train, its deps with a line "
-                f"`- {TRAIN_DEPS[0]}<backbone>.parquet`, found none; restore it from git"
-            )
-        indent = lines[places[0]].split("-")[0]
-        wanted = [f"{indent}- {dep}" for dep in train_deps(params)]
-        kept = [line for at, line in enumerate(lines) if at not in places]
-        kept[places[0] : places[0]] = wanted
-        with replacing(PIPELINE) as partial:
-            partial.write_text("\n".join(kept) + "\n", encoding="utf-8")
-    say(f"sync: train reads {', '.join(params.backbones)}")
-
-
-@app.command()
 def failures(
     as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
 ) -> None:
     """List the videos that a stage could not use, with the reason."""
     found: dict[tuple[str, str], str] = {}
-    places = ["data/index", "data/views/*", "data/features/*"]
+    places = ["data/index", "data/views/*", "data/tables/*"]
     with in_project():
         paths = [path for place in places for path in sorted(Path().glob(f"{place}.parquet"))]
         if not paths:
@@ -106,7 +80,7 @@ def failures(
             for row in tables.read(path):
                 if row.get("status") == "failed":
                     video = (str(row["video_id"]), str(row["reason"]))
-                    found.setdefault(video, path.with_suffix("").name)
+                    found.setdefault(video, path.stem)
     records = [
         {"video_id": video_id, "first_failed_in": stage, "reason": reason}
         for (video_id, reason), stage in found.items()
@@ -262,7 +236,6 @@ def preset(
         if not dry_run:
             plan.write()
     if not dry_run:
-        sync()
         say("next: `affectline check`, `affectline weights`, then `dvc repro`")
 
 

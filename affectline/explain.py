@@ -16,7 +16,7 @@ from features.weights.record import WeightsError
 from stages.engine.checks import NOT_RUN
 from stages.engine.items import SOFTWARE, software
 from stages.engine.params import Params
-from stages.engine.paths import INDEX, weights_file
+from stages.engine.paths import INDEX, index_of, weights_file
 from stages.engine.progress import in_a_line, styled
 
 SHORT = 12
@@ -72,7 +72,7 @@ def explain(params: Params, video_id: str, backbone: str) -> Explanation:
         raise ValueError(
             f"{backbone}: expected a backbone of params.yaml: {', '.join(params.backbones)}"
         )
-    if not INDEX.with_suffix(".parquet").is_file():
+    if not index_of(INDEX).is_file():
         raise ValueError(NOT_RUN)
     plan = Plan(params)
     rows = plan.rows(INDEX)

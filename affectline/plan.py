@@ -23,7 +23,7 @@ from stages.decode import wanted_views
 from stages.engine.ingredients import Ingredients, of_faces, of_features, of_headers, of_view
 from stages.engine.items import item_path
 from stages.engine.params import Model, Params
-from stages.engine.paths import FEATURES, INDEX, VIEWS, weights_file
+from stages.engine.paths import FEATURES, INDEX, VIEWS, index_of, weights_file
 
 State = Literal["current", "stale", "missing", "damaged", "failed", "unknown"]
 
@@ -64,7 +64,7 @@ class Plan:
     def rows(self, output: Path) -> dict[str, tables.Row]:
         """Return video id -> row of an output's index, empty where there is none."""
         if output not in self.rows_by_output:
-            index = output.with_suffix(".parquet")
+            index = index_of(output)
             rows = tables.read(index) if index.is_file() else []
             self.rows_by_output[output] = {str(row["video_id"]): row for row in rows}
         return self.rows_by_output[output]

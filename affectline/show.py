@@ -20,6 +20,7 @@ from features.cache.store import store_root
 from features.options import near
 from features.video.listing import EXTENSIONS
 from stages.engine import dvc_lock
+from stages.engine.paths import index_of
 from stages.engine.progress import MEND, print_json, print_table, say
 
 HDF5, PARQUET, ZIP = b"\x89HDF\r\n\x1a\n", b"PAR1", b"PK\x03\x04"
@@ -77,7 +78,7 @@ def _show_folder(folder: Path) -> None:
         sizes[path.suffix.lower() or "no ending"] += path.stat().st_size
     rows = ((kind, count, human(sizes[kind])) for kind, count in sorted(counts.items()))
     print_table(f"{folder}: a folder", ["ending", "files", "size"], rows)
-    index = folder.parent / f"{folder.name}.parquet"
+    index = index_of(folder)
     if index.is_file():
         say(f"its index: affectline show {index}")
 

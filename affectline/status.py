@@ -197,7 +197,7 @@ def _count_runs(params: Params, name: str, current_outputs: set[str]) -> Stage:
     started = [weights_file(backbone) for backbone in block.weights.values()]
     is_known = needed <= current_outputs and all(file.is_file() for file in started)
     if is_known:
-        plan = plan_runs(params, name, INDEX.with_suffix(".parquet"), FEATURES)
+        plan = plan_runs(params, name)
         items = plan.items(plan.selection)
         total = len(items)
         store = ItemStore(store_root())

@@ -165,7 +165,6 @@ def make_data_set(root: Path, videos: int, backbones: int) -> Clone:
             },
         }
     )
-    clone.run("affectline", "sync")
     for number in range(videos):
         add_clip(clone, number)
     clone.commit("videos")

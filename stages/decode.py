@@ -32,7 +32,7 @@ from stages.engine.items import (
     write_index,
 )
 from stages.engine.params import Params
-from stages.engine.paths import INDEX, VIEWS
+from stages.engine.paths import INDEX, VIEWS, index_of
 from stages.engine.progress import StageRun
 from stages.engine.start import start
 from stages.engine.workers import Item, PartlyFailed, workers
@@ -65,7 +65,7 @@ def main() -> None:
     params = start("decode")
     wanted = ["video_id", "label", "file", "sha256", "status", "reason"]
     with StageRun("decode") as run:
-        videos = tables.read(INDEX.with_suffix(".parquet"), wanted)
+        videos = tables.read(index_of(INDEX), wanted)
         root = Path(params.index.root)
         folder = root if root.is_dir() else root.parent
         views = wanted_views(params)
@@ -81,7 +81,13 @@ def main() -> None:
                 (partial / name).mkdir(exist_ok=True)
                 rows = merge_reasons(videos, outcome, f"{name}/") if name in views else []
                 columns = SOUND_COLUMNS if name == "sound" else FRAMES_COLUMNS
-                write_index(partial, name, rows, files_below(items, f"{name}/"), columns)
+                write_index(
+                    index_of(partial / name),
+                    partial / name,
+                    rows,
+                    files_below(items, f"{name}/"),
+                    columns,
+                )
 
 
 def wanted_views(params: Params) -> dict[str, View | None]:

@@ -41,7 +41,7 @@ from stages.engine.items import (
     write_index,
 )
 from stages.engine.params import Backbone
-from stages.engine.paths import FEATURES, VIEWS, weights_file
+from stages.engine.paths import FEATURES, TABLES, VIEWS, index_of, weights_file
 from stages.engine.progress import StageRun, fail
 from stages.engine.start import stage_item, start
 from stages.engine.workers import Item, Workers, workers
@@ -86,19 +86,21 @@ def main(
     except ValueError as error:
         raise fail(str(error)) from None
     with StageRun("extract", backbone) as run:
-        videos = tables.read(view.with_suffix(".parquet"), ["video_id", "content", "path"])
+        videos = tables.read(index_of(view), ["video_id", "content", "path"])
         known = metadata(weights)
         if known["pretrained"] != "true":
             run.note(f"weights are seeded (random): no emotion can be read from {backbone}")
         items = _items(videos, view, weights, block, asdict(options), dtypes, device)
         # torch spreads one video over all cores; what cannot do so takes a video a core
         pool = workers(params.engine) if getattr(module, "ONE_CORE", False) else Workers(0)
-        with fresh_outputs(FEATURES, run) as partial:
-            (partial / backbone).mkdir()
-            outcome = run_items(run, items, compute, partial / backbone, pool)
+        with fresh_outputs(FEATURES, run) as features, fresh_outputs(TABLES, run) as indices:
+            folder = features / backbone
+            folder.mkdir()
+            outcome = run_items(run, items, compute, folder, pool)
             rows = merge_reasons(videos, outcome)
             check_failures(run, rows, params.max_failed)
-            write_index(partial, backbone, rows, files_below(items), COLUMNS)
+            index = indices / index_of(FEATURES / backbone).name
+            write_index(index, folder, rows, files_below(items), COLUMNS)
 
 
 def _check_view(name: str, block: Backbone, module: ModuleType) -> None:

@@ -39,7 +39,7 @@ from stages.engine.items import (
     write_index,
 )
 from stages.engine.params import Faces
-from stages.engine.paths import VIEWS, weights_file
+from stages.engine.paths import VIEWS, index_of, weights_file
 from stages.engine.progress import StageRun, fail
 from stages.engine.start import start
 from stages.engine.workers import Item, Workers, workers
@@ -110,7 +110,7 @@ def main() -> None:
     with StageRun("faces") as run:
         if metadata(weights)["pretrained"] != "true":
             run.note("weights of the detector are seeded (random): what it finds are no faces")
-        videos = tables.read(view.with_suffix(".parquet"), ["video_id", "content", "path"])
+        videos = tables.read(index_of(view), ["video_id", "content", "path"])
         items = _items(videos, view, weights, params.faces, options, device)
         # torch spreads one video over all cores; what cannot do so takes a video a core
         pool = workers(params.engine) if one_core else Workers(0)
@@ -234,7 +234,7 @@ def _write_tables(
     folder: Path, rows: list[tables.Row], keys: Mapping[str, tuple[str, str]]
 ) -> None:
     """Write the index and the boxes, both from the rows and the files themselves."""
-    write_index(folder, "faces", rows, keys, COLUMNS)
+    write_index(index_of(folder / "faces"), folder / "faces", rows, keys, COLUMNS)
     names = [name for name in AXES if name.startswith("det_")]
     boxes = []
     for row in rows:

@@ -30,7 +30,7 @@ from stages.engine.checks import SystemLibraryError, check_all
 from stages.engine.ingredients import of_headers
 from stages.engine.items import check_failures, fresh_outputs, item_path, run_items
 from stages.engine.params import Splits
-from stages.engine.paths import INDEX
+from stages.engine.paths import INDEX, index_of
 from stages.engine.previous import previous_file
 from stages.engine.progress import StageRun, fail
 from stages.engine.start import start
@@ -85,7 +85,7 @@ def main() -> None:
             raise fail(str(error)) from None
         if ignored:
             _tell_ignored(run, ignored)
-        known = _known_elsewhere(run, videos, INDEX.with_suffix(".parquet"))
+        known = _known_elsewhere(run, videos, index_of(INDEX))
         with fresh_outputs(INDEX.parent, run) as partial:
             (partial / INDEX.name).mkdir()
             rows = index(run, videos, partial / INDEX.name, workers(params.engine), known)

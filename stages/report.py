@@ -13,7 +13,7 @@ import typer
 
 from features.cache import tables
 from stages.engine.items import fresh_outputs
-from stages.engine.paths import INDEX, REPORT, RESULTS, SAMPLE
+from stages.engine.paths import INDEX, REPORT, RESULTS, SAMPLE, index_of
 from stages.engine.progress import StageRun, fail
 from stages.engine.start import start
 from stages.results import figures, sections
@@ -52,7 +52,7 @@ def main() -> None:
     root, dataset = Path(params.index.root), params.index.dataset
     columns = ["video_id", "label", "status", "reason"]
     try:
-        videos = tables.read(INDEX.with_suffix(".parquet"), columns)
+        videos = tables.read(index_of(INDEX), columns)
         found = [read_result(RESULTS, name) for name in params.experiments]
     except ValueError as error:
         raise fail(str(error)) from None

@@ -23,19 +23,18 @@ from safetensors.torch import save_file
 
 import heads
 from features.cache import arrays, tables
-from features.cache.keys import item_key
+from features.cache.keys import file_sha256, item_key
 from features.cache.store import ItemStore, store_root
-from features.weights.file import digest, metadata
+from features.weights.file import metadata
 from heads.training.data import Features, Selection, Split, select_videos
 from heads.training.loop import run_arrays, run_seed, train_run
 from heads.training.metrics import over_runs, per_class, score_run
 from heads.training.settings import Training, training_of
-from stages.engine.checks import check_experiments
 from stages.engine.device import be_reproducible, cache_bytes, device_of
 from stages.engine.ingredients import code_of_run
 from stages.engine.items import describe, fresh_outputs, run_items
 from stages.engine.params import Experiment, Params
-from stages.engine.paths import FEATURES, INDEX, RESULTS, weights_file
+from stages.engine.paths import FEATURES, INDEX, RESULTS, index_of, weights_file
 from stages.engine.previous import previous_files
 from stages.engine.progress import StageRun, fail
 from stages.engine.start import stage_item, start
@@ -80,8 +79,7 @@ def main(
     """Train and test the head of EXPERIMENT in every run."""
     settings = start(f"train@{experiment}")
     try:
-        check_experiments(settings)
-        plan = plan_runs(settings, experiment, INDEX.with_suffix(".parquet"), FEATURES)
+        plan = plan_runs(settings, experiment)
     except ValueError as error:
         raise fail(str(error)) from None
     selection = plan.selection
@@ -178,7 +176,7 @@ class Plan:
             "params": asdict(heads.resolve(self.params, self.block.roles)),
             "training": asdict(self.training),
             "roles": self.block.roles,
-            "weights": {role: digest(file) for role, file in self.starts.items()},
+            "weights": {role: file_sha256(file) for role, file in self.starts.items()},
             "classes": selection.classes,
             "code": code_of_run(self.block.head),
         }
@@ -250,7 +248,7 @@ class Plan:
         }
 
 
-def plan_runs(settings: Params, experiment: str, index: Path, features: Path) -> Plan:
+def plan_runs(settings: Params, experiment: str) -> Plan:
     """Return what an experiment of params.yaml trains.
 
     Raises:
@@ -258,7 +256,7 @@ def plan_runs(settings: Params, experiment: str, index: Path, features: Path) ->
     """
     block = settings.experiments[experiment]
     head = heads.load(block.head)
-    selection = select_videos(index, features, block.roles)
+    selection = select_videos(index_of(INDEX), FEATURES.parent, block.roles)
     starts = {role: weights_file(name) for role, name in block.weights.items()}
     facts = [metadata(file) for file in starts.values()]
     are_real = all(known["pretrained"] == "true" for known in facts)

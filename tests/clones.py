@@ -218,7 +218,6 @@ def make_light_clone(root: Path, store: Path | None = None) -> Clone:
     clone = make_clone(root, store)
     (root / "features/backbones/toy.py").write_text(TOY)
     clone.params(**LIGHT)
-    clone.run("affectline", "sync")
     for label in ("fear", "joy"):
         for number in range(3):
             clone.add_clip(label, number, f"{label}{number}")

@@ -189,7 +189,6 @@ def test_a_new_backbone_is_one_file_and_one_block(clone: Clone) -> None:
     clone.params(backbones__toy=block, experiments__motion=experiment)
     said = clone.run("dvc", "repro", "--force", "--single-item", "index", ok=False)
     assert "add the line `- data/features/toy.parquet`" in said
-    clone.run("affectline", "sync")
     before = (clone.root / "data/views/segments/joy/a.h5").stat().st_ino
     clone.repro("train@motion")
     assert clone.log("decode")["computed"] == 5  # the new view only:
@@ -205,7 +204,6 @@ def test_the_other_papers_backbones_are_one_uncommented_line_each(clone: Clone) 
     assert set(more) == {"places365_vgg16", "resnet50", "swin", "r3d101", "resnet18_mfcc"}
     for name, block in more.items():
         clone.params(**{f"backbones__{name}": block})
-    clone.run("affectline", "sync")
     clone.repro(*(f"extract@{name}" for name in more))
     found = {name: read(clone.root / f"data/features/{name}/joy/a.h5")[0] for name in more}
     assert found["places365_vgg16"]["fc6"].shape == (4, 4096)

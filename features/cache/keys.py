@@ -135,10 +135,7 @@ def module_path(name: str) -> Path:
 
 
 def imported_modules(*modules: str) -> set[str]:
-    """Return ``modules`` and all project modules they import, directly or through others.
-
-    Importing a module runs the ``__init__.py`` of the folders above it: they count too.
-    """
+    """Return ``modules`` and all project modules they import, directly or through others."""
     known: set[str] = set()
     waiting = list(modules)
     while waiting:
@@ -146,8 +143,6 @@ def imported_modules(*modules: str) -> set[str]:
         if name not in known:
             known.add(name)
             waiting.extend(_source(name).modules)
-            above = name.rpartition(".")[0]
-            waiting.extend([above] if above and _is_module(above) else [])
     return known
 
 

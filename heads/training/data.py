@@ -151,16 +151,16 @@ def read_features(root: Path, backbone: str) -> dict[str, FeatureRow]:
     """Return `video_id` -> row of the index that a backbone's extraction left.
 
     Args:
-        root: folder that has `<backbone>.parquet`, and the folder `<backbone>` of its files.
+        root: folder that has `tables/<backbone>.parquet`, and the files in `features/<backbone>`.
         backbone: name of both.
 
     Raises:
         ValueError: no features of that backbone (the message lists those that there are), or an
             index that is none.
     """
-    path = root / f"{backbone}.parquet"
+    path = root / "tables" / f"{backbone}.parquet"
     if not path.is_file():
-        known = sorted(found.stem for found in root.glob("*.parquet"))
+        known = sorted(found.stem for found in root.glob("tables/*.parquet"))
         raise ValueError(
             f"{path}: no features of backbone '{backbone}', there are {known}: "
             "extract them, or correct the experiment's roles"
@@ -168,7 +168,7 @@ def read_features(root: Path, backbone: str) -> dict[str, FeatureRow]:
     columns = ("video_id", "key", "content", "path", "pretrained", "status", "reason")
     return {
         str(row["video_id"]): FeatureRow(
-            path=root / backbone / str(row["path"] or ""),
+            path=root / "features" / backbone / str(row["path"] or ""),
             key=str(row["key"] or ""),
             content=str(row["content"] or ""),
             pretrained=bool(row["pretrained"]),
@@ -185,7 +185,7 @@ def select_videos(index: Path, root: Path, roles: Mapping[str, str]) -> Selectio
     Args:
         index: the index of the videos, Parquet: `video_id`, `label`, `status`, `reason` and the
             columns `split_00`, `split_01`, ... that say `train`, `test` or null (not in that run).
-        root: folder of the features, see `read_features`.
+        root: folder of the features and their tables, see `read_features`.
         roles: role -> `<backbone>/<feature>`.
 
     Raises:

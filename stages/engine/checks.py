@@ -17,7 +17,7 @@ from features.cache.store import store_root
 from features.cache.tables import TableError
 from stages.engine.dvc_lock import DVC, needs_git, read_deps
 from stages.engine.params import PARAMS, Backbone, Params, ParamsError, read_yaml
-from stages.engine.paths import FEATURES, PIPELINE, WEIGHTS, weights_file
+from stages.engine.paths import PIPELINE
 from stages.engine.progress import MEND, fail, reason
 from stages.engine.start import check_watched, stage_names
 
@@ -26,7 +26,6 @@ NOT_RUN = (
 )
 """What a command says that asks for what stages have made."""
 
-TRAIN_DEPS = (f"{FEATURES}/", f"{WEIGHTS}/")
 """What the deps of train begin with that params.yaml decides."""
 
 SYSTEM_LIBRARIES = {
@@ -189,40 +188,6 @@ def _heads(params: Params) -> list[str]:
     return wrong
 
 
-def train_deps(params: Params) -> list[str]:
-    """Return the deps of train that params.yaml decides: all features, and weights it starts from.
-
-    DVC cannot repeat a dependency for each entry of params.yaml, so the list is written out, and
-    is the same for all experiments.
-    """
-    started = {name for block in params.experiments.values() for name in block.weights.values()}
-    features = [f"{FEATURES / name}.parquet" for name in params.backbones]
-    return features + [str(weights_file(name)) for name in params.backbones if name in started]
-
-
-def check_pipeline(params: Params, path: Path = PIPELINE) -> None:
-    """Check that dvc.yaml makes training wait for the backbones of params.yaml, and no others.
-
-    Raises:
-        ParamsError: with the lines to add or remove.
-    """
-    if not path.is_file():
-        return
-    try:
-        listed = read_yaml(path)["stages"]["train"]["do"]["deps"]
-    except (KeyError, TypeError):
-        raise ParamsError(f"{path}: expected the stage train with deps; restore it") from None
-    wanted = set(train_deps(params))
-    found = {dep for dep in listed if dep.startswith(TRAIN_DEPS)}
-    lines = [f"add the line `- {dep}`" for dep in sorted(wanted - found)]
-    lines += [f"remove the line `- {dep}`" for dep in sorted(found - wanted)]
-    if lines:
-        raise ParamsError(
-            f"{path}: the deps of train do not fit params.yaml: "
-            f"{'; '.join(lines)} (or run `affectline sync`)"
-        )
-
-
 def check_all(params: Params) -> None:
     """Check everything that no stage can work without; errors as above.
 
@@ -231,7 +196,6 @@ def check_all(params: Params) -> None:
     """
     from stages.engine.device import device_of  # torch is slow to import
 
-    check_pipeline(params)
     check_system()
     check_modules(params)
     device_of(params.engine)

@@ -266,17 +266,17 @@ def files_below(items: Sequence[Item], folder: str = "") -> dict[str, tuple[str,
 
 
 def write_index(
+    index: Path,
     folder: Path,
-    name: str,
     rows: Sequence[Mapping[str, object]],
     files: Mapping[str, tuple[str, str]],
     more: Mapping[str, pa.DataType],
 ) -> None:
-    """Write ``<name>.parquet`` beside the folder ``name`` of array files, both in ``folder``.
+    """Write the index of a folder of array files.
 
     Args:
-        folder: where both lie.
-        name: of the folder.
+        index: the Parquet file to write.
+        folder: of the files.
         rows: rows with ``video_id``, ``label``, ``status``, ``reason``.
         files: video id -> key and path of its item.
         more: further columns; an item's values are the attributes of that name in its file.
@@ -286,12 +286,12 @@ def write_index(
         entry = {column: row[column] for column in ("video_id", "label", "status", "reason")}
         if entry["status"] == "ok":
             entry["key"], path = files[str(row["video_id"])]
-            attributes = read_attributes(folder / name / path)
+            attributes = read_attributes(folder / path)
             entry |= {"path": path, **{column: attributes[column] for column in more}}
-            entry["content"] = content_sha256(folder / name / path)
+            entry["content"] = content_sha256(folder / path)
         filled.append(entry)
     schema = pa.schema([*INDEX.items(), *more.items()])
-    tables.write(folder / f"{name}.parquet", filled, schema)
+    tables.write(index, filled, schema)
 
 
 def check_failures(run: StageRun, rows: Sequence[Mapping[str, object]], max_failed: float) -> None:

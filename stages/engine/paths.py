@@ -1,6 +1,7 @@
 """Where everything lies, from the project's root: as dvc.yaml has it, which a test compares.
 
-A folder of items has its index beside it, ``<folder>.parquet``.
+A folder of items has its index beside it, ``<folder>.parquet``; the indices of features lie in a
+folder of their own, which train depends on: DVC follows it to every backbone, a new one too.
 """
 
 from pathlib import Path
@@ -10,11 +11,22 @@ TRUTH = Path("data/sample_truth.json")
 INDEX = Path("data/index")
 VIEWS = Path("data/views")
 FEATURES = Path("data/features")
+TABLES = Path("data/tables")
 WEIGHTS = Path("data/weights")
 RESULTS = Path("results")
 REPORT = Path("report")
 LOGS = Path("logs")
 PIPELINE = Path("dvc.yaml")
+
+
+def index_of(folder: Path) -> Path:
+    """Return the index of a folder of items."""
+    return (TABLES / folder.name if folder.parent == FEATURES else folder).with_suffix(".parquet")
+
+
+def folder_of(index: Path) -> Path:
+    """Return the folder of the items that an index lists."""
+    return (FEATURES / index.name if index.parent == TABLES else index).with_suffix("")
 
 
 def weights_file(name: str) -> Path:

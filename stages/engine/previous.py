@@ -22,6 +22,7 @@ from stages.engine.dvc_lock import (
     object_path,
     read_outputs,
 )
+from stages.engine.paths import folder_of
 
 Note = Callable[[str], None]
 
@@ -30,7 +31,7 @@ def previous_files(stage: str, keys: Set[str], note: Note) -> Iterator[tuple[str
     """Yield (key, path in DVC's cache) for those of ``keys`` that the stage last put out.
 
     A stage's index is a Parquet file with the columns ``key`` and ``path``; ``path`` is relative
-    to the folder that has the index's name without ``.parquet``.
+    to the folder that it lists, :func:`stages.engine.paths.folder_of`.
 
     Args:
         stage: name as in dvc.yaml, with ``@<item>``.
@@ -49,7 +50,7 @@ def previous_files(stage: str, keys: Set[str], note: Note) -> Iterator[tuple[str
             note(f"the previous {index} cannot be read ({error}); its items are computed anew")
             continue
         for row in rows:
-            path = files.get(index.with_suffix("") / str(row["path"])) if row["path"] else None
+            path = files.get(folder_of(index) / str(row["path"])) if row["path"] else None
             if row["key"] in keys and path and path.is_file() and _is_whole(path):
                 yield str(row["key"]), path
 

@@ -10,7 +10,6 @@ from typer.testing import CliRunner
 
 from affectline.cli import app
 from features.cache import tables
-from stages.engine.checks import check_pipeline
 from stages.engine.params import load_params
 
 PROJECT = Path(__file__).parents[2]
@@ -32,7 +31,6 @@ def run(*arguments: str) -> tuple[int, str]:
 
 COMMANDS = {
     "check": [],
-    "sync": [],
     "failures": [],
     "weights": [],
     "explain": ["joy/a", "vgg16"],
@@ -97,45 +95,6 @@ def test_an_experiment_that_there_is_not_is_no_reason_to_run_it(project: Path) -
     )
     code, said = run("compare", "caan", "hamf")
     assert code == 1 and "found: results/caan.json: No such file or directory; run `dvc rep" in said
-
-
-def test_sync_changes_nothing_where_all_is_right(project: Path) -> None:
-    assert run("sync")[0] == 0
-    assert Path("dvc.yaml").read_text() == (PROJECT / "dvc.yaml").read_text()
-
-
-def test_sync_makes_training_wait_for_a_new_backbone_and_for_no_old_one(project: Path) -> None:
-    raw = yaml.safe_load(Path("params.yaml").read_text())
-    raw["backbones"]["clip"] = raw["backbones"].pop("blazepose")
-    Path("params.yaml").write_text(yaml.safe_dump(raw, sort_keys=False))
-    assert run("sync")[0] == 0
-    check_pipeline(load_params())
-    before, after = (
-        yaml.safe_load(path.read_text())["stages"]
-        for path in (PROJECT / "dvc.yaml", Path("dvc.yaml"))
-    )
-    assert before.pop("train") != after.pop("train")
-    assert before == after
-
-
-def test_sync_makes_training_wait_for_weights_that_a_head_starts_from(project: Path) -> None:
-    raw = yaml.safe_load(Path("params.yaml").read_text())
-    raw["backbones"]["mfcc18"] = {"module": "resnet18_mfcc", "view": "sound", "source": "seeded"}
-    raw["experiments"]["sound"] = {
-        "head": "vaanet",
-        "roles": {"audio": "mfcc18/mfcc"},
-        "weights": {"audio": "mfcc18"},
-    }
-    Path("params.yaml").write_text(yaml.safe_dump(raw, sort_keys=False))
-    assert run("sync")[0] == 0
-    check_pipeline(load_params())
-    line = "      - data/weights/mfcc18.safetensors\n"
-    assert Path("dvc.yaml").read_text().count(line) == 1
-    del raw["experiments"]["sound"]["weights"]
-    Path("params.yaml").write_text(yaml.safe_dump(raw, sort_keys=False))
-    assert run("sync")[0] == 0
-    check_pipeline(load_params())
-    assert line not in Path("dvc.yaml").read_text()
 
 
 def test_failures_are_told_once_with_the_stage_they_came_from(project: Path) -> None:

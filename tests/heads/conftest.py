@@ -37,6 +37,11 @@ class Folder:
         return self.root / "index.parquet"
 
     @property
+    def tables(self) -> Path:
+        """The folder of the features' indices."""
+        return self.root / "tables"
+
+    @property
     def features(self) -> Path:
         """The folder of the features."""
         return self.root / "features"
@@ -48,8 +53,9 @@ class Folder:
     def save(self) -> None:
         """Write the tables as they are now."""
         pq.write_table(pa.Table.from_pylist(self.videos), self.index)
+        self.tables.mkdir(exist_ok=True)
         for backbone, rows in self.rows.items():
-            pq.write_table(pa.Table.from_pylist(rows), self.features / f"{backbone}.parquet")
+            pq.write_table(pa.Table.from_pylist(rows), self.tables / f"{backbone}.parquet")
 
     def write(
         self,

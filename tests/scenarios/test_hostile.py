@@ -46,7 +46,6 @@ def hostile(tmp_path: Path) -> Watched:
         "engine__time_limit_s": TIME_LIMIT_S,
     }
     clone.params(**light)
-    clone.run("affectline", "sync")
     corpus.build(clone.root / "data/raw")
     return clone
 

@@ -268,7 +268,7 @@ def test_the_engine_says_how_much_stays_in_memory(data: Folder, cache_gib: float
     params = yaml.safe_load(Path("params.yaml").read_text())
     params["engine"]["cache_gib"] = cache_gib
     Path("params.yaml").write_text(yaml.safe_dump(params))
-    plan = train.plan_runs(load_params(), "caan", data.index, data.features)
+    plan = train.plan_runs(load_params(), "caan")
     (task, _) = (item.task for item in plan.items(plan.selection))
     assert isinstance(task, train.Task)
     assert (task.dataset[0] is task.dataset[0]) == (cache_gib > 0)
@@ -304,7 +304,7 @@ def start_from(data: Folder, facts: str) -> train.Plan:
         "with": {"audio_segments": 3},
     }
     Path("params.yaml").write_text(yaml.safe_dump(params))
-    return train.plan_runs(load_params(), "sound", data.index, data.features)
+    return train.plan_runs(load_params(), "sound")
 
 
 def test_weights_that_a_head_starts_from_stand_in_key_and_about(data: Folder) -> None:
@@ -343,7 +343,7 @@ def test_a_weights_file_that_is_not_there_names_the_stage(data: Folder) -> None:
     start_from(data, "seeded")
     Path("data/weights/mfcc18.safetensors").unlink()
     with pytest.raises(ValueError, match=r"mfcc18\.safetensors: .*Run the weights stage"):
-        train.plan_runs(load_params(), "sound", data.index, data.features)
+        train.plan_runs(load_params(), "sound")
 
 
 def test_an_experiment_may_differ_in_how_it_is_trained(
@@ -372,7 +372,7 @@ def test_a_checkpoint_alone_gives_the_same_answers(data: Folder) -> None:
     shapes = {role: tuple(shape) for role, shape in known["shapes"].items()}
     network = build_network(head, params, shapes, known["axes"], known["classes"], seed=0)
     network.load_state_dict(load_file(path))
-    selection = select_videos(data.index, data.features, known["roles"])
+    selection = select_videos(data.index, data.root, known["roles"])
     videos = Features(selection.videos, known["roles"])
     batch = collate([videos[at] for at in selection.splits["split_01"].test]).to(
         torch.device("cpu")

@@ -52,7 +52,7 @@ def head_of(separate: bool) -> Any:
 
 
 def data_of(folder: Folder) -> tuple[Features, Sequence[int], Sequence[int]]:
-    selection = select_videos(folder.index, folder.features, ROLES)
+    selection = select_videos(folder.index, folder.root, ROLES)
     split = selection.splits["split_00"]
     return Features(selection.videos, ROLES), split.train, split.test
 

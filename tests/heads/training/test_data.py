@@ -24,7 +24,7 @@ ALIGNED = frozenset(ROLES)
 
 
 def dataset(folder: Folder, **options: int) -> Features:
-    selection = select_videos(folder.index, folder.features, ROLES)
+    selection = select_videos(folder.index, folder.root, ROLES)
     return Features(selection.videos, ROLES, ALIGNED, **options)
 
 
@@ -32,7 +32,7 @@ def dataset(folder: Folder, **options: int) -> Features:
 
 
 def test_every_video_is_selected_with_its_label_and_its_part_of_each_run(folder: Folder) -> None:
-    selection = select_videos(folder.index, folder.features, ROLES)
+    selection = select_videos(folder.index, folder.root, ROLES)
     assert selection.classes == EMOTIONS
     assert [video.video_id for video in selection.videos] == sorted(
         str(row["video_id"]) for row in folder.videos
@@ -53,7 +53,7 @@ def test_a_video_that_failed_anywhere_is_left_out_with_the_reason(folder: Folder
     folder.rows["vgg16"][5] |= {"status": "failed", "reason": "numbers are not finite"}
     del folder.rows["vggface"][7]
     folder.save()
-    selection = select_videos(folder.index, folder.features, ROLES)
+    selection = select_videos(folder.index, folder.root, ROLES)
     assert selection.missing == {
         "anger/v 03%": "not a video",
         "sadness/v 05%": "vgg16: numbers are not finite",
@@ -66,22 +66,22 @@ def test_a_backbone_that_is_not_read_may_fail(folder: Folder) -> None:
     folder.rows["vggface"][5] |= {"status": "failed", "reason": "no face"}
     folder.save()
     roles = {"context": "vgg16/fc6"}
-    assert not select_videos(folder.index, folder.features, roles).missing
+    assert not select_videos(folder.index, folder.root, roles).missing
 
 
 def test_a_video_that_is_in_neither_part_of_a_run_is_not_in_the_run(folder: Folder) -> None:
     folder.videos[3]["split_01"] = None
     folder.save()
-    selection = select_videos(folder.index, folder.features, ROLES)
+    selection = select_videos(folder.index, folder.root, ROLES)
     split = selection.splits["split_01"]
     assert len(split.train) + len(split.test) == 17
 
 
 def test_one_seeded_feature_makes_the_selection_not_pretrained(folder: Folder) -> None:
-    assert select_videos(folder.index, folder.features, ROLES).pretrained
+    assert select_videos(folder.index, folder.root, ROLES).pretrained
     folder.rows["vgg16"][4]["pretrained"] = False
     folder.save()
-    assert not select_videos(folder.index, folder.features, ROLES).pretrained
+    assert not select_videos(folder.index, folder.root, ROLES).pretrained
 
 
 def test_a_class_with_too_few_training_videos_is_named_with_what_is_missing(
@@ -96,7 +96,7 @@ def test_a_class_with_too_few_training_videos_is_named_with_what_is_missing(
         r"split_00 must train .*\{'joy': 0\}.*4 videos were left out.*vgg16: cannot be decoded"
     )
     with pytest.raises(ValueError, match=message):
-        select_videos(folder.index, folder.features, ROLES)
+        select_videos(folder.index, folder.root, ROLES)
 
 
 def test_a_run_without_test_videos_is_an_error(folder: Folder) -> None:
@@ -104,14 +104,14 @@ def test_a_run_without_test_videos_is_an_error(folder: Folder) -> None:
         row["split_01"] = "train"
     folder.save()
     with pytest.raises(ValueError, match="split_01 has no test video"):
-        select_videos(folder.index, folder.features, ROLES)
+        select_videos(folder.index, folder.root, ROLES)
 
 
 def test_a_cell_of_a_split_that_is_no_part_is_an_error(folder: Folder) -> None:
     folder.videos[0]["split_00"] = "validation"
     folder.save()
     with pytest.raises(ValueError, match=r"split_00 must hold train, test or null.*validation"):
-        select_videos(folder.index, folder.features, ROLES)
+        select_videos(folder.index, folder.root, ROLES)
 
 
 def test_an_index_without_splits_is_an_error(folder: Folder) -> None:
@@ -119,12 +119,12 @@ def test_an_index_without_splits_is_an_error(folder: Folder) -> None:
         del row["split_00"]
     folder.save()
     with pytest.raises(ValueError, match=r"index.parquet.*split_00"):
-        select_videos(folder.index, folder.features, ROLES)
+        select_videos(folder.index, folder.root, ROLES)
 
 
 def test_an_unknown_backbone_lists_those_that_have_features(folder: Folder) -> None:
     with pytest.raises(ValueError, match=r"'resnet50', there are \['vgg16', 'vggface'\]"):
-        read_features(folder.features, "resnet50")
+        read_features(folder.root, "resnet50")
 
 
 @pytest.mark.parametrize("source", ["vggface", "vggface/", "/fc6", "vggface/fc6/x", ""])
@@ -173,7 +173,7 @@ def test_a_file_of_another_item_is_not_read(folder: Folder) -> None:
 
 
 def test_an_unknown_feature_lists_those_in_the_file(folder: Folder) -> None:
-    selection = select_videos(folder.index, folder.features, {"face": "vggface/fc7"})
+    selection = select_videos(folder.index, folder.root, {"face": "vggface/fc7"})
     with pytest.raises(ValueError, match=r"v 00%.h5: .*fc7.*found.*'fc6'"):
         Features(selection.videos, {"face": "vggface/fc7"})[0]
 
@@ -215,7 +215,7 @@ def test_aligned_roles_with_different_frames_are_an_error_that_names_both_files(
 
 def test_roles_that_need_not_be_aligned_may_have_different_frames(folder: Folder) -> None:
     folder.write("vgg16", "anger/v 03%", frames(np.ones((2, 10)), np.ones(2, bool)))
-    selection = select_videos(folder.index, folder.features, ROLES)
+    selection = select_videos(folder.index, folder.root, ROLES)
     assert len(Features(selection.videos, ROLES)[1].mask["context"]) == 2
 
 
@@ -230,7 +230,7 @@ def test_a_missing_file_is_named(folder: Folder) -> None:
 def test_a_batch_is_padded_to_the_longest_video_of_each_role(folder: Folder) -> None:
     folder.write("vgg16", "anger/v 03%", frames(np.full((2, 10), 3), np.ones(2, bool)))
     folder.write("vgg16", "anger/v 06%", frames(np.ones((0, 10)), np.ones(0, bool)))
-    selection = select_videos(folder.index, folder.features, ROLES)
+    selection = select_videos(folder.index, folder.root, ROLES)
     data = Features(selection.videos, ROLES)
     batch = collate([data[0], data[1], data[2]])
     assert batch.features["context"].shape == (3, 6, 10)
@@ -296,7 +296,7 @@ def test_over_many_balanced_epochs_classes_come_equally_often() -> None:
 
 
 def test_a_path_of_the_index_is_below_its_backbones_folder(folder: Folder) -> None:
-    row = read_features(folder.features, "vgg16")["joy/v 01%"]
+    row = read_features(folder.root, "vgg16")["joy/v 01%"]
     assert row.path == Path(folder.features / "vgg16" / "joy" / "v 01%.h5")
 
 
@@ -305,14 +305,14 @@ def test_a_file_that_does_not_name_the_axes_of_a_row_is_refused(folder: Folder, 
     for row in folder.rows["vgg16"]:
         made = frames(np.ones((6, 10)), np.ones(6, bool))
         folder.write("vgg16", str(row["video_id"]), made, fc6=axes)
-    selection = select_videos(folder.index, folder.features, {"context": "vgg16/fc6"})
+    selection = select_videos(folder.index, folder.root, {"context": "vgg16/fc6"})
     data = Features(selection.videos, {"context": "vgg16/fc6"})
     with pytest.raises(ValueError, match=r"axes of 'fc6' behind T: expected a letter for each"):
         _ = data[0]
 
 
 def test_features_that_two_networks_made_are_not_mixed(folder: Folder) -> None:
-    selection = select_videos(folder.index, folder.features, {"context": "vgg16/fc6"})
+    selection = select_videos(folder.index, folder.root, {"context": "vgg16/fc6"})
     video = selection.videos[3]
     found, said = arrays.read(video.files["vgg16"])
     video.files["vgg16"].unlink()

@@ -28,7 +28,7 @@ CASES = [
 
 def run_of(folder: Folder, name: str, params: dict[str, object], **training: Any) -> Run:
     head = heads.load(name)
-    selection = select_videos(folder.index, folder.features, ROLES)
+    selection = select_videos(folder.index, folder.root, ROLES)
     split = selection.splits["split_00"]
     data = Features(selection.videos, ROLES)
     settings = replace(TRAINING, **training)
@@ -73,11 +73,11 @@ def test_the_local_networks_of_hamf_see_each_video_once_in_the_global_phase(
     run_of(folder, "hamf", HAMF, epochs=epochs, validation_share=0.0, sampling="shuffled")
     data = Features(*selected(folder))
     real = [sum(int(mask.sum()) for mask in data[at].mask.values()) for at in range(len(data))]
-    split = select_videos(folder.index, folder.features, ROLES).splits["split_00"]
+    split = select_videos(folder.index, folder.root, ROLES).splits["split_00"]
     train, test = (sum(real[at] for at in part) for part in (split.train, split.test))
     # every epoch of `local`, once in `global`, and the answers
     assert sum(rows) == (epochs + 1) * train + test
 
 
 def selected(folder: Folder) -> tuple[Any, dict[str, str]]:
-    return select_videos(folder.index, folder.features, ROLES).videos, ROLES
+    return select_videos(folder.index, folder.root, ROLES).videos, ROLES

@@ -29,7 +29,7 @@ QUICK = Training(epochs=3, batch_videos=6, learning_rate=3e-3)
 
 
 def selected(folder: Folder, roles: dict[str, str] = ROLES) -> tuple[Selection, Features]:
-    selection = select_videos(folder.index, folder.features, roles)
+    selection = select_videos(folder.index, folder.root, roles)
     return selection, Features(selection.videos, roles, heads.load("caan").ALIGNED)
 
 

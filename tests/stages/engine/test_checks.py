@@ -11,9 +11,7 @@ from stages.engine import checks
 from stages.engine.checks import (
     SystemLibraryError,
     check_modules,
-    check_pipeline,
     check_system,
-    train_deps,
 )
 from stages.engine.device import DeviceError, device_of
 from stages.engine.params import Params, ParamsError
@@ -34,7 +32,6 @@ def params(**changes: Any) -> Params:
 
 def test_the_projects_own_files_are_right() -> None:
     check_modules(params())
-    check_pipeline(params(), PROJECT / "dvc.yaml")
 
 
 @pytest.mark.parametrize(
@@ -105,27 +102,6 @@ def test_weights_are_those_that_the_head_can_start_from(
     check_modules(params(backbones__mfcc18=SOUND, experiments__x=STARTED))
     with pytest.raises(ParamsError, match=words):
         check_modules(params(backbones__mfcc18=SOUND, experiments__x=experiment))
-
-
-def test_dvc_yaml_has_to_wait_for_weights_that_a_head_starts_from(tmp_path: Path) -> None:
-    shutil.copy(PROJECT / "dvc.yaml", tmp_path)
-    more = params(backbones__mfcc18=SOUND, experiments__x=STARTED)
-    outputs = yaml.safe_load((PROJECT / "dvc.yaml").read_text())["stages"]["weights"]["do"]["outs"]
-    assert train_deps(more)[-1:] == [out.replace("${key}", "mfcc18") for out in outputs]
-    words = r"- data/features/mfcc18.parquet`; add the line `- data/weights/mfcc18.safetensors` \("
-    with pytest.raises(ParamsError, match=words):
-        check_pipeline(more, tmp_path / "dvc.yaml")
-
-
-def test_dvc_yaml_has_to_wait_for_every_backbone(tmp_path: Path) -> None:
-    more = params()
-    blocks = {**more.backbones, "clip": more.backbones["vgg16"]}
-    del blocks["vggish"]
-    shutil.copy(PROJECT / "dvc.yaml", tmp_path)
-    with pytest.raises(
-        ParamsError, match=r"add the line `- data/features/clip.parquet`; remove .*vggish.parquet`"
-    ):
-        check_pipeline(more.model_copy(update={"backbones": blocks}), tmp_path / "dvc.yaml")
 
 
 def test_a_missing_system_library_is_named_with_the_command(
