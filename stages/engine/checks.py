@@ -67,11 +67,6 @@ def check_modules(params: Params) -> None:
     _raise(_backbones(params) + _features(params) + _heads(params))
 
 
-def check_experiments(params: Params) -> None:
-    """Check only what stands under ``train`` and ``experiments``; errors as above."""
-    _raise(_heads(params))
-
-
 def _raise(wrong: list[str]) -> None:
     if wrong:
         raise ParamsError("\n".join(f"params.yaml: {line}" for line in wrong))
