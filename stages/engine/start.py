@@ -73,7 +73,7 @@ def check_watched(params: Params, stages: list[str], pipeline: Path = PIPELINE) 
         pipeline: dvc.yaml; where there is none, DVC runs nothing.
 
     Raises:
-        ParamsError: with the line to write, for each file.
+        ParamsError: with what to write, for each file.
     """
     if not pipeline.is_file():
         return
@@ -85,19 +85,17 @@ def check_watched(params: Params, stages: list[str], pipeline: Path = PIPELINE) 
             deps = list(_deps(blocks[kind], params, stage))
             for file in _files(params, stage):
                 if not any(file.is_relative_to(dep) for dep in deps):
-                    lines[kind, file] = _advice(kind, file, "do" in blocks[kind])
+                    lines[kind, file] = _advice(kind, file)
     if lines:
         raise ParamsError("\n".join(f"{pipeline}: {line}" for line in lines.values()))
 
 
-def _advice(kind: str, file: PurePosixPath, is_each: bool) -> str:
-    indent = " " * (6 if is_each else 4)
+def _advice(kind: str, file: PurePosixPath) -> str:
     folder = SHARED.get(file.parts[0])
     move = f"move it to {folder}/, which is watched, or " if folder else ""
     return (
         f"{kind} imports {file}, which none of its deps covers: DVC would not see a change of it "
-        f"and keep what its older code made; {move}add the line `{indent}- {file}` to the deps of "
-        f"{kind}"
+        f"and keep what its older code made; {move}add `{file}` to the deps of {kind}"
     )
 
 

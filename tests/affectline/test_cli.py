@@ -102,7 +102,7 @@ def test_failures_are_told_once_with_the_stage_they_came_from(project: Path) -> 
     bad = {"video_id": "joy/a", "status": "failed", "reason": "empty file"}
     late = {"video_id": "joy/b", "status": "failed", "reason": "too large for float16"}
     tables.write(Path("data/index.parquet"), [bad], schema)
-    tables.write(Path("data/features/vgg16.parquet"), [bad, late], schema)
+    tables.write(Path("data/tables/vgg16.parquet"), [bad, late], schema)
     code, said = run("failures", "--json")
     assert code == 0
     assert [(row["video_id"], row["first_failed_in"]) for row in yaml.safe_load(said)] == [

@@ -39,7 +39,7 @@ def params(**changes: Any) -> Params:
 @pytest.fixture
 def project(in_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A copy of the project's code, in which a head of one's own stands in params.yaml."""
-    for pattern in ("*.yaml", "stages/*.py", "features/**/*.py", "heads/**/*.py", "sample/*.py"):
+    for pattern in ("*.yaml", "stages/**/*.py", "features/**/*.py", "heads/**/*.py", "sample/*.py"):
         for path in PROJECT.glob(pattern):
             copy = in_folder / path.relative_to(PROJECT)
             copy.parent.mkdir(parents=True, exist_ok=True)
@@ -48,9 +48,8 @@ def project(in_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     experiment = {"head": "mine", "roles": {"sound": "vggish/embedding"}}
     raw["experiments"] = {"own": experiment}
     Path("params.yaml").write_text(yaml.safe_dump(raw))
-    monkeypatch.setattr(
-        "stages.engine.checks.check_modules", lambda _: None
-    )  # imports the first project
+    # this imports the first project
+    monkeypatch.setattr("stages.engine.checks.check_modules", lambda _: None)
     for module in (keys, start):
         monkeypatch.setattr(module, "PROJECT", in_folder)
     for remembered in (keys._source, keys._definition, start._has_code):
@@ -73,8 +72,8 @@ def test_dvc_watches_all_that_the_projects_own_stages_import(project: Path) -> N
         ("heads/mylib.py", "from . import mylib", "move it to heads/layers/, which is"),
         ("heads/mylib.py", "from .mylib import SCALE", "move it to heads/layers/, which is"),
         ("heads/own/part.py", "from heads.own.part import SCALE", "move it to heads/layers/"),
-        ("mylib.py", "import mylib", "older code made; add the line"),
-        ("mine/part.py", "def f():\n    from mine import part", "older code made; add the line"),
+        ("mylib.py", "import mylib", "older code made; add `m"),
+        ("mine/part.py", "def f():\n    from mine import part", "older code made; add `m"),
         ("heads/lstm.py", "from heads import lstm", "move it to heads/layers/"),
     ],
 )
@@ -89,14 +88,11 @@ def test_an_import_that_no_dependency_covers_is_refused_with_the_line_to_write(
         check_watched(own, ["train@own"])
     assert advice in str(said.value)
     text = PIPELINE.read_text()
-    wanted = f"      - {file}"
-    assert f"add the line `{wanted}` to" in str(said.value)
-    PIPELINE.write_text(text.replace("      - heads/${item.head}.py", wanted + "\n", 1))
+    assert f"add `{file}` to the deps of train" in str(said.value)
+    PIPELINE.write_text(text.replace('"heads/${item.head}.py"', file, 1))
     with pytest.raises(ParamsError, match=r"train imports heads/mine\.py"):
         check_watched(own, ["train@own"])
-    added = text.replace(
-        "      - heads/training/data.py", f"{wanted}\n      - heads/training/data.py", 1
-    )
+    added = text.replace("heads/layers, heads/training", f"heads/layers, heads/training, {file}")
     PIPELINE.write_text(added)
     check_watched(own, ["train@own"])
 
@@ -120,9 +116,9 @@ def test_the_folder_of_shared_parts_is_watched_as_a_whole(project: Path, file: s
     Path(file).parent.mkdir(exist_ok=True)
     Path(file).write_text("SCALE = 2\n")
     name = file.removesuffix(".py").replace("/", ".")
-    Path("heads/mine.py").write_text(f"import {name}\n")
+    Path("heads/mine.py").write_text(f"import {name}\n\ndef build():\n    return {name}.SCALE\n")
     check_watched(load_params(), ["train@own"])
-    assert name in keys.code_fingerprint("heads.mine")
+    assert f"{name}.SCALE" in keys.code_fingerprint("heads.mine.build")
 
 
 @pytest.mark.parametrize(
