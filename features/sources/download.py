@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import BinaryIO
 
 import requests
-from filelock import FileLock
 from requests.exceptions import ChunkedEncodingError
 from urllib3.exceptions import MaxRetryError
 
+from features.cache import claims
 from features.cache.keys import file_sha256
 
 Track = Callable[[Iterator[int], float | None], Iterable[int]]
@@ -74,7 +74,8 @@ def download(
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")
-    with FileLock(f"{part}.lock"):  # two runs with one store must not write into each other
+    claim = part.with_name(f"{part.name}.claim")
+    with claims.held(claim):  # two runs with one store must not write into each other
         spliced = _size(part) > 0
         spliced |= _receive_all(url, part, sha256, size_bytes, track, pauses_s)
         try:

@@ -17,7 +17,7 @@ AT_ONCE = (0.0, 0.0, 0.0)
 
 
 def leftovers(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir() if not path.name.endswith(".lock"))
+    return sorted(path.name for path in folder.iterdir())
 
 
 def test_a_file_arrives_whole_and_nothing_else_remains(site: Site, tmp_path: Path) -> None:
