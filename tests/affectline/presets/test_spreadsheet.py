@@ -1,6 +1,9 @@
+from datetime import datetime
 from pathlib import Path
 
 import pytest
+from openpyxl import Workbook
+from openpyxl.chart import BarChart
 
 from affectline.presets import spreadsheet
 from affectline.presets.spreadsheet import SpreadsheetError, read_sheets
@@ -39,7 +42,8 @@ def test_a_formula_gives_the_value_that_was_saved_with_it(tmp_path: Path) -> Non
 def test_a_string_in_runs_is_one_and_its_reading_aid_is_left_out(tmp_path: Path) -> None:
     made = parts([[["x"]]])
     made["xl/sharedStrings.xml"] = (
-        f"<sst {MAIN}><si><r><t>Jo</t></r><r><t>y</t></r><rPh><t>no</t></rPh></si></sst>"
+        f"<sst {MAIN}><si><r><t>Jo</t></r><r><t>y</t></r>"
+        '<rPh sb="0" eb="3"><t>no</t></rPh></si></sst>'
     )
     assert read_sheets(write_parts(tmp_path / "a.xlsx", made)) == [[["Joy"]]]
 
@@ -53,12 +57,9 @@ def test_cells_and_rows_without_a_place_follow_each_other(tmp_path: Path) -> Non
     "cells",
     [
         '<row r="1"><c r="ZZZZ1"><v>1</v></c></row>',
-        '<row r="1"><c r="XFE1"><v>1</v></c></row>',
+        '<row><c r="ZZZ1"><v>1</v></c></row>' * 120,
         '<row r="9999999"><c><v>1</v></c></row>',
-        '<row r="2"/><row r="1"/>',
-        '<row r="1"><c r="B1"><v>1</v></c><c r="A1"><v>1</v></c></row>',
         '<row r="1"><c t="s"><v>5</v></c></row>',
-        '<row r="1"><c t="s"><v>-1</v></c></row>',
         '<row r="1"><c><v>one</v></c></row>',
         "<row",
     ],
@@ -66,6 +67,26 @@ def test_cells_and_rows_without_a_place_follow_each_other(tmp_path: Path) -> Non
 def test_a_sheet_that_is_wrong_is_refused(tmp_path: Path, cells: str) -> None:
     with pytest.raises(SpreadsheetError, match=r"a\.xlsx: expected an Excel file"):
         read_sheets(write_parts(tmp_path / "a.xlsx", sheet(cells)))
+
+
+def test_what_openpyxl_writes_is_read_with_dates_as_text_and_without_links(tmp_path: Path) -> None:
+    book = Workbook()
+    book.active.append(["name", datetime(2021, 3, 4), True, 3.0])
+    book.active["B2"] = "far"
+    book.create_chartsheet("picture", 0).add_chart(BarChart())
+    book.create_sheet("last").append(["x"])
+    book.save(tmp_path / "a.xlsx")
+    assert read_sheets(tmp_path / "a.xlsx") == [
+        [["name", "2021-03-04 00:00:00", 1, 3], [None, "far"]],
+        [["x"]],
+    ]
+
+
+def test_a_sheet_is_as_large_as_its_cells_and_not_as_it_says(tmp_path: Path) -> None:
+    made = sheet('<row r="1"><c r="A1"><v>1</v></c></row>')
+    name = "xl/worksheets/sheet1.xml"
+    made[name] = made[name].replace("<sheetData>", '<dimension ref="A1:XFD1048576"/><sheetData>')
+    assert read_sheets(write_parts(tmp_path / "a.xlsx", made)) == [[[1]]]
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
