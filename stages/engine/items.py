@@ -9,6 +9,7 @@ one of them computes, the others wait for.
 import json
 import os
 import shutil
+import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -35,8 +36,24 @@ from stages.engine.workers import (
     reasons_of,
 )
 
-SOFTWARE = ("affectline", "av", "h5py", "librosa", "mediapipe", "numpy", "torch", "torchvision")
-"""Distributions whose versions stand in every array file."""
+SOFTWARE = (
+    "affectline",
+    "av",
+    "h5py",
+    "librosa",
+    "mediapipe",
+    "numpy",
+    "opencv-contrib-python",
+    "pillow",
+    "scipy",
+    "soxr",
+    "torch",
+    "torchvision",
+)
+"""Distributions whose versions stand in every array file: all whose code makes numbers, and h5py.
+
+They are in no key; docs/reproducibility.md says why, and how much each has been seen to change.
+"""
 
 
 Outcome = dict[str, dict[str, str]]
@@ -156,9 +173,25 @@ def item_path(video_id: str, suffix: str = ".h5") -> str:
     return f"{video_id}{suffix}"
 
 
-@cache
 def software() -> dict[str, str]:
-    """Return the versions of what may change a number: distribution -> version."""
+    """Return what may change a number here and is in no key, name -> version or setting.
+
+    The versions of the SOFTWARE; of FFmpeg's libraries, ``libavcodec`` and so on, in a process that
+    has PyAV; and in one that has torch ``torch cpu``, the processor's instructions that it uses
+    (``DEFAULT``, ``AVX2``, ``AVX512``), and ``torch threads``. Neither is imported for it.
+    """
+    named = dict(_versions())
+    if av := sys.modules.get("av"):
+        libraries = sorted(av.library_versions.items())
+        named |= {name: ".".join(map(str, parts)) for name, parts in libraries}
+    if torch := sys.modules.get("torch"):
+        named["torch cpu"] = torch.backends.cpu.get_cpu_capability()
+        named["torch threads"] = str(torch.get_num_threads())
+    return named
+
+
+@cache
+def _versions() -> dict[str, str]:
     return {name: version(name) for name in SOFTWARE}
 
 

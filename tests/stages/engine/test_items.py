@@ -1,3 +1,4 @@
+import ast
 import errno
 import json
 import multiprocessing
@@ -8,8 +9,10 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
+from importlib.metadata import packages_distributions, version
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 
@@ -17,7 +20,15 @@ from features.cache import arrays, claims
 from features.cache.keys import item_key
 from features.cache.store import ItemStore, store_root
 from features.video.opening import VideoError
-from stages.engine.items import check_failures, fresh_outputs, item_path, merge_reasons, run_items
+from stages.engine.items import (
+    SOFTWARE,
+    check_failures,
+    describe,
+    fresh_outputs,
+    item_path,
+    merge_reasons,
+    run_items,
+)
 from stages.engine.progress import StageRun
 from stages.engine.workers import Item, PartlyFailed, Workers
 
@@ -339,3 +350,74 @@ def test_ctrl_c_says_what_is_done_and_loses_none_of_it(in_folder: Path, processe
     assert json.loads(Path("logs/toy.json").read_text())["ok"] is False
     if processes:  # blocked from birth: it cannot tell where it was while it starts
         assert "SIGINT" in Path("begun").read_text()
+
+
+MAKES_NO_NUMBER = {
+    "filelock",
+    "flatbuffers",
+    "hdf5plugin",
+    "pyarrow",
+    "pydantic",
+    "requests",
+    "safetensors",
+    "urllib3",
+}
+"""Distributions that carry, check, fetch or show numbers."""
+
+ONE_MODULE = {"cv2": "opencv-contrib-python"}
+"""Modules that several distributions bring."""
+
+
+def third_party(folder: Path) -> set[str]:
+    """Return the distributions whose modules the files below a folder import, at any place."""
+    names = set()
+    for path in folder.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                names |= {alias.name.partition(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                names.add(node.module.partition(".")[0])
+    known = packages_distributions()
+    found = names - sys.stdlib_module_names
+    return {ONE_MODULE.get(name, known[name][0].lower()) for name in found if name in known}
+
+
+def test_every_library_that_makes_numbers_stands_in_array_files() -> None:
+    project = Path(__file__).parents[3]
+    used = third_party(project / "features") | third_party(project / "heads")
+    used -= {"affectline", "retinaface-pytorch", "scikit-learn"}  # by torch; scores of a test
+    assert used - MAKES_NO_NUMBER <= set(SOFTWARE)
+    assert {"torch", "av", "pillow", "soxr", "librosa", "scipy", "mediapipe"} <= used
+    software = describe("k", {}, {})["software"]
+    assert isinstance(software, dict)
+    assert {name: software[name] for name in SOFTWARE} == {n: version(n) for n in SOFTWARE}
+
+
+def recorded(imports: str, **environment: str) -> dict[str, str]:
+    """Return what an array file says of the software in a process that has some modules."""
+    code = f"{imports}\nimport json, sys\nfrom stages.engine.items import software\n"
+    code += "print(json.dumps(software() | {'has torch': str('torch' in sys.modules)}))"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=Path(__file__).parents[3],
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    software: dict[str, str] = json.loads(done.stdout)
+    return software
+
+
+def test_array_files_name_ffmpeg_where_it_decodes_and_import_no_torch_for_it() -> None:
+    software = recorded("import av")
+    major, minor, micro = av.library_versions["libavcodec"]
+    assert software["libavcodec"] == f"{major}.{minor}.{micro}"
+    assert set(av.library_versions) <= set(software)
+    assert software["has torch"] == "False" and "torch cpu" not in software
+
+
+def test_array_files_name_the_processors_part_in_torch() -> None:
+    software = recorded("import torch; torch.set_num_threads(3)", ATEN_CPU_CAPABILITY="default")
+    assert (software["torch cpu"], software["torch threads"]) == ("DEFAULT", "3")
+    assert "libavcodec" not in software
