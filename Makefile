@@ -1,4 +1,5 @@
-# make repro: set up and run the pipeline.  make test: set up and run the tests.
+# make repro: set up and run the pipeline.  make test: set up and run the tests, quick ones first,
+#   up to four at once.  `pytest -m 'not slow'`, in the environment, takes a minute or two.
 # make scenarios: what a team goes through (kills, remotes, full disks), about a quarter of an hour;
 #   remotes over SSH also need openssh-server, full disks the right to mount.
 # The environment lies in .venv and is made once; a change of the lock file brings it up to date.
@@ -15,7 +16,7 @@ repro: $(DONE)
 	affectline doctor --quick  # DVC may end with 0 where a full disk has kept it from saving
 
 test: $(DONE)
-	pytest
+	pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 scenarios: $(VENV)/.scenarios
 	pytest -m scenario -n logical --maxprocesses 4 --dist worksteal tests/scenarios

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 import yaml
 
 from sample.clips import encode_clip, plan_clip
+from tests.conftest import HANGING_S
 
 PROJECT = Path(__file__).parents[1]
 
@@ -108,7 +109,7 @@ class Clone:
             env=self.environment(),
             text=True,
             capture_output=True,
-            timeout=900,
+            timeout=HANGING_S,
             check=False,
         )
         said = done.stdout + done.stderr

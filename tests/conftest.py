@@ -15,9 +15,14 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # see stages/__init__.py
 
 MakeClip = Callable[..., Path]
 
+HANGING_S = 3600.0
+"""After this long a command hangs: no test is about how fast a machine is."""
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip what needs a GPU where there is none."""
+    """Put files with slow tests last, and skip what needs a GPU where there is none."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path in slow)
     marked = [item for item in items if item.get_closest_marker("gpu")]
     if marked:
         import torch  # slow to import

@@ -27,7 +27,7 @@ from features.weights.record import WeightsError
 from stages import index
 from stages.engine.progress import StageRun
 from stages.engine.workers import Workers
-from tests.conftest import write_clip
+from tests.conftest import HANGING_S, write_clip
 
 # ------------------------------------------------------------------------------------ arrays
 
@@ -446,7 +446,7 @@ def test_hostile_parameters_are_refused_in_seconds_and_run_nothing(
         env={"PYTHONPATH": str(Path(__file__).parents[2])},
         text=True,
         capture_output=True,
-        timeout=60,
+        timeout=HANGING_S,
         check=False,
     )
     assert done.returncode == 0 and int(done.stdout) < 10_000, done.stderr[-500:]

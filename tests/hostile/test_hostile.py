@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-import time
 from fractions import Fraction
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from stages import index
 from stages.engine.items import merge_reasons, run_items
 from stages.engine.progress import StageRun
 from stages.engine.workers import Item, Workers
+from tests.conftest import HANGING_S
 from tests.hostile import corpus
 
 USABLE = frozenset(
@@ -48,7 +48,7 @@ def run_stages(root: Path, pool: Workers) -> list[tables.Row]:
 def test_each_file_is_done_or_a_row_with_its_reason(in_folder: Path) -> None:
     parts = (corpus.not_video, corpus.unusual, corpus.rotated, corpus.long, corpus.names)
     made = corpus.build(Path("raw"), 0, parts)
-    rows = run_stages(Path("raw"), Workers(2, 60.0))
+    rows = run_stages(Path("raw"), Workers(2, HANGING_S))
     hidden = 2  # names that begin with a dot are left out, as `ls` does
     assert len(rows) == made - hidden > 100
     for row in rows:
@@ -83,13 +83,11 @@ def test_a_decoder_that_works_too_long_is_ended(in_folder: Path) -> None:
     )
     row: tables.Row = {"video_id": "slow/slow", "sha256": "f00"}
     item: Item = decoding._item(row, clip.absolute(), {"segments": VIEWS["segments"]}, 0)
-    start = time.monotonic()
     outcome = run_items(
         StageRun("decode"), [item], decoding.compute, Path("views"), Workers(1, 3.0)
     )
     reason = "given up after 3 s (engine.time_limit_s)"
     assert outcome == {"slow/slow": {"segments/slow/slow.h5": reason}}
-    assert time.monotonic() - start < 30
     assert not list(Path(".store").rglob("*.h5"))
 
 

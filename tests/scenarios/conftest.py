@@ -8,11 +8,12 @@ from tests.clones import Clone, copy_clone, make_light_clone
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what lies here, so that `make test` leaves it out."""
+    """Mark what lies here, so that `make test` and `pytest -m 'not slow'` leave it out."""
     here = Path(__file__).parent
     for item in items:
         if here in item.path.parents:
             item.add_marker(pytest.mark.scenario)
+            item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture(scope="session")

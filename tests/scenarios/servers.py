@@ -19,9 +19,9 @@ from typing import Any
 
 import pytest
 
+from tests.conftest import HANGING_S
+
 HOST = "127.0.0.1"
-PATIENCE_S = 60.0
-"""For a server to answer: as long as a slow machine may take."""
 
 
 @dataclass
@@ -66,7 +66,7 @@ class Server:
             extra_groups=[] if self.user else None,
             start_new_session=True,
         )
-        end = time.monotonic() + PATIENCE_S
+        end = time.monotonic() + HANGING_S
         while not _answers(self.port):
             assert self.process.poll() is None, f"{self.command[0]}: ended with an error"
             assert time.monotonic() < end, f"{self.command[0]}: does not answer"

@@ -12,6 +12,7 @@ import pytest
 
 from features.video.opening import MEMORY_BYTES
 from tests.clones import LIGHT, TOY, Clone, make_clone
+from tests.conftest import HANGING_S
 from tests.hostile import corpus
 from tests.hostile.test_hostile import REFUSED, USABLE
 
@@ -105,7 +106,7 @@ def test_no_file_of_the_corpus_harms_a_stage(hostile: Watched) -> None:
     assert reasons["slow/pictures"] == f"given up after {TIME_LIMIT_S:g} s (engine.time_limit_s)"
     largest_mib = max(hostile.log(stage)["peak_rss_mib"] for stage in ("index", "decode"))
     assert largest_mib < (MEMORY_BYTES >> 20) + 512
-    assert seconds < 600
+    assert seconds < HANGING_S
     assert hostile.repro("decode") == []
     _tell(rows, largest_mib, seconds)
 

@@ -16,6 +16,7 @@ import pytest
 import yaml
 
 from tests.clones import Clone, copy_clone, kill
+from tests.conftest import HANGING_S
 
 CHAINS = 4
 """Fresh clones, each run to its end through several kills."""
@@ -51,7 +52,7 @@ def items(clone: Clone) -> Items:
     return {file.name: (s.st_ino, s.st_mtime_ns) for file in files for s in [file.stat()]}
 
 
-def until(is_so: Callable[[], bool], limit_s: float = 300.0, every_s: float = 0.005) -> None:
+def until(is_so: Callable[[], bool], limit_s: float = HANGING_S, every_s: float = 0.005) -> None:
     """Wait until something is so."""
     end = time.monotonic() + limit_s
     while not is_so():
@@ -92,7 +93,7 @@ def strike(dvc: subprocess.Popen[bytes], victim: str) -> None:
         stage = stage_of(dvc)
         assert stage is not None, "dvc has ended before it was killed"
         os.kill(stage, signal.SIGKILL)
-        assert dvc.wait(120) != 0
+        assert dvc.wait(HANGING_S) != 0
 
 
 def mend(clone: Clone) -> int:

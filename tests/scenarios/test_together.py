@@ -10,6 +10,7 @@ import psutil
 import pytest
 
 from tests.clones import Clone, kill
+from tests.conftest import HANGING_S
 from tests.scenarios.test_kills import ITEMS, items, stage_of, torn, until, untouched
 
 ONCE = {
@@ -40,7 +41,7 @@ def test_of_two_runs_in_one_clone_one_goes_through_and_the_other_says_why_not(
     first = clone.start("dvc", "repro")
     until(lambda: first.poll() is not None or (bool(items(clone)) and stage_of(first) is not None))
     second = clone.run("dvc", "repro", ok=None)
-    first.wait(600)
+    first.wait(HANGING_S)
     had = items(clone)
     refusal = re.compile(r"is busy, it is being blocked by|Unable to acquire lock")
     said = clone.root.with_suffix(".log").read_text()
@@ -60,7 +61,7 @@ def test_two_clones_that_share_a_store_compute_each_item_once(
     shutil.copytree(template.store / "sources", store / "sources")
     both = [Clone(untouched(template, tmp_path / name).root, store) for name in ("one", "two")]
     runs = [clone.start("dvc", "repro") for clone in both]
-    assert [run.wait(900) for run in runs] == [0, 0]
+    assert [run.wait(HANGING_S) for run in runs] == [0, 0]
     computed = [clone.computed() for clone in both]
     print("computed in each clone:", *computed)
     assert {stage: sum(counts[stage] for counts in computed) for stage in ONCE} == ONCE
@@ -80,7 +81,7 @@ def test_what_a_killed_clone_was_at_is_taken_over_by_the_other(
     until(lambda: len(list((store / "items").glob("*/*.h5"))) >= 1 or one.poll() is not None)
     kill(one)
     had = items(both[0])
-    assert two.wait(900) == 0
+    assert two.wait(HANGING_S) == 0
     assert had.items() <= items(both[0]).items()
     assert both[1].table("data/views/segments") == template.table("data/views/segments")
     assert torn(both[1], whole) == []

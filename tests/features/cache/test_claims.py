@@ -13,6 +13,7 @@ import pytest
 
 from features.cache import claims
 from features.cache.claims import FOREIGN_S, held, scratch, sweep, take, take_all
+from tests.conftest import HANGING_S
 
 Start = Callable[..., SpawnProcess]
 
@@ -28,7 +29,7 @@ def start() -> Iterator[Start]:
         process = context.Process(target=target, args=(ready, *arguments))
         process.start()
         started.append(process)
-        assert ready.wait(60)
+        assert ready.wait(HANGING_S)
         return process
 
     yield begin

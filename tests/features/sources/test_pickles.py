@@ -147,7 +147,7 @@ def test_a_process_that_takes_too_long_is_ended_with_all_it_started(
     start = time.monotonic()
     with pytest.raises(PickleError, match="took more than 2 s"):
         open_apart(tmp_path / "a.pth", folder, time_limit_s=2)
-    assert time.monotonic() - start < 60
+    assert time.monotonic() - start < 300
     for pid in mark.read_text().split():
         assert not is_running(int(pid))
 

@@ -31,6 +31,7 @@ from stages.engine.items import (
 )
 from stages.engine.progress import StageRun
 from stages.engine.workers import Item, PartlyFailed, Workers
+from tests.conftest import HANGING_S
 
 
 def item(name: str, number: int, *, label: str = "joy") -> Item:
@@ -229,7 +230,7 @@ def test_children_end_with_a_killed_stage_and_the_next_run_sweeps_what_is_left(
     assert not list((in_folder / ".store/unfinished").iterdir())
 
 
-def until(is_so: Callable[[], bool], limit_s: float = 60.0) -> None:
+def until(is_so: Callable[[], bool], limit_s: float = HANGING_S) -> None:
     """Wait until something is so."""
     end = time.monotonic() + limit_s
     while not is_so():
