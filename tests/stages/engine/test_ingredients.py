@@ -5,6 +5,7 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
+from functools import cache
 from pathlib import Path
 from types import FrameType
 
@@ -26,26 +27,63 @@ HEADS = {f"train a {name}" for name in heads.names()}
 ITEMS = {"index", "frames", "sound"} | BACKBONES | DETECTORS | HEADS
 
 
-@pytest.fixture
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A copy of the project's code, which fingerprints are then taken of."""
+SOURCES = shutil.ignore_patterns("__pycache__")
+
+
+@pytest.fixture(scope="module")
+def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the project's code."""
+    root = tmp_path_factory.mktemp("project")
     for package in keys.PACKAGES:
-        shutil.copytree(PROJECT / package, tmp_path / package, ignore=lambda *_: {"__pycache__"})
-    monkeypatch.setattr(keys, "PROJECT", tmp_path)
-    forget()
-    yield tmp_path
-    monkeypatch.undo()
-    forget()
+        shutil.copytree(PROJECT / package, root / package, ignore=SOURCES)
+    return root
 
 
-def forget() -> None:
-    keys._source.cache_clear()
-    keys._definition.cache_clear()
+@pytest.fixture
+def project(copy: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A copy of the project's code, which fingerprints are then taken of; edits are undone."""
+    before = {path: path.read_bytes() for path in copy.rglob("*.py")}
+    monkeypatch.setattr(keys, "PROJECT", copy)
+    yield copy
+    for path, content in before.items():
+        if path.read_bytes() != content:
+            path.write_bytes(content)
+
+
+source, definition = keys._source.__wrapped__, keys._definition.__wrapped__
+
+
+@cache
+def source_of(module: str, _text: str) -> object:
+    return source(module)
+
+
+@cache
+def definition_in(module: str, name: str, _text: str) -> tuple[str, frozenset[str]]:
+    return definition(module, name)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def unchanged_modules_are_read_once() -> Iterator[None]:
+    """Remember what is taken from a module by its text; `codes` reads all texts anew."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(keys, "_source", lambda module: source_of(module, text_of(module)))
+        patch.setattr(
+            keys,
+            "_definition",
+            lambda module, name: definition_in(module, name, text_of(module)),
+        )
+        yield
+
+
+@cache
+def text_of(module: str) -> str:
+    return keys.module_path(module).read_text(encoding="utf-8")
 
 
 def codes() -> dict[str, str]:
     """Return for each kind of item what its code gives to its key."""
-    forget()
+    text_of.cache_clear()
     made = {
         "index": code_fingerprint("stages.index.compute"),
         "frames": code_fingerprint("stages.decode._write_frames"),
@@ -62,21 +100,29 @@ def codes() -> dict[str, str]:
     return {name: item_key({"code": code}) for name, code in made.items()}
 
 
-BEFORE = codes()
+@pytest.fixture(scope="module")
+def before(unchanged_modules_are_read_once: None) -> dict[str, str]:
+    return codes()
 
 
-def changed_by(project: Path, file: str, old: str, new: str) -> set[str]:
-    """Return the items whose code is another one after an edit."""
-    path = project / file
+Changed = Callable[[], set[str]]
+
+
+@pytest.fixture
+def changed(before: dict[str, str], project: Path) -> Changed:
+    """Return a function that gives the items whose code is another one than before."""
+
+    def names() -> set[str]:
+        after = codes()
+        return {name for name in ITEMS if after[name] != before[name]}
+
+    return names
+
+
+def edit(path: Path, old: str, new: str) -> None:
     text = path.read_text()
-    assert text.count(old) == 1, f"{file} has {text.count(old)} times {old!r}"
+    assert text.count(old) == 1, f"{path} has {text.count(old)} times {old!r}"
     path.write_text(text.replace(old, new))
-    return changed()
-
-
-def changed() -> set[str]:
-    after = codes()
-    return {name for name in ITEMS if after[name] != BEFORE[name]}
 
 
 @pytest.mark.parametrize(
@@ -95,16 +141,19 @@ def changed() -> set[str]:
         ("stages/engine/items.py", '"affectline", "av"', '"affectline", "av", "scipy"'),
     ],
 )
-def test_what_makes_no_number_is_in_no_key(project: Path, file: str, old: str, new: str) -> None:
+def test_what_makes_no_number_is_in_no_key(
+    project: Path, changed: Changed, file: str, old: str, new: str
+) -> None:
     text = (project / file).read_text()
     assert old in text
     (project / file).write_text(text.replace(old, new, 1))
     assert changed() == set()
 
 
-def test_a_field_of_the_probe_is_the_index_s_alone(project: Path) -> None:
-    edit = ("features/video/probe.py", "    height: int\n", "    height: int\n    depth: int = 8\n")
-    assert changed_by(project, *edit) == {"index"}
+def test_a_field_of_the_probe_is_the_index_s_alone(project: Path, changed: Changed) -> None:
+    field = "    height: int\n"
+    edit(project / "features/video/probe.py", field, f"{field}    depth: int = 8\n")
+    assert changed() == {"index"}
 
 
 @pytest.mark.parametrize(
@@ -151,12 +200,13 @@ def test_a_field_of_the_probe_is_the_index_s_alone(project: Path) -> None:
     ],
 )
 def test_what_makes_numbers_is_in_the_keys_of_what_it_makes(
-    project: Path, file: str, old: str, new: str, concerned: set[str]
+    project: Path, changed: Changed, file: str, old: str, new: str, concerned: set[str]
 ) -> None:
-    assert changed_by(project, file, old, new) == concerned
+    edit(project / file, old, new)
+    assert changed() == concerned
 
 
-def test_a_constant_behind_a_relative_import_counts(project: Path) -> None:
+def test_a_constant_behind_a_relative_import_counts(project: Path, changed: Changed) -> None:
     path = project / "features/networks/imagenet.py"
     for backbone in ("vgg16", "resnet50"):
         file = project / f"features/backbones/{backbone}.py"
