@@ -21,11 +21,10 @@ from stages.engine.checks import (
     check_root,
     check_store,
     in_project,
-    told,
 )
 from stages.engine.params import PARAMS, ParamsError, load_params
 from stages.engine.paths import RESULTS
-from stages.engine.progress import answers, fail, print_json, print_table, say
+from stages.engine.progress import answers, fail, print_json, print_table, say, told
 
 if TYPE_CHECKING:
     from affectline.presets.preset import Plan

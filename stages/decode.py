@@ -13,7 +13,6 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import typer
 
 from features.cache import arrays, tables
 from features.cache.keys import item_key
@@ -34,7 +33,7 @@ from stages.engine.items import (
 from stages.engine.params import Params
 from stages.engine.paths import INDEX, VIEWS, index_of
 from stages.engine.progress import StageRun
-from stages.engine.start import start
+from stages.engine.start import launch, start
 from stages.engine.workers import Item, PartlyFailed, workers
 
 SOUND_COLUMNS = {"rows": pa.int32()}
@@ -105,7 +104,9 @@ def wanted_views(params: Params) -> dict[str, View | None]:
     return {name: known[name] for name in ALL_VIEWS if name in names}
 
 
-def _item(row: tables.Row, location: Path, views: Mapping[str, View | None], seed: int) -> Item:
+def _item(
+    row: tables.Row, location: Path, views: Mapping[str, View | None], seed: int
+) -> Item[Task]:
     files, by_key, ingredients = {}, {}, {}
     for name, view in views.items():
         made_of = of_view(str(row["sha256"]), name, view, seed)
@@ -117,13 +118,12 @@ def _item(row: tables.Row, location: Path, views: Mapping[str, View | None], see
     return Item(str(row["video_id"]), files, task)
 
 
-def compute(task: object, outputs: Mapping[str, Path]) -> dict[str, float]:
+def compute(task: Task, outputs: Mapping[str, Path]) -> dict[str, float]:
     """Decode the views whose keys are in ``outputs``: the frames in one pass, then the sound.
 
     Raises:
         PartlyFailed: the frames or the sound cannot be had; the other is written.
     """
-    assert isinstance(task, Task)
     reasons: dict[str, str] = {}
     frames_decoded = 0
     pictures = {key: path for key, path in outputs.items() if task.views[key][1]}
@@ -170,4 +170,4 @@ def _write_sound(task: Task, key: str, path: Path) -> None:
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    launch(main)

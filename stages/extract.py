@@ -18,14 +18,13 @@ from typing import Annotated, cast
 
 import numpy as np
 import pyarrow as pa
-import typer
 from torch import nn
 
 from features import backbones
 from features.cache import arrays, tables
-from features.cache.keys import file_sha256, item_key
+from features.cache.keys import file_sha256
 from features.networks.extraction import extract
-from features.options import axes_of, dtypes_of, options_of, views_of
+from features.options import axes_of, options_of, views_of
 from features.waveform import Samples, Waveform
 from features.weights.file import load, metadata
 from stages.engine.device import be_reproducible, device_of
@@ -35,16 +34,16 @@ from stages.engine.items import (
     describe,
     files_below,
     fresh_outputs,
-    item_path,
+    items_of,
     merge_reasons,
     run_items,
     write_index,
 )
-from stages.engine.params import Backbone
+from stages.engine.params import PARAMS
 from stages.engine.paths import FEATURES, TABLES, VIEWS, index_of, weights_file
-from stages.engine.progress import StageRun, fail
-from stages.engine.start import stage_item, start
-from stages.engine.workers import Item, Workers, workers
+from stages.engine.progress import StageRun, told
+from stages.engine.start import item_of, launch, start
+from stages.engine.workers import Workers, workers
 
 COLUMNS = {"rows": pa.int32(), "rows_valid": pa.int32(), "pretrained": pa.bool_()}
 """Of a backbone's index, besides those of every index."""
@@ -64,69 +63,27 @@ class Task:
     ingredients: dict[str, object]
 
 
-def main(
-    backbone: Annotated[
-        str,
-        typer.Argument(
-            help="name in params.yaml, backbones", envvar="DVC_STAGE", parser=stage_item
-        ),
-    ],
-) -> None:
+def main(backbone: Annotated[str, item_of("backbones")]) -> None:
     """Extract the features of BACKBONE."""
     params = start(f"extract@{backbone}")
     block = params.backbones[backbone]
     view, weights = VIEWS / block.view, weights_file(backbone)
-    try:
+    with told(f"{PARAMS}: "):
         module = backbones.load(block.module)
-        options = options_of(module, block.options)
-        axes_of(module, options)
-        _check_view(backbone, block, module)
-        dtypes = dtypes_of(module, options, block.dtypes)
-        device = device_of(params.engine)
-    except ValueError as error:
-        raise fail(str(error)) from None
+        chosen, dtypes = block.choices(f"backbones.{backbone}", module)
+    with told():
+        device, is_pretrained = device_of(params.engine), metadata(weights)["pretrained"] == "true"
+    options = asdict(chosen)
     with StageRun("extract", backbone) as run:
         videos = tables.read(index_of(view), ["video_id", "content", "path"])
-        known = metadata(weights)
-        if known["pretrained"] != "true":
+        if not is_pretrained:
             run.note(f"weights are seeded (random): no emotion can be read from {backbone}")
-        items = _items(videos, view, weights, block, asdict(options), dtypes, device)
-        # torch spreads one video over all cores; what cannot do so takes a video a core
-        pool = workers(params.engine) if getattr(module, "ONE_CORE", False) else Workers(0)
-        with fresh_outputs(FEATURES, run) as features, fresh_outputs(TABLES, run) as indices:
-            folder = features / backbone
-            folder.mkdir()
-            outcome = run_items(run, items, compute, folder, pool)
-            rows = merge_reasons(videos, outcome)
-            check_failures(run, rows, params.max_failed)
-            index = indices / index_of(FEATURES / backbone).name
-            write_index(index, folder, rows, files_below(items), COLUMNS)
-
-
-def _check_view(name: str, block: Backbone, module: ModuleType) -> None:
-    if block.view not in views_of(module):
-        raise ValueError(
-            f"params.yaml: backbones.{name}.view: found {block.view!r}, "
-            f"{block.module} reads {' or '.join(views_of(module))}"
-        )
-
-
-def _items(
-    videos: list[tables.Row],
-    view: Path,
-    weights: Path,
-    block: Backbone,
-    options: dict[str, object],
-    dtypes: dict[str, str],
-    device: str,
-) -> list[Item]:
-    digest = file_sha256(weights)
-    items = []
-    for row in videos:
-        if row["status"] == "ok":
-            made_of = of_features(block, options, dtypes, digest, str(row["content"]))
-            task = Task(
-                view / str(row["path"]),
+        digest = file_sha256(weights)
+        items = items_of(
+            videos,
+            lambda content: of_features(block, options, dtypes, digest, content),
+            lambda path, made_of: Task(
+                view / path,
                 block.module,
                 json.dumps(options, sort_keys=True),
                 block.precision,
@@ -134,10 +91,18 @@ def _items(
                 weights,
                 device,
                 made_of,
-            )
-            files = {item_key(made_of): item_path(str(row["video_id"]))}
-            items.append(Item(str(row["video_id"]), files, task))
-    return items
+            ),
+        )
+        # torch spreads one video over all cores; what cannot do so takes a video a core
+        pool = workers(params.engine) if getattr(module, "ONE_CORE", False) else Workers(0)
+        with fresh_outputs(FEATURES, run) as partial, fresh_outputs(TABLES, run) as indices:
+            folder = partial / backbone
+            folder.mkdir()
+            outcome = run_items(run, items, compute, folder, pool)
+            rows = merge_reasons(videos, outcome)
+            check_failures(run, rows, params.max_failed)
+            index = indices / index_of(FEATURES / backbone).name
+            write_index(index, folder, rows, files_below(items), COLUMNS)
 
 
 @lru_cache(maxsize=1)
@@ -154,39 +119,39 @@ def _opened(path: Path, module: ModuleType) -> Iterator[Mapping[str, arrays.Arra
     if "sound" not in views_of(module):
         yield arrays.read(path)[0]
         return
-    with arrays.streamed(path, ["waveform"]) as (found, said):
-        sound = found["waveform"]
-        rate_hz, start_s = int(str(said["sample_rate_hz"])), float(str(said["start_s"]))
+    with arrays.streamed(path, ["waveform"]) as (streams, attributes):
+        sound = streams["waveform"]
+        rate_hz = int(str(attributes["sample_rate_hz"]))
+        start_s = float(str(attributes["start_s"]))
         yield Waveform(sound.shape[0], rate_hz, cast(Iterable[Samples], sound.parts), start_s)
 
 
-def compute(task: object, outputs: Mapping[str, Path]) -> dict[str, float]:
+def compute(task: Task, outputs: Mapping[str, Path]) -> dict[str, float]:
     """Send one video's view through the network and write its features."""
-    assert isinstance(task, Task)
     module = backbones.load(task.module)
     network = _network(task.module, task.options, task.weights, task.device)
     options = options_of(module, json.loads(task.options))
     with _opened(task.view, module) as view:
         start = time.monotonic()
-        found = extract(
+        features = extract(
             module, network, view, options, dtypes=task.dtypes, precision=task.precision
         )
     seconds = time.monotonic() - start
     ((key, path),) = outputs.items()
     known = metadata(task.weights)
-    axes = {name: "T" for name in found}
+    axes = {name: "T" for name in features}
     axes |= {name: f"T {rows}" for name, rows in axes_of(module, options).items()}
     more = {
         "weights": known,
         "pretrained": known["pretrained"] == "true",
         "device": task.device,
-        "rows": len(found["valid"]),
-        "rows_valid": int(np.count_nonzero(found["valid"])),
+        "rows": len(features["valid"]),
+        "rows_valid": int(np.count_nonzero(features["valid"])),
     }
     about = describe(key, task.ingredients, axes, **more)
-    arrays.write(path, found, about, arrays.PORTABLE)
+    arrays.write(path, features, about, arrays.PORTABLE)
     return {"forward_seconds": seconds}
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    launch(main)

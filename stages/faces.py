@@ -16,16 +16,14 @@ from typing import cast
 
 import numpy as np
 import pyarrow as pa
-import typer
 from numpy.typing import NDArray
 
 from features import detectors
 from features.cache import arrays, tables
-from features.cache.keys import file_sha256, item_key
+from features.cache.keys import file_sha256
 from features.faces import CROP, Detections, Detector, align, crop, link, main_person, shots
 from features.options import options_of
 from features.weights.file import load, metadata
-from features.weights.record import WeightsError
 from stages.engine.device import be_reproducible, device_of
 from stages.engine.ingredients import of_faces
 from stages.engine.items import (
@@ -33,16 +31,16 @@ from stages.engine.items import (
     describe,
     files_below,
     fresh_outputs,
-    item_path,
+    items_of,
     merge_reasons,
     run_items,
     write_index,
 )
 from stages.engine.params import Faces
 from stages.engine.paths import VIEWS, index_of, weights_file
-from stages.engine.progress import StageRun, fail
-from stages.engine.start import start
-from stages.engine.workers import Item, Workers, workers
+from stages.engine.progress import StageRun, told
+from stages.engine.start import launch, start
+from stages.engine.workers import Workers, workers
 
 COLUMNS = {name: pa.int32() for name in ("rows", "rows_with_face", "shots", "tracks")}
 """Of the index, besides those of every index."""
@@ -96,22 +94,26 @@ def main() -> None:
     if not params.reads_faces:
         return write_none()
     view, weights = VIEWS / "segments", weights_file("detector")
-    try:
-        block = params.faces.detector
+    block = params.faces.detector
+    with told():
         module = detectors.load(block.module)
         options = asdict(
             detectors.complete_options(block.module, block.options, params.faces.min_score)
         )
         one_core = bool(module.ONE_CORE)
         device = "cpu" if one_core else device_of(params.engine)
-        _detector(params.faces.detector.module, _text(options), weights, device)  # can it work?
-    except (WeightsError, ValueError) as error:
-        raise fail(str(error)) from None
+        text = json.dumps(options, sort_keys=True)
+        _detector(block.module, text, weights, device)  # can it work?
     with StageRun("faces") as run:
         if metadata(weights)["pretrained"] != "true":
             run.note("weights of the detector are seeded (random): what it finds are no faces")
         videos = tables.read(index_of(view), ["video_id", "content", "path"])
-        items = _items(videos, view, weights, params.faces, options, device)
+        digest = file_sha256(weights)
+        items = items_of(
+            videos,
+            lambda content: of_faces(params.faces, options, digest, content),
+            lambda path, made_of: Task(view / path, weights, params.faces, text, device, made_of),
+        )
         # torch spreads one video over all cores; what cannot do so takes a video a core
         pool = workers(params.engine) if one_core else Workers(0)
         with fresh_outputs(VIEWS, run) as partial:
@@ -130,30 +132,6 @@ def write_none() -> None:
         run.note("no backbone of params.yaml reads faces: none are looked for")
 
 
-def _items(
-    videos: list[tables.Row],
-    view: Path,
-    weights: Path,
-    params: Faces,
-    options: dict[str, object],
-    device: str,
-) -> list[Item]:
-    digest = file_sha256(weights)
-    items = []
-    for row in videos:
-        if row["status"] != "ok":
-            continue
-        made_of = of_faces(params, options, digest, str(row["content"]))
-        task = Task(view / str(row["path"]), weights, params, _text(options), device, made_of)
-        files = {item_key(made_of): item_path(str(row["video_id"]))}
-        items.append(Item(str(row["video_id"]), files, task))
-    return items
-
-
-def _text(options: dict[str, object]) -> str:
-    return json.dumps(options, sort_keys=True)
-
-
 @lru_cache(maxsize=1)
 def _detector(name: str, options: str, weights: Path, device: str) -> Detector:
     module = detectors.load(name)
@@ -162,9 +140,8 @@ def _detector(name: str, options: str, weights: Path, device: str) -> Detector:
     return cast(Detector, network.to(device))
 
 
-def compute(task: object, outputs: Mapping[str, Path]) -> dict[str, float]:
+def compute(task: Task, outputs: Mapping[str, Path]) -> dict[str, float]:
     """Detect, track and cut out the faces of one video."""
-    assert isinstance(task, Task)
     data, _attributes = arrays.read(task.frames)
     params = task.params
     detector = _detector(params.detector.module, task.options, task.weights, task.device)
@@ -268,4 +245,4 @@ def _boxes(video_id: str, found: Mapping[str, arrays.Array]) -> list[tables.Row]
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    launch(main)

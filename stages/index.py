@@ -18,22 +18,21 @@ from pathlib import Path
 from typing import TypeVar
 
 import pyarrow as pa
-import typer
 
 from features.cache import tables
 from features.cache.digests import Digests, digests
 from features.cache.keys import item_key
 from features.cache.store import replacing, store_root
 from features.video.listing import EXTENSIONS, NO_FILE, DataSetError, Video, list_videos
-from features.video.probe import Probe, probe
-from stages.engine.checks import SystemLibraryError, check_all
+from features.video.probe import probe
+from stages.engine.checks import check_all
 from stages.engine.ingredients import of_headers
 from stages.engine.items import check_failures, fresh_outputs, item_path, run_items
 from stages.engine.params import Splits
 from stages.engine.paths import INDEX, index_of
 from stages.engine.previous import previous_file
-from stages.engine.progress import StageRun, fail
-from stages.engine.start import start
+from stages.engine.progress import StageRun, told
+from stages.engine.start import launch, start
 from stages.engine.workers import Item, Workers, workers
 
 COLUMNS = {
@@ -74,15 +73,10 @@ _EMPTY = hashlib.sha256().hexdigest()
 def main() -> None:
     """Index the videos of index.root."""
     params = start("index")
-    try:
+    with told():
         check_all(params)  # this stage comes first: what is wrong anywhere ends here
-    except (ValueError, SystemLibraryError) as error:
-        raise fail(str(error)) from None
+        videos, ignored = list_videos(Path(params.index.root))
     with StageRun("index") as run:
-        try:
-            videos, ignored = list_videos(Path(params.index.root))
-        except DataSetError as error:
-            raise fail(str(error)) from None
         if ignored:
             _tell_ignored(run, ignored)
         known = _known_elsewhere(run, videos, index_of(INDEX))
@@ -91,10 +85,8 @@ def main() -> None:
             rows = index(run, videos, partial / INDEX.name, workers(params.engine), known)
             check_failures(run, rows, params.max_failed)
             _tell_copies(run, rows)
-            try:
+            with told(f"{params.index.root}: "):
                 splits = add_splits(rows, videos, params.index.splits)
-            except DataSetError as error:
-                raise fail(f"{params.index.root}: {error}") from None
             schema = pa.schema([*COLUMNS.items(), *((name, pa.string()) for name in splits)])
             tables.write(partial / f"{INDEX.name}.parquet", rows, schema)
         for label in few(rows):
@@ -187,10 +179,9 @@ def index(
     return rows
 
 
-def compute(task: object, outputs: Mapping[str, Path]) -> dict[str, float]:
-    """Write the headers of the video at ``task`` (a path)."""
-    assert isinstance(task, Path)
-    headers: Probe = probe(task)
+def compute(task: Path, outputs: Mapping[str, Path]) -> dict[str, float]:
+    """Write the headers of the video at ``task``."""
+    headers = probe(task)
     for path in outputs.values():
         with replacing(path) as partial:
             partial.write_text(json.dumps(asdict(headers), sort_keys=True), encoding="utf-8")
@@ -339,4 +330,4 @@ def few(rows: Sequence[tables.Row]) -> list[str]:
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    launch(main)

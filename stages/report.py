@@ -9,13 +9,11 @@ import html
 from collections.abc import Sequence
 from pathlib import Path
 
-import typer
-
 from features.cache import tables
 from stages.engine.items import fresh_outputs
 from stages.engine.paths import INDEX, REPORT, RESULTS, SAMPLE, index_of
-from stages.engine.progress import StageRun, fail
-from stages.engine.start import start
+from stages.engine.progress import StageRun, told
+from stages.engine.start import launch, start
 from stages.results import figures, sections
 from stages.results.compare import paper_tables
 from stages.results.files import Result, read_result
@@ -51,13 +49,11 @@ def main() -> None:
     params = start("report")
     root, dataset = Path(params.index.root), params.index.dataset
     columns = ["video_id", "label", "status", "reason"]
-    try:
+    with told():
         videos = tables.read(index_of(INDEX), columns)
-        found = [read_result(RESULTS, name) for name in params.experiments]
-    except ValueError as error:
-        raise fail(str(error)) from None
+        results = [read_result(RESULTS, name) for name in params.experiments]
     with StageRun("report") as run:
-        page = render(params.report.title, root, dataset, videos, found)
+        page = render(params.report.title, root, dataset, videos, results)
         with fresh_outputs(REPORT.parent, run) as partial:
             (partial / REPORT.name).mkdir()
             (partial / REPORT.name / "index.html").write_text(page, encoding="utf-8")
@@ -155,4 +151,4 @@ def _footer(results: Sequence[Result]) -> str:
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    launch(main)

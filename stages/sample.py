@@ -19,14 +19,13 @@ from functools import partial
 from pathlib import Path
 
 import cv2
-import typer
 
 from features.cache.store import replacing
 from sample.clips import FPS, LABELS, NOTICE, Plan, encode_clip, plan_clip
 from stages.engine.params import Sample
 from stages.engine.paths import SAMPLE, TRUTH
 from stages.engine.progress import StageRun
-from stages.engine.start import start
+from stages.engine.start import launch, start
 from stages.engine.workers import uninterrupted
 
 CLIP = re.compile(r"clip\d{2,}\.mp4")
@@ -113,4 +112,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    launch(main)

@@ -18,7 +18,6 @@ from typing import Annotated, Any
 import numpy as np
 import pyarrow as pa
 import torch
-import typer
 from safetensors.torch import save_file
 
 import heads
@@ -36,8 +35,8 @@ from stages.engine.items import describe, fresh_outputs, run_items
 from stages.engine.params import Experiment, Params
 from stages.engine.paths import FEATURES, INDEX, RESULTS, index_of, weights_file
 from stages.engine.previous import previous_files
-from stages.engine.progress import StageRun, fail
-from stages.engine.start import stage_item, start
+from stages.engine.progress import StageRun, fail, told
+from stages.engine.start import item_of, launch, start
 from stages.engine.workers import Item, Workers
 from stages.results import files as results
 from stages.results.files import Answers
@@ -68,20 +67,11 @@ class Task:
     ingredients: dict[str, dict[str, object]]
 
 
-def main(
-    experiment: Annotated[
-        str,
-        typer.Argument(
-            help="name in params.yaml, experiments", envvar="DVC_STAGE", parser=stage_item
-        ),
-    ],
-) -> None:
+def main(experiment: Annotated[str, item_of("experiments")]) -> None:
     """Train and test the head of EXPERIMENT in every run."""
     settings = start(f"train@{experiment}")
-    try:
+    with told():
         plan = plan_runs(settings, experiment)
-    except ValueError as error:
-        raise fail(str(error)) from None
     selection = plan.selection
     with StageRun("train", experiment) as run:
         if not selection.pretrained:
@@ -166,7 +156,7 @@ class Plan:
     selection: Selection
     starts: Mapping[str, Path]
 
-    def items(self, selection: Selection) -> list[Item]:
+    def items(self, selection: Selection) -> list[Item[Task]]:
         """Return one item a run; `selection` is this plan's, its files where they can be read."""
         dataset = Features(selection.videos, self.block.roles, self.head.ALIGNED, self.cache_bytes)
         common = {
@@ -192,7 +182,7 @@ class Plan:
         selection: Selection,
         dataset: Features,
         common: Mapping[str, object],
-    ) -> Item:
+    ) -> Item[Task]:
         videos = {
             part: [
                 [video.video_id, selection.classes[video.label], video.contents]
@@ -272,9 +262,8 @@ def plan_runs(settings: Params, experiment: str) -> Plan:
     )
 
 
-def compute(task: object, outputs: Mapping[str, Path]) -> dict[str, float]:
+def compute(task: Task, outputs: Mapping[str, Path]) -> dict[str, float]:
     """Train and test one run and write those of its files that are asked for."""
-    assert isinstance(task, Task)
     torch.set_num_threads(task.training.threads)
     torch.use_deterministic_algorithms(True)
     be_reproducible(task.device)
@@ -317,11 +306,10 @@ def _read_answers(folder: Path, selection: Selection) -> Answers:
     return {name: arrays.read(folder / f"{name}.h5")[0] for name in selection.splits}
 
 
-def _write_index(folder: Path, items: Sequence[Item]) -> None:
+def _write_index(folder: Path, items: Sequence[Item[Task]]) -> None:
     """Write which item each file of the runs is: by it the next repro finds them."""
     rows: list[tables.Row] = []
     for item in items:
-        assert isinstance(item.task, Task)
         for key, path in item.files.items():
             file = item.task.ingredients[key]["file"]
             rows.append({"run": item.name, "file": file, "key": key, "path": path})
@@ -376,4 +364,4 @@ def _tell(run: StageRun, metrics: Mapping[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    launch(main)

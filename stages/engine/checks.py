@@ -18,15 +18,13 @@ from features.cache.tables import TableError
 from stages.engine.dvc_lock import DVC, needs_git, read_deps
 from stages.engine.params import PARAMS, Backbone, Params, ParamsError, read_yaml
 from stages.engine.paths import PIPELINE
-from stages.engine.progress import MEND, fail, reason
+from stages.engine.progress import MEND, fail, reason, told
 from stages.engine.start import check_watched, stage_names
 
 NOT_RUN = (
     "data/index.parquet: not made yet; `dvc repro` makes it, `dvc pull` brings what others have run"
 )
 """What a command says that asks for what stages have made."""
-
-"""What the deps of train begin with that params.yaml decides."""
 
 SYSTEM_LIBRARIES = {
     "GL": "libgl1",
@@ -37,7 +35,7 @@ SYSTEM_LIBRARIES = {
 """Shared libraries that MediaPipe and OpenCV link to, and Debian's packages that have them."""
 
 
-class SystemLibraryError(RuntimeError):
+class SystemLibraryError(OSError):
     """A shared library of the system is missing; the message says how to install it."""
 
 
@@ -74,22 +72,20 @@ def _raise(wrong: list[str]) -> None:
 
 def _backbones(params: Params) -> list[str]:
     from features import backbones  # torch is slow to import; the schema comes first
-    from features.options import axes_of, dtypes_of, options_of, views_of
 
     wrong = _detector(params)
     for name, block in params.backbones.items():
         where = f"backbones.{name}"
         try:
             module = backbones.load(block.module)
-            options = options_of(module, block.options)
-            axes_of(module, options)
-            dtypes_of(module, options, block.dtypes)
         except ValueError as error:
             wrong.append(f"{where}: {error}")
             continue
-        if block.view not in views_of(module):
-            known = " or ".join(views_of(module))
-            wrong.append(f"{where}.view: found {block.view!r}, {block.module} reads {known}")
+        try:
+            block.choices(where, module)
+        except ParamsError as error:
+            wrong.append(str(error))
+            continue
         if block.source == "seeded" and not module.WEIGHTS.can_seed:
             wrong.append(f"{where}.source: found 'seeded', {block.module} can only be pretrained")
         elif block.source == "seeded" and block.file is not None:
@@ -295,14 +291,3 @@ def in_project() -> Iterator[None]:
             yield
         except (ArrayFileError, TableError) as error:  # of the store or an output
             raise fail(f"{error}. {MEND}") from None
-
-
-@contextmanager
-def told() -> Iterator[None]:
-    """Do a command's work; what is wrong is told in a line, and ends it."""
-    try:
-        yield
-    except BrokenPipeError:
-        raise  # nobody reads on: typer ends quietly
-    except (ValueError, OSError, SystemLibraryError) as error:
-        raise fail(reason(error)) from None

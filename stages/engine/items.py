@@ -12,7 +12,7 @@ import shutil
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
 from importlib.metadata import version
@@ -22,6 +22,7 @@ import pyarrow as pa
 
 from features.cache import claims, tables
 from features.cache.arrays import ArrayFileError, check, content_sha256, read_attributes
+from features.cache.keys import item_key
 from features.cache.store import ItemStore, link_or_copy, store_root
 from stages.engine.previous import previous_files
 from stages.engine.progress import StageRun, console, fail, print_table
@@ -29,6 +30,7 @@ from stages.engine.workers import (
     Compute,
     Item,
     Keys,
+    Task,
     Todo,
     Workers,
     in_pool,
@@ -62,8 +64,8 @@ Outcome = dict[str, dict[str, str]]
 
 def run_items(
     run: StageRun,
-    items: Sequence[Item],
-    compute: Compute,
+    items: Sequence[Item[Task]],
+    compute: Compute[Task],
     out: Path,
     pool: Workers,
     unit: str = "videos",
@@ -74,7 +76,7 @@ def run_items(
     absent = {key: suffix for key, suffix in wanted.items() if not store.has(key, suffix)}
     if absent:
         _restore(run, store, absent)
-    waiting: dict[tuple[str, ...], Item] = {}
+    waiting: dict[Keys, Item[Task]] = {}
     for item in items:
         keys = tuple(key for key in item.files if not store.has(key, wanted[key]))
         if keys:
@@ -115,8 +117,8 @@ def _is_item(path: Path, key: str, suffix: str) -> bool:
 def _compute_all(
     run: StageRun,
     store: ItemStore,
-    waiting: Mapping[Keys, Item],
-    compute: Compute,
+    waiting: Mapping[Keys, Item[Task]],
+    compute: Compute[Task],
     pool: Workers,
     unit: str,
 ) -> tuple[dict[str, str], int]:
@@ -171,6 +173,27 @@ def item_path(video_id: str, suffix: str = ".h5") -> str:
     if len(parts) != 2 or any(part in ("", ".", "..") or "\0" in part for part in parts):
         raise ValueError(f"video_id {video_id!r}: expected <label>/<name>")
     return f"{video_id}{suffix}"
+
+
+def items_of(
+    rows: Iterable[tables.Row],
+    ingredients: Callable[[str], dict[str, object]],
+    task: Callable[[str, dict[str, object]], Task],
+) -> list[Item[Task]]:
+    """Return an item of one file for each usable video of the stage before.
+
+    Args:
+        rows: of its index: ``video_id``, ``status``, ``content`` and ``path``.
+        ingredients: content of its item -> what is made of it is made of.
+        task: path of its item, those ingredients -> what makes it.
+    """
+    items = []
+    for row in rows:
+        if row["status"] == "ok":
+            made_of = ingredients(str(row["content"]))
+            files = {item_key(made_of): item_path(str(row["video_id"]))}
+            items.append(Item(str(row["video_id"]), files, task(str(row["path"]), made_of)))
+    return items
 
 
 def software() -> dict[str, str]:
@@ -288,7 +311,7 @@ of it hold, :func:`features.cache.arrays.content_sha256`.
 """
 
 
-def files_below(items: Sequence[Item], folder: str = "") -> dict[str, tuple[str, str]]:
+def files_below(items: Sequence[Item[Task]], folder: str = "") -> dict[str, tuple[str, str]]:
     """Return video id -> key and path of each item's file below ``folder`` (``""`` or ``x/``)."""
     return {
         item.name: (key, path.removeprefix(folder))

@@ -7,12 +7,13 @@ last section ends the first stage and not the last.
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from features.options import near
+from features.options import axes_of, dtypes_of, near, options_of, views_of
 from features.video.views import View
 
 PARAMS = Path("params.yaml")
@@ -155,6 +156,26 @@ class Backbone(Model):
     view: Literal["segments", "uniform", "snippets", "sound", "faces"]
     precision: Literal["float32", "bfloat16"] = "float32"
     dtypes: dict[str, Literal["float16", "float32"]] = {}
+
+    def choices(self, where: str, module: ModuleType) -> tuple[Any, dict[str, str]]:
+        """Return the network's Options and the dtype of each of its features, as chosen here.
+
+        Args:
+            where: this block in params.yaml, ``backbones.vgg16``.
+            module: the one that it names.
+
+        Raises:
+            ParamsError: a choice that the module does not offer.
+        """
+        if self.view not in views_of(module):
+            known = " or ".join(views_of(module))
+            raise ParamsError(f"{where}.view: found {self.view!r}, {self.module} reads {known}")
+        try:
+            options = options_of(module, self.options)
+            axes_of(module, options)
+            return options, dtypes_of(module, options, self.dtypes)
+        except ValueError as error:
+            raise ParamsError(f"{where}: {error}") from None
 
 
 class Faces(Section):

@@ -15,6 +15,7 @@ import resource
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sized
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
@@ -303,6 +304,25 @@ def reason(error: BaseException) -> str:
 
 def fail(message: str) -> SystemExit:
     """Return the exception that ends a stage with ``message`` and exit status 1."""
-    told = message.replace("\n", "\n  ")  # no name that it holds can pose as a line of ours
-    console.print(styled(("error:", "red"), f" {told}"), soft_wrap=True)
+    text = message.replace("\n", "\n  ")  # no name that it holds can pose as a line of ours
+    console.print(styled(("error:", "red"), f" {text}"), soft_wrap=True)
     return SystemExit(1)
+
+
+@contextmanager
+def told(where: str = "") -> Iterator[None]:
+    """Do what may be wrong by a person's doing: it is told in a line, which ends the process.
+
+    The one way in which errors become lines before a stage has begun its work, and in commands;
+    from then on :class:`StageRun` tells those of files and of the system, and any other is a
+    mistake of ours, with its traceback.
+
+    Args:
+        where: what the line has in front.
+    """
+    try:
+        yield
+    except BrokenPipeError:
+        raise  # nobody reads on: typer ends quietly
+    except (ValueError, OSError) as error:
+        raise fail(f"{where}{reason(error)}") from None

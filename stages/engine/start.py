@@ -1,20 +1,25 @@
 """How every stage starts: params.yaml is right, the name is in it, and DVC watches all its code.
 
+A stage is a ``main`` that begins with :func:`start` and that :func:`launch` runs. What a person can
+mend ends it in a line (:func:`stages.engine.progress.told`).
+
 DVC follows no imports: a file of ours that a stage imports and no dependency of dvc.yaml covers
 could change, and DVC would skip the stage and keep what the older code made.
 """
 
 import ast
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+import typer
+
 from features.cache.keys import PROJECT, imported_modules, module_path
 from stages.engine.params import Params, ParamsError, load_params, read_yaml
 from stages.engine.paths import PIPELINE
-from stages.engine.progress import fail
+from stages.engine.progress import told
 
 SHARED = {"heads": "heads/layers", "features": "features/networks"}
 """Folder -> where in it modules of one's own lie that dvc.yaml watches as a whole."""
@@ -29,18 +34,34 @@ def stage_item(name: str) -> str:
     return name.rpartition(":")[2].rpartition("@")[2]
 
 
+def item_of(section: str) -> Any:
+    """Return the argument of a stage that works on one item of a section of params.yaml."""
+    return typer.Argument(
+        help=f"name in params.yaml, {section}", envvar="DVC_STAGE", parser=stage_item
+    )
+
+
+def launch(main: Callable[..., None]) -> None:
+    """Run a stage's ``main`` as the command that dvc.yaml has.
+
+    A mistake of ours ends in Python's own traceback; typer's prints every variable as well, and
+    arrays and rows make that a thousand lines.
+    """
+    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    app.command()(main)
+    app()
+
+
 def start(stage: str) -> Params:
     """Return params.yaml for a stage that starts; what is wrong ends it, a line each.
 
     Args:
         stage: name as in dvc.yaml, ``extract@vgg16``.
     """
-    try:
+    with told():
         params = load_params()
         check_name(params, stage)
         check_watched(params, [stage])
-    except ParamsError as error:
-        raise fail(str(error)) from None
     return params
 
 

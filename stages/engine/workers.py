@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing import connection, get_context, parent_process, resource_tracker
 from pathlib import Path
+from typing import Generic, TypeVar
 
 import pebble
 
@@ -22,7 +23,10 @@ from features.cache import claims
 from features.cache.store import ItemStore
 from stages.engine.params import Engine
 
-Compute = Callable[[object, dict[str, Path]], Mapping[str, float]]
+Task = TypeVar("Task")
+"""What `compute` needs to make one item: each stage has its own."""
+
+Compute = Callable[[Task, dict[str, Path]], Mapping[str, float]]
 """``compute(task, {key: path to write}) -> counts``; it raises with the reason if it cannot, and
 :class:`PartlyFailed` if it can write some of them."""
 
@@ -33,7 +37,7 @@ MACHINE_ERRORS = frozenset(
 
 
 @dataclass(frozen=True)
-class Item:
+class Item(Generic[Task]):
     """What one stage makes of one video.
 
     Attributes:
@@ -44,7 +48,7 @@ class Item:
 
     name: str
     files: dict[str, str]
-    task: object
+    task: Task
 
 
 class PartlyFailed(ValueError):
@@ -79,15 +83,15 @@ Result = Mapping[str, float] | BaseException | None
 
 
 @dataclass(frozen=True)
-class Job:
+class Job(Generic[Task]):
     """An item to compute here, and where to: none where another process has made it."""
 
-    item: Item
+    item: Item[Task]
     keys: Keys
     paths: dict[str, Path]
 
 
-class Todo:
+class Todo(Generic[Task]):
     """The items still to compute, claimed one by one: another process has its hands on the rest.
 
     Claims are taken as work is begun, so that processes which share a store share the work too.
@@ -96,7 +100,7 @@ class Todo:
     def __init__(
         self,
         store: ItemStore,
-        waiting: Mapping[Keys, Item],
+        waiting: Mapping[Keys, Item[Task]],
         folder: Path,
         patience_s: float,
         note: Callable[[str], None],
@@ -123,7 +127,7 @@ class Todo:
         """Return how many are left to take."""
         return len(self._rest)
 
-    def take(self) -> Job | None:
+    def take(self) -> Job[Task] | None:
         """Return the next item, claimed; None while other processes are at work on all the rest."""
         for _ in range(len(self._rest)):
             keys, item = self._rest[0]
@@ -147,7 +151,7 @@ class Todo:
     def _claim(self, keys: Keys) -> list[claims.Claim] | None:
         return claims.take_all(self._store.root / "claims" / key for key in keys)
 
-    def _absent(self, keys: Keys, item: Item) -> dict[str, Path]:
+    def _absent(self, keys: Keys, item: Item[Task]) -> dict[str, Path]:
         names = {key: Path(key).with_suffix(Path(item.files[key]).suffix) for key in keys}
         return {
             key: self._folder / name
@@ -155,13 +159,13 @@ class Todo:
             if not self._store.has(key, name.suffix)
         }
 
-    def _job(self, keys: Keys, item: Item, held: list[claims.Claim]) -> Job:
+    def _job(self, keys: Keys, item: Item[Task], held: list[claims.Claim]) -> Job[Task]:
         self._held[keys] = held
         self._news = time.monotonic()
         # looked at again: before it was claimed, another process may have finished it
         return Job(item, keys, self._absent(keys, item))
 
-    def finish(self, job: Job) -> None:
+    def finish(self, job: Job[Task]) -> None:
         """Let go of an item that was taken."""
         for claim in self._held.pop(job.keys):
             claim.release()
@@ -174,7 +178,9 @@ class Todo:
         self._held.clear()
 
 
-def in_process(todo: Todo, compute: Compute, pool: Workers) -> Iterator[tuple[Job, Result]]:
+def in_process(
+    todo: Todo[Task], compute: Compute[Task], pool: Workers
+) -> Iterator[tuple[Job[Task], Result]]:
     """Compute in this process, one item after the other."""
     while todo:
         job = todo.take()
@@ -190,10 +196,12 @@ def in_process(todo: Todo, compute: Compute, pool: Workers) -> Iterator[tuple[Jo
             yield job, result
 
 
-def in_pool(todo: Todo, compute: Compute, pool: Workers) -> Iterator[tuple[Job, Result]]:
+def in_pool(
+    todo: Todo[Task], compute: Compute[Task], pool: Workers
+) -> Iterator[tuple[Job[Task], Result]]:
     """Compute in child processes: a hanging or crashing decoder costs its video only."""
     count = min(pool.processes, len(todo))
-    futures: dict[Future[Mapping[str, float]], Job] = {}
+    futures: dict[Future[Mapping[str, float]], Job[Task]] = {}
     with pebble.ProcessPool(
         max_workers=count, initializer=_end_with_parent, context=get_context("spawn")
     ) as processes:
@@ -248,7 +256,7 @@ def _end_with_parent() -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def reasons_of(error: BaseException, job: Job, pool: Workers) -> dict[str, str]:
+def reasons_of(error: BaseException, job: Job[Task], pool: Workers) -> dict[str, str]:
     """Return key -> why, of each file of a job that there is none of."""
     if isinstance(error, PartlyFailed):
         return dict(error.reasons)

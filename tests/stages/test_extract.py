@@ -51,7 +51,7 @@ def change(**block: object) -> None:
 def test_features_say_what_they_came_from_and_missing_sound_is_no_row(project: Path) -> None:
     change()
     assert run()["computed"] == 2
-    rows = {row["video_id"]: row for row in tables.read(Path("data/features/vggish.parquet"))}
+    rows = {row["video_id"]: row for row in tables.read(Path("data/tables/vggish.parquet"))}
     assert [rows[f"joy/{n}"]["rows"] for n in ("loud", "silent", "bad")] == [2, 0, None]
     assert rows["joy/bad"]["reason"] == "empty"
     found, said = arrays.read(Path("data/features/vggish/joy/loud.h5"))

@@ -186,7 +186,7 @@ def test_a_field_of_the_probe_is_the_index_s_alone(project: Path, changed: Chang
             "features/weights/file.py",
             "    module.load_state_dict(tensors)\n",
             "    module.load_state_dict(tensors, strict=False)\n",
-            BACKBONES | DETECTORS,
+            BACKBONES | DETECTORS | HEADS,
         ),
         ("features/cache/arrays.py", "whole = ", "whole = None or ", ITEMS - {"index"}),
         ("stages/engine/device.py", '":4096:8"', '":16:8"', BACKBONES | DETECTORS | HEADS),

@@ -1,3 +1,7 @@
+import runpy
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -160,3 +164,72 @@ def test_a_name_that_params_yaml_does_not_have_ends_the_stage_in_a_line(
             start.start(stage)
         lines = capsys.readouterr().err.splitlines()
         assert len(lines) == 1 and f"expected one of {section} in params.yaml" in lines[0]
+
+
+STAGES = sorted(path.stem for path in (PROJECT / "stages").glob("[a-z]*.py"))
+
+
+def command(monkeypatch: pytest.MonkeyPatch, stage: str, *arguments: str) -> int:
+    """Run a stage as its command does, in this process; return its exit status."""
+    path = PROJECT / "stages" / f"{stage}.py"
+    monkeypatch.setattr(sys, "argv", [str(path), *arguments])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_path(str(path), run_name="__main__")
+    return int(str(ended.value.code))
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_every_stage_ends_in_one_line_where_there_is_no_params_yaml(
+    stage: str,
+    in_folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    item = ["nope"] if stage in ("weights", "extract", "train") else []
+    assert command(monkeypatch, stage, *item) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line == "error: params.yaml: no such file here; run from the project's root"
+
+
+@pytest.mark.parametrize("stage", ["weights", "extract", "train"])
+def test_an_item_that_params_yaml_lacks_ends_the_command_in_one_line(
+    stage: str,
+    in_folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    shutil.copy(PROJECT / "params.yaml", "params.yaml")
+    assert command(monkeypatch, stage, "nope") == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: 'nope': expected one of ")
+
+
+@pytest.mark.parametrize("stage", ["decode", "extract", "faces", "report", "train"])
+def test_what_the_stage_before_has_not_made_ends_a_stage_without_a_traceback(
+    stage: str,
+    in_folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    shutil.copy(PROJECT / "params.yaml", "params.yaml")
+    raw = load_params()
+    item = {"extract": [next(iter(raw.backbones))], "train": [next(iter(raw.experiments))]}
+    assert command(monkeypatch, stage, *item.get(stage, [])) == 1
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last.startswith("error: ") and "data/" in last
+
+
+def test_a_mistake_of_ours_ends_a_stage_in_pythons_own_traceback(in_folder: Path) -> None:
+    code = (
+        "from stages.engine.start import launch\n"
+        "def main() -> None:\n"
+        "    rows = ['thousands of lines'] * 2\n"
+        "    raise RuntimeError('a mistake')\n"
+        "launch(main)\n"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True, check=False
+    )
+    assert ended.returncode == 1
+    assert ended.stderr.startswith("Traceback") and ended.stderr.endswith("a mistake\n")
+    assert "thousands of lines" not in ended.stderr
