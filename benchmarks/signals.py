@@ -52,7 +52,7 @@ class InMemory(Features):
     def __init__(self, samples: Sequence[Sample], roles: Mapping[str, str]):
         """Take `roles` of the samples: role of a head -> role that was planted."""
         super().__init__(
-            [Video(sample.video_id, sample.label, {}, {}) for sample in samples],
+            [Video(sample.video_id, sample.label, {}, {}, {}) for sample in samples],
             {role: f"planted/{source}" for role, source in roles.items()},
         )
         self._samples = [

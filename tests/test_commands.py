@@ -38,8 +38,8 @@ HOSTILE = (
 def project(tmp_path: Path) -> Path:
     """A project whose only stage says which Python runs it, whose child it is, and with what."""
     root = tmp_path / "a project"
-    (root / "stages").mkdir(parents=True)
-    shutil.copy(LAUNCHER, root / "stages")
+    (root / "stages/engine").mkdir(parents=True)
+    shutil.copy(LAUNCHER, root / "stages/engine")
     (root / "stages/__init__.py").touch()
     (root / "stages/probe.py").write_text(PROBE)
     return root

@@ -28,7 +28,7 @@ class InMemory(Features):
     def __init__(
         self, samples: Sequence[Sample], roles: Mapping[str, str], axes: dict[str, str]
     ) -> None:
-        videos = [Video(sample.video_id, sample.label, {}, {}) for sample in samples]
+        videos = [Video(sample.video_id, sample.label, {}, {}, {}) for sample in samples]
         super().__init__(videos, {role: f"made/{name}" for role, name in roles.items()})
         self._samples = samples
         self._axes = axes
