@@ -1,6 +1,7 @@
 """The command ``affectline``: what a person asks about the pipeline.
 
-The stages themselves are run by DVC (``dvc repro``), not from here.
+The stages themselves are run by DVC (``dvc repro``), not from here. Each command imports what it
+uses when it is called: torch takes seconds, and help needs nothing.
 """
 
 from dataclasses import asdict
@@ -9,29 +10,16 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from affectline import store
-from features.cache import tables
-from features.options import near
-from features.video.listing import list_videos
-from stages.engine import dvc_lock
-from stages.engine.checks import (
-    NOT_RUN,
-    check_all,
-    check_dvc,
-    check_root,
-    check_store,
-    in_project,
-)
-from stages.engine.params import PARAMS, ParamsError, load_params
-from stages.engine.paths import RESULTS
-from stages.engine.progress import answers, fail, print_json, print_table, say, told
+from affectline import store_cli
 
 if TYPE_CHECKING:
     from affectline.presets.preset import Plan
     from affectline.weights import Standing
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__)
-app.add_typer(store.app, name="store")
+app.add_typer(store_cli.app, name="store")
+
+Json = Annotated[bool, typer.Option("--json", help="print JSON")]
 
 SHOWN_REMARKS = 20
 """Remarks on videos that `preset` prints; the file beside the CSV has all."""
@@ -40,7 +28,12 @@ SHOWN_REMARKS = 20
 @app.command()
 def check() -> None:
     """Check params.yaml, dvc.yaml and this machine before `dvc repro`."""
-    from affectline.weights import lacking  # slow to import, with torch
+    from affectline.weights import lacking
+    from features.video.listing import list_videos
+    from stages.engine import dvc_lock
+    from stages.engine.checks import check_all, check_dvc, check_root, check_store, in_project
+    from stages.engine.params import PARAMS, ParamsError, load_params
+    from stages.engine.progress import say
 
     with in_project():
         params = load_params()
@@ -66,24 +59,15 @@ def check() -> None:
 
 @app.command()
 def failures(
-    as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
+    as_json: Json = False,
 ) -> None:
     """List the videos that a stage could not use, with the reason."""
-    found: dict[tuple[str, str], str] = {}
-    places = ["data/index", "data/views/*", "data/tables/*"]
+    from affectline.failures import failures as failures_of_stages
+    from stages.engine.checks import in_project
+    from stages.engine.progress import print_json, print_table, say
+
     with in_project():
-        paths = [path for place in places for path in sorted(Path().glob(f"{place}.parquet"))]
-        if not paths:
-            raise ValueError(NOT_RUN)
-        for path in paths:
-            for row in tables.read(path):
-                if row.get("status") == "failed":
-                    video = (str(row["video_id"]), str(row["reason"]))
-                    found.setdefault(video, path.stem)
-    records = [
-        {"video_id": video_id, "first_failed_in": stage, "reason": reason}
-        for (video_id, reason), stage in found.items()
-    ]
+        records = [asdict(failure) for failure in failures_of_stages()]
     if as_json:
         print_json(records)
     elif records:
@@ -94,61 +78,73 @@ def failures(
 
 @app.command()
 def weights(
-    as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
+    as_json: Json = False,
 ) -> None:
     """List where each network's weights come from, whether they are here, and what is to do."""
     from affectline.weights import survey
-    from features.sources.download import DownloadError  # both are slow to import, with torch
+    from features.sources.download import DownloadError
+    from stages.engine.checks import in_project
+    from stages.engine.params import load_params
+    from stages.engine.progress import fail, print_json, print_table, say
 
     with in_project():
         try:
-            found = survey(load_params())
+            standings = survey(load_params())
         except DownloadError as error:
             raise fail(str(error)) from None
     if as_json:
-        print_json([asdict(row) for row in found])
+        print_json([asdict(standing) for standing in standings])
         return
-    names = [row.network.rpartition(".")[2] for row in found]
+    by_name = {standing.network.rpartition(".")[2]: standing for standing in standings}
     rows = (
-        (name, row.source, row.file, row.checksum, row.licence, _here(row))
-        for name, row in zip(names, found, strict=True)
+        (name, each.source, each.file, each.checksum, each.licence, _here(each))
+        for name, each in by_name.items()
     )
     print_table("weights", ("network", "source", "file", "checksum", "licence", "here"), rows)
-    for name, row in zip(names, found, strict=True):
-        for kind, text in (("to do", row.to_do), ("notice", row.notice)):
+    for name, standing in by_name.items():
+        for kind, text in (("to do", standing.to_do), ("notice", standing.notice)):
             if text:
                 say(f"{name}: {kind}: {text}")
 
 
-def _here(row: "Standing") -> str:
-    return "weights" if row.is_made else "source" if row.has_source else "nothing"
+def _here(standing: "Standing") -> str:
+    return "weights" if standing.is_made else "source" if standing.has_source else "nothing"
 
 
 @app.command()
 def explain(
     video: Annotated[str, typer.Argument(help="video_id, <label>/<name>")],
     backbone: Annotated[str, typer.Argument(help="name in params.yaml, backbones")],
-    as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
+    as_json: Json = False,
 ) -> None:
     """Say what went into a video's features, whether they are current, and if not, what changed."""
-    from affectline import explain as explaining  # slow to import, with torch
+    from affectline.explain import as_record, as_tree
+    from affectline.explain import explain as explanation_of
+    from stages.engine.checks import in_project
+    from stages.engine.params import load_params
+    from stages.engine.progress import answers, print_json
 
     with in_project():
-        said = explaining.explain(load_params(), video, backbone)
+        explanation = explanation_of(load_params(), video, backbone)
     if as_json:
-        print_json(explaining.as_record(said))
+        print_json(as_record(explanation))
     else:
-        answers.print(explaining.as_tree(said))
+        answers.print(as_tree(explanation))
 
 
 @app.command("compare")
 def compare_two(
     first: Annotated[str, typer.Argument(help="an experiment that has been run")],
     second: Annotated[str, typer.Argument(help="the one to compare it with")],
-    as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
+    as_json: Json = False,
 ) -> None:
     """Compare the accuracies of two experiments, run by run on the same test videos."""
-    from stages.results.compare import compare, tell  # slow to import, with torch
+    from features.options import near
+    from stages.engine.checks import in_project
+    from stages.engine.params import PARAMS, ParamsError, load_params
+    from stages.engine.paths import RESULTS
+    from stages.engine.progress import print_json, print_table, say
+    from stages.results.compare import compare, tell
     from stages.results.files import read_result
 
     with in_project():
@@ -161,15 +157,16 @@ def compare_two(
                     f"{PARAMS}: no experiment {name!r}{near(name, known)}; there are "
                     f"{', '.join(known)}"
                 )
-        found = compare(*(read_result(RESULTS, name) for name in (first, second)))
+        comparison = compare(*(read_result(RESULTS, name) for name in (first, second)))
     if as_json:
-        print_json(asdict(found))
+        print_json(asdict(comparison))
         return
     rows = [
-        (run, f"{a:.1%}", f"{b:.1%}", f"{100 * (a - b):+.1f}") for run, (a, b) in found.runs.items()
+        (run, f"{a:.1%}", f"{b:.1%}", f"{100 * (a - b):+.1f}")
+        for run, (a, b) in comparison.runs.items()
     ]
     print_table("accuracy", ["run", first, second, "difference, points"], rows)
-    for line in tell(found):
+    for line in tell(comparison):
         say(line)
 
 
@@ -178,22 +175,27 @@ def status(
     try_few: Annotated[
         bool, typer.Option("--calibrate", help="first try a few videos, to know what one costs")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
+    as_json: Json = False,
 ) -> None:
     """Count what is current, and say what `dvc repro` would compute, with time and disk."""
-    from affectline import status as counting  # slow to import, with torch
     from affectline.calibration import calibrate
+    from affectline.status import as_table, summary
+    from affectline.status import status as counted
+    from features.video.listing import list_videos
+    from stages.engine.checks import in_project
+    from stages.engine.params import load_params
+    from stages.engine.progress import answers, print_json, say
 
     with in_project():
         params = load_params()
         if try_few:
             calibrate(params, list_videos(Path(params.index.root))[0])
-        stages = counting.status(params)
+        stages = counted(params)
     if as_json:
         print_json([asdict(stage) for stage in stages])
     else:
-        answers.print(counting.as_table(stages))
-        say(counting.summary(stages))
+        answers.print(as_table(stages))
+        say(summary(stages))
 
 
 @app.command()
@@ -225,7 +227,9 @@ def preset(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="show, write nothing")] = False,
 ) -> None:
     """Set up the papers' protocol of a data set: its CSV, and their experiments in params.yaml."""
-    from affectline.presets import preset as presets  # slow to import, with torch
+    from affectline.presets import preset as presets
+    from stages.engine.checks import in_project
+    from stages.engine.progress import say
 
     source: Literal["seeded", "pretrained"] = "seeded" if seeded else "pretrained"
     choices = presets.Choices(splits, paper, out, source, epochs, keep)
@@ -239,6 +243,8 @@ def preset(
 
 
 def _show_plan(plan: "Plan", dry_run: bool) -> None:
+    from stages.engine.progress import print_table, say
+
     if plan.table is not None:
         title = f"{plan.preset.title}: {plan.table}"
         columns = ["class", "published", "here", "train / test in run 1"]
@@ -273,16 +279,19 @@ def diff(
     as_json: Annotated[bool, typer.Option("--json", help="print JSON, with all rows")] = False,
 ) -> None:
     """Say how far each backbone's features moved between two revisions, worst videos first."""
-    from affectline import diff as moved  # slow to import, with torch
+    from affectline.diff import as_tables
+    from affectline.diff import diff as differences_of
+    from stages.engine.checks import check_dvc, in_project
+    from stages.engine.progress import answers, print_json
 
     with in_project():
         check_dvc()
-        found = moved.diff(first, second)
+        differences = differences_of(first, second)
     if as_json:
-        print_json([asdict(part) for part in found])
+        print_json([asdict(difference) for difference in differences])
         return
-    for part in moved.as_tables(found, worst):
-        answers.print(part)
+    for table in as_tables(differences, worst):
+        answers.print(table)
 
 
 @app.command()
@@ -293,37 +302,41 @@ def doctor(
     mend: Annotated[
         bool, typer.Option("--repair", help="remove what is damaged, so that it is made again")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
+    as_json: Json = False,
 ) -> None:
     """Look whether all is well: machine, weights, store, outputs, DVC's cache."""
     from affectline import doctor as examining
+    from stages.engine import dvc_lock
+    from stages.engine.checks import check_dvc, in_project
+    from stages.engine.params import load_params
+    from stages.engine.progress import fail, print_json, say
 
     about: dict[str, str] = {}
     with in_project():
         if command := dvc_lock.busy():
             raise fail(f"doctor: {command} is at work here; run it again after that")
         check_dvc()
-        found = list(examining.kept())
+        findings = list(examining.kept())
         if not quick:
-            found += [*examining.packages(), *examining.remotes(), *examining.whole()]
-            found += examining.machine(load_params())
+            findings += [*examining.packages(), *examining.remotes(), *examining.whole()]
+            findings += examining.machine(load_params())
             about = examining.environment()
-        removed = examining.repair(found) if mend else []
+        removed = examining.repair(findings) if mend else []
     if as_json:
-        rows = [{"what": said.what, "where": said.where, "to_do": said.to_do} for said in found]
-        said = {"environment": about, "findings": rows, "removed": [str(p) for p in removed]}
-        print_json(said)
+        rows = [{"what": row.what, "where": row.where, "to_do": row.to_do} for row in findings]
+        removed_paths = [str(path) for path in removed]
+        print_json({"environment": about, "findings": rows, "removed": removed_paths})
     else:
         if about:
             parts = ", ".join(f"{name} {value}" for name, value in about.items())
             say(parts)
-        for each in found:
-            say(f"{each.where}: {each.what}. {each.to_do}")
+        for finding in findings:
+            say(f"{finding.where}: {finding.what}. {finding.to_do}")
         if removed:
             say(f"doctor: removed {len(removed)} files; now `dvc repro`")
-    if found and not mend:
-        raise fail(f"doctor: {len(found)} things are not as they should be")
-    if not found and not as_json:
+    if findings and not mend:
+        raise fail(f"doctor: {len(findings)} things are not as they should be")
+    if not findings and not as_json:
         say("doctor: all is well")
 
 
@@ -334,11 +347,8 @@ def show(
     ],
 ) -> None:
     """Show what a file holds, and where its numbers came from."""
-    from affectline import show as showing  # slow to import, with torch
+    from affectline.show import show as show_file
+    from stages.engine.progress import told
 
     with told():
-        showing.show(path)
-
-
-if __name__ == "__main__":
-    app()
+        show_file(path)

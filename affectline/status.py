@@ -12,6 +12,7 @@ from rich.text import Text
 
 from affectline.calibration import Cost, calibrated
 from affectline.plan import Link, Plan
+from affectline.store import human
 from features.cache import tables
 from features.cache.digests import digests
 from features.cache.store import ItemStore, store_root
@@ -257,7 +258,7 @@ def as_table(stages: Sequence[Stage]) -> Table:
             )
             for name, n in zip(shown, counts, strict=True)
         )
-        table.add_row(stage.name + view, *cells, _size(stage.bytes))
+        table.add_row(stage.name + view, *cells, human(stage.bytes))
     return table
 
 
@@ -280,16 +281,8 @@ def summary(stages: Sequence[Stage]) -> str:
     names = f", and {', '.join(unknown)} (no earlier run to judge by{hint})" if unknown else ""
     return (
         f"status: dvc repro would compute {count} items, about {_time(sum(by_name.values()))} and "
-        f"{_size(new_bytes)} ({_size(shutil.disk_usage('.').free)} are free){names}"
+        f"{human(new_bytes)} ({human(shutil.disk_usage('.').free)} are free){names}"
     )
-
-
-def _size(size: float) -> str:
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if size < 1024 or unit == "GiB":
-            break
-        size /= 1024
-    return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
 
 
 def _time(seconds: float) -> str:

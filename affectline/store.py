@@ -1,43 +1,27 @@
-"""The item store for people: how large it is, whether it is sound, what of it may go.
-
-affectline store size
-affectline store verify
-affectline store gc --older-than 30 --dry-run
-"""
+"""The item store: how large it is, whether it is sound, what of it may go."""
 
 import json
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-import typer
 from rich.progress import track
 from safetensors import SafetensorError, safe_open
 
 from features.cache.arrays import ArrayFileError, check
 from features.cache.keys import file_sha256
-from features.cache.store import ItemStore, Stored, store_root
+from features.cache.store import ItemStore, Stored
 from stages.engine import dvc_lock
-from stages.engine.checks import in_project
-from stages.engine.progress import console, fail, print_json, print_table, say
-
-app = typer.Typer(no_args_is_help=True, help="The item store: size, soundness, what may go.")
+from stages.engine.paths import RESULTS, WEIGHTS, indices
+from stages.engine.progress import console
 
 DAY_S = 86_400
 
 AGES_DAYS = (1, 7, 30, 90, 365)
 """Where `size` cuts the items by the days since their last use."""
-
-TABLES = ("data/*.parquet", "data/*/*.parquet", "results/*/runs.parquet")
-"""Indices of outputs: what their column ``key`` names is needed."""
-
-WEIGHTS = "data/weights/*"
-
-Json = Annotated[bool, typer.Option("--json", help="print JSON")]
 
 
 # ------------------------------------------------------------------------------- soundness
@@ -61,20 +45,20 @@ def fault_of(path: Path, suffix: str, key: str | None = None) -> str | None:
     """
     try:
         if suffix == ".h5":
-            found = check(path).get("key")
+            key_inside = check(path).get("key")
         elif suffix == ".safetensors":
             with safe_open(path, "numpy") as file:  # refuses a file of another length
-                said = (file.metadata() or {}).get("affectline", "{}")
-            found = json.loads(said).get("key")
+                record = (file.metadata() or {}).get("affectline", "{}")
+            key_inside = json.loads(record).get("key")
         else:
             json.loads(path.read_bytes())
-            found = None
+            key_inside = None
     except ArrayFileError as error:
         return str(error).removeprefix(f"{path}: ")
     except (OSError, ValueError, SafetensorError) as error:
         return f"expected a whole {suffix} file, found: {' '.join(str(error).split())}"
-    if key is not None and found not in (None, key):
-        return f"expected the item {key[:12]}, found the item {str(found)[:12]}"
+    if key is not None and key_inside not in (None, key):
+        return f"expected the item {key[:12]}, found the item {str(key_inside)[:12]}"
     return None
 
 
@@ -107,7 +91,7 @@ def needed_keys(store: ItemStore) -> set[str]:
     Raises:
         UnknownNeeds: an index cannot be read.
     """
-    paths = {path for pattern in TABLES for path in Path().glob(pattern)}
+    paths = {*indices(), *RESULTS.glob("*/runs.parquet")}
     cache = dvc_lock.cache_folder()
     for output in dvc_lock.read_outputs():
         for path, md5 in (dvc_lock.listing(cache, output) or {}).items():
@@ -134,7 +118,7 @@ def _keys_in(path: Path) -> set[str]:
 
 def _weights_keys(store: ItemStore) -> set[str]:
     """Return the keys of the items that lie as weights files in the outputs."""
-    made = [path for path in Path().glob(WEIGHTS) if path.is_file()]
+    made = [path for path in WEIGHTS.glob("*") if path.is_file()]
     sizes = {path.stat().st_size for path in made}
     digests = {file_sha256(path) for path in made}
     return {
@@ -157,35 +141,7 @@ def disposable(store: ItemStore, older_than_days: float) -> list[Stored]:
     return [item for item in store.items() if item.key not in needed and item.used_s < before_s]
 
 
-# -------------------------------------------------------------------------------- commands
-
-
-@app.command()
-def size(as_json: Json = False) -> None:
-    """Say how much lies in the store, by the days since each item was last used."""
-    with in_project():
-        store = ItemStore(store_root())
-        rows = by_age(list(store.items()))
-        downloads = _folder_bytes(store.root / "sources")
-        unfinished = _folder_bytes(store.root / "unfinished")
-    if as_json:
-        said = {
-            "root": str(store.root),
-            "items": sum(row["items"] for row in rows),
-            "bytes": sum(row["bytes"] for row in rows),
-            "downloads_bytes": downloads,
-            "unfinished_bytes": unfinished,
-            "by_age": rows,
-        }
-        print_json(said)
-        return
-    title = f"{store.root}: {sum(row['items'] for row in rows)} items"
-    cells = (
-        (_age(row["days"]), row["items"], human(row["bytes"]), human(row["bytes_alone"]))
-        for row in rows
-    )
-    print_table(title, ["last used", "items", "size", "of it in no output or cache"], cells)
-    say(f"downloads {human(downloads)}, unfinished {human(unfinished)}")
+# ------------------------------------------------------------------------------------ sizes
 
 
 def by_age(items: Sequence[Stored]) -> list[dict[str, int]]:
@@ -206,70 +162,6 @@ def by_age(items: Sequence[Stored]) -> list[dict[str, int]]:
         )
         low = days
     return rows
-
-
-def _age(days: int) -> str:
-    return f"within {days} days" if days else "longer ago"
-
-
-def _folder_bytes(folder: Path) -> int:
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-
-
-@app.command()
-def verify(as_json: Json = False) -> None:
-    """Read every item whole, and list those that are damaged or not what their name says."""
-    with in_project():
-        store = ItemStore(store_root())
-        found = list(faults(store))
-    if as_json:
-        print_json([asdict(f) | {"path": str(f.path)} for f in found])
-    else:
-        for fault in found:
-            say(f"{fault.path}: {fault.what}")
-    if found:
-        raise fail(f"{len(found)} damaged; `affectline doctor --repair` removes them")
-    if not as_json:
-        say(f"store verify: {sum(1 for _ in store.items())} items, all whole")
-
-
-@app.command()
-def gc(
-    older_than: Annotated[float, typer.Option(min=0, help="days since the last use")],
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="say it, remove nothing")] = False,
-    as_json: Json = False,
-) -> None:
-    """Remove items that no current output of this workspace needs.
-
-    What an earlier state of params.yaml or code was made of is computed again when it comes back,
-    unless DVC's cache or a remote still has it. Other clones on a shared store are known by their
-    use alone: choose --older-than so that they have used what they need.
-    """
-    with in_project():
-        store = ItemStore(store_root())
-        if command := dvc_lock.busy():
-            raise fail(f"store gc: {command} is at work in this workspace; run it again after that")
-        items = disposable(store, older_than)
-        for item in items if not dry_run else ():
-            store.remove(item)
-    alone = sum(item.bytes for item in items if item.links == 1)
-    shared = sum(item.bytes for item in items if item.links > 1)
-    if as_json:
-        said = {
-            "removed": not dry_run,
-            "items": [item.path.name for item in items],
-            "bytes_freed": alone,
-            "bytes_shared": shared,
-        }
-        print_json(said)
-        return
-    verb = "would remove" if dry_run else "removed"
-    say(f"store gc: {verb} {len(items)} items, which frees {human(alone)}")
-    if shared:
-        say(
-            f"{human(shared)} more lie in DVC's cache or another clone too, and are freed when "
-            "they go there: `dvc gc --workspace`, before this"
-        )
 
 
 def human(size: float) -> str:

@@ -29,6 +29,12 @@ def folder_of(index: Path) -> Path:
     return (FEATURES / index.name if index.parent == TABLES else index).with_suffix("")
 
 
+def indices() -> list[Path]:
+    """Return the indices of items that lie here, in the order of the flow."""
+    paths = [index_of(INDEX), *sorted(VIEWS.glob("*.parquet")), *sorted(TABLES.glob("*.parquet"))]
+    return [path for path in paths if path.is_file()]
+
+
 def weights_file(name: str) -> Path:
     """Return the weights file of a network: a backbone's name, or ``detector``."""
     return WEIGHTS / f"{name}.safetensors"

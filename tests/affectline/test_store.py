@@ -40,7 +40,7 @@ def workspace(in_folder: Path) -> Path:
     Path("params.yaml").touch()
     for name in "abc":
         add(name)
-    tables.write(Path("data/features/toy.parquet"), [{"key": "a" * 64}], pa.schema(KEY))
+    tables.write(Path("data/tables/toy.parquet"), [{"key": "a" * 64}], pa.schema(KEY))
     tables.write(Path("results/caan/runs.parquet"), [{"key": "b" * 64}], pa.schema(KEY))
     tables.write(
         Path("data/views/faces_boxes.parquet"), [{"x": "y"}], pa.schema({"x": pa.string()})
@@ -94,7 +94,7 @@ def test_gc_keeps_the_weights_that_are_in_use(
 def test_gc_keeps_what_an_output_needs_that_is_not_checked_out(
     workspace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    index = Path("data/features/toy.parquet")
+    index = Path("data/tables/toy.parquet")
     kept = store.dvc_lock.object_path(store.dvc_lock.cache_folder(), "0" * 32)
     kept.parent.mkdir(parents=True)
     index.rename(kept)
@@ -111,7 +111,7 @@ def test_gc_keeps_what_an_output_needs_that_is_not_checked_out(
 def test_gc_removes_nothing_where_an_index_cannot_be_read(
     workspace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    Path("data/features/toy.parquet").write_bytes(b"damaged")
+    Path("data/tables/toy.parquet").write_bytes(b"damaged")
     later(monkeypatch, 40)
     code, said = run("gc", "--older-than", "30")
     assert code == 1 and "toy.parquet: expected an index of items" in " ".join(said.split())

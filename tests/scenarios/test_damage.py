@@ -15,7 +15,7 @@ VIDEO = "data/features/frames_toy/joy/joy1.h5"
 
 
 def doctor(clone: Clone, *options: str, ok: bool | None = None) -> Any:
-    said = clone.run("python", "-m", "affectline.cli", "doctor", "--json", *options, ok=ok)
+    said = clone.run("python", "-m", "affectline", "doctor", "--json", *options, ok=ok)
     return json.loads(said[said.index("{") : said.rindex("}") + 1])
 
 
@@ -96,5 +96,5 @@ def test_an_object_that_dvc_has_lost_ends_make_repro(clone: Clone) -> None:
     (listing,) = (out["md5"] for out in outs["outs"] if out["md5"].endswith(".dir"))
     entry = json.loads((objects / listing[:2] / listing[2:]).read_text())[0]["md5"]
     (objects / entry[:2] / entry[2:]).unlink()
-    said = clone.run("python", "-m", "affectline.cli", "doctor", "--quick", ok=False)
+    said = clone.run("python", "-m", "affectline", "doctor", "--quick", ok=False)
     assert "DVC's cache lacks 1 of" in said and "dvc commit --force" in said

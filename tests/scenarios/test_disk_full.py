@@ -45,16 +45,16 @@ def test_a_full_disk_says_so_loses_nothing_and_goes_on_after(
     clone.params(decode__seed=5)  # everything after the index is computed anew
     ballast = fill(small_disk, leave)
     said = clone.run("dvc", "repro", ok=None)
-    quick = clone.run("python", "-m", "affectline.cli", "doctor", "--quick", ok=None)
+    quick = clone.run("python", "-m", "affectline", "doctor", "--quick", ok=None)
     is_told = "No space left on device" in said or "failed to transfer" in said
     assert is_told or "doctor: all is well" not in quick, said
     assert "ERROR" in said or "doctor: all is well" not in quick  # make repro ends non-zero
     finished = items(clone)
     ballast.unlink()
-    clone.run("python", "-m", "affectline.cli", "doctor", "--repair", ok=None)
+    clone.run("python", "-m", "affectline", "doctor", "--repair", ok=None)
     clone.run("dvc", "repro")
     assert {name: items(clone)[name] for name in finished} == finished  # none was made again
-    assert "doctor: all is well" in clone.run("python", "-m", "affectline.cli", "doctor", "--quick")
+    assert "doctor: all is well" in clone.run("python", "-m", "affectline", "doctor", "--quick")
     (clone.root / "params.yaml").write_text(params)
     clone.run("dvc", "repro")
     assert clone.outputs() == before

@@ -11,16 +11,14 @@ from tests.clones import TOY, Clone
 def to_compute(clone: Clone) -> dict[str, int]:
     """Return stage -> items that status says are to be computed, without those that have none."""
     found: dict[str, int] = {}
-    for row in json.loads(clone.run("python", "-m", "affectline.cli", "status", "--json")):
+    for row in json.loads(clone.run("python", "-m", "affectline", "status", "--json")):
         if row["to_compute"]:
             found[row["name"]] = found.get(row["name"], 0) + row["to_compute"]
     return found
 
 
 def explained(clone: Clone, video: str = "joy/joy1", backbone: str = "faces_toy") -> Any:
-    return json.loads(
-        clone.run("python", "-m", "affectline.cli", "explain", video, backbone, "--json")
-    )
+    return json.loads(clone.run("python", "-m", "affectline", "explain", video, backbone, "--json"))
 
 
 def ran(clone: Clone) -> dict[str, int]:
@@ -87,5 +85,5 @@ def test_a_broken_video_is_explained_by_its_reason(clone: Clone) -> None:
     (clone.root / "data/raw/joy/bad.mp4").write_bytes(b"\0" * 99)
     clone.repro()
     assert "failed in index: " in explained(clone, "joy/bad")["verdict"]
-    unknown = clone.run("python", "-m", "affectline.cli", "explain", "bad", "faces_toy", ok=False)
+    unknown = clone.run("python", "-m", "affectline", "explain", "bad", "faces_toy", ok=False)
     assert "did you mean joy/bad?" in unknown

@@ -1,0 +1,41 @@
+"""The videos that a stage could not use, with the reason."""
+
+from dataclasses import dataclass
+
+from features.cache import tables
+from stages.engine.checks import NOT_RUN
+from stages.engine.paths import indices
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A video that has failed for one reason.
+
+    Attributes:
+        video_id: whose.
+        first_failed_in: name of the first index of the flow that has it.
+        reason: that the stage gave.
+    """
+
+    video_id: str
+    first_failed_in: str
+    reason: str
+
+
+def failures() -> list[Failure]:
+    """Return the failures of all stages in the order of the flow, each once.
+
+    Raises:
+        ValueError: no stage has run.
+        TableError: an index cannot be read.
+    """
+    paths = indices()
+    if not paths:
+        raise ValueError(NOT_RUN)
+    first: dict[tuple[str, str], Failure] = {}
+    for path in paths:
+        for row in tables.read(path):
+            if row.get("status") == "failed":
+                video_id, reason = str(row["video_id"]), str(row["reason"])
+                first.setdefault((video_id, reason), Failure(video_id, path.stem, reason))
+    return list(first.values())
