@@ -16,13 +16,13 @@ from affectline.store import human
 from features.cache import tables
 from features.cache.digests import digests
 from features.cache.store import ItemStore, store_root
+from features.video.contents import hash_videos
 from features.video.listing import list_videos
 from stages.engine.items import item_path
 from stages.engine.params import Params
 from stages.engine.paths import FEATURES, INDEX, LOGS, RESULTS, VIEWS, weights_file
 from stages.engine.progress import last_pace
 from stages.engine.start import check_watched, stage_names
-from stages.index import hash_videos, with_absent, with_copies
 
 Chain = dict[str, Link | None]
 """Video id -> its item of one output; None where its key is not known yet.
@@ -115,7 +115,7 @@ def _hashes(params: Params, rows: Mapping[str, tables.Row]) -> dict[str, str]:
     videos = list_videos(root)[0]
     with digests(store_root()) as known:
         by_file = {str(row["file"]): row for row in rows.values() if row["sha256"]}
-        hashed = with_copies(with_absent(hash_videos(known, videos), by_file))
+        hashed = hash_videos(known, videos, by_file)
     return {v.video_id: sha256 for v, sha256 in hashed.items() if sha256 and not v.problem}
 
 

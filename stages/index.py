@@ -8,23 +8,21 @@ failed, in train and test of one run they are an error, and runs that are drawn 
     python -m stages.index
 """
 
-import hashlib
 import json
-from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
-from typing import TypeVar
 
 import pyarrow as pa
 
 from features.cache import tables
-from features.cache.digests import Digests, digests
+from features.cache.digests import digests
 from features.cache.keys import item_key
 from features.cache.store import replacing, store_root
-from features.video.listing import EXTENSIONS, NO_FILE, DataSetError, Video, list_videos
+from features.video.contents import hash_videos
+from features.video.listing import EXTENSIONS, NO_FILE, Video, list_videos
 from features.video.probe import probe
+from features.video.splits import add_drawn, add_given, by_content, few
 from stages.engine.checks import check_all
 from stages.engine.ingredients import of_headers
 from stages.engine.items import check_failures, fresh_outputs, item_path, run_items
@@ -58,16 +56,6 @@ COLUMNS = {
     "channels": pa.int32(),
 }
 """Columns of the index; after them one column ``split_<run>`` a run: train, test or null."""
-
-
-_SHOWN = 10
-"""So many copies are named in a message."""
-
-T = TypeVar("T")
-
-
-_EMPTY = hashlib.sha256().hexdigest()
-"""Of a file without content, which has a reason of its own."""
 
 
 def main() -> None:
@@ -104,7 +92,7 @@ def _tell_ignored(run: StageRun, ignored: Sequence[Path]) -> None:
 
 def _tell_copies(run: StageRun, rows: Iterable[tables.Row]) -> None:
     """Say which usable videos are copies of another of their class."""
-    copies = [members for members in _by_content(rows) if len(members) > 1]
+    copies = [members for members in by_content(rows) if len(members) > 1]
     if copies:
         one, other = (str(row["video_id"]) for row in copies[0][:2])
         run.note(
@@ -145,7 +133,7 @@ def index(
     """
     elsewhere = elsewhere or {}
     with digests(store_root()) as known:
-        hashes = with_copies(with_absent(hash_videos(known, videos), elsewhere))
+        hashes = hash_videos(known, videos, elsewhere)
     items = {}
     for video, digest in hashes.items():
         if digest is not None and not video.problem:
@@ -188,145 +176,16 @@ def compute(task: Path, outputs: Mapping[str, Path]) -> dict[str, float]:
     return {}
 
 
-def hash_videos(known: Digests, videos: Sequence[Video]) -> dict[Video, str | None]:
-    """Return each video and its content's sha256; None, and a problem, where it has none."""
-    with ThreadPoolExecutor() as threads:  # hashing leaves Python's lock
-        return dict(threads.map(lambda video: _hash(known, video), videos))
-
-
-def with_absent(
-    hashed: Mapping[Video, str | None], known: Mapping[str, tables.Row]
-) -> dict[Video, str | None]:
-    """Return the videos with their hashes, those too that are not here but ``known``, by file."""
-    found = {}
-    for video, digest in hashed.items():
-        row = known.get(video.file) if video.problem == NO_FILE else None
-        if row is not None:
-            video, digest = replace(video, problem=None), str(row["sha256"])
-        found[video] = digest
-    return found
-
-
-def with_copies(hashed: Mapping[Video, str | None]) -> dict[Video, str | None]:
-    """Return the videos with their hashes, with a problem where a file is in another class too.
-
-    No copy can be used: which of the classes is right is for a person to say.
-    """
-    members: dict[str | None, list[Video]] = defaultdict(list)
-    for video, digest in hashed.items():
-        members[digest].append(video)
-    found = {}
-    for video, digest in hashed.items():
-        copies = members[digest] if digest not in (None, _EMPTY) else []
-        others = [other.video_id for other in copies if other.label != video.label]
-        if others:
-            problem = (
-                f"same file as {', '.join(others)}, of another class; keep the one that is right"
-            )
-            video = replace(video, problem=problem)
-        found[video] = digest
-    return found
-
-
-def _hash(known: Digests, video: Video) -> tuple[Video, str | None]:
-    """Return the video with its content's hash, or with the reason why it has none."""
-    if video.problem:
-        return video, None
-    try:
-        return video, known.sha256(video.location)
-    except OSError as error:
-        return replace(video, problem=f"cannot be read: {error.strerror}"), None
-
-
-# -------------------------------------------------------------------------------- listing
-
-
-# --------------------------------------------------------------------------------- splits
-
-
-def add_splits(rows: list[tables.Row], videos: list[Video], splits: Splits) -> list[str]:
-    """Add the split columns to ``rows`` and return their names.
-
-    Splits that the CSV gives are taken as they are. Otherwise each run draws the share
-    ``test_share`` of every label by a seeded hash of the video ids, so that one more video moves
-    no other across by more than the rounding; files of the same content stay on one side.
+def add_splits(rows: list[tables.Row], videos: Sequence[Video], splits: Splits) -> list[str]:
+    """Add the split columns to ``rows`` and return their names: as the CSV has them, else drawn.
 
     Raises:
         DataSetError: the CSV has the same content in train and in test of a run.
     """
     given = {video.video_id: video.splits for video in videos}
-    if any(split for found in given.values() for split in found):
-        names = [f"split_{number:02d}" for number in range(len(videos[0].splits))]
-        for row in rows:
-            found = given[str(row["video_id"])]
-            for name, split in zip(names, found, strict=True):
-                row[name] = split if row["status"] == "ok" else None
-        _check_parts(rows, names)
-        return names
-    usable = defaultdict(list)
-    for members in _by_content(rows):
-        usable[members[0]["label"]].append(members)
-    names = [f"split_{number:02d}" for number in range(splits.runs)]
-    for name in names:
-        for contents in usable.values():
-            contents.sort(key=lambda rows: _draw(splits.seed, name, str(rows[0]["video_id"])))
-            count = sum(map(len, contents))
-            tested = min(max(round(splits.test_share * count), 1), count - 1)
-            test = {row["video_id"] for rows in draw_whole(contents, tested) for row in rows}
-            for row in (row for rows in contents for row in rows):
-                row[name] = "test" if row["video_id"] in test else "train"
-    return names
-
-
-def _by_content(rows: Iterable[tables.Row]) -> list[list[tables.Row]]:
-    """Return the usable rows, those of the same content together."""
-    found: dict[object, list[tables.Row]] = defaultdict(list)
-    for row in rows:
-        if row["status"] == "ok":
-            found[row["sha256"]].append(row)
-    return list(found.values())
-
-
-def draw_whole(groups: Sequence[Sequence[T]], count: int) -> list[Sequence[T]]:
-    """Return the first groups that have together at most ``count`` members, whole groups alone.
-
-    Where not one is so small it is the smallest, unless it is all that there is.
-    """
-    drawn, left = [], count
-    for group in groups:
-        if len(group) <= left:
-            drawn.append(group)
-            left -= len(group)
-    if not drawn and count > 0 and len(groups) > 1:
-        drawn.append(min(groups, key=len))
-    return drawn
-
-
-def _check_parts(rows: Iterable[tables.Row], names: Sequence[str]) -> None:
-    """Raise DataSetError where copies of a file train and test in the same run."""
-    found = []
-    for members in _by_content(rows):
-        for name in names:
-            parts = {str(row[name]): str(row["video_id"]) for row in members if row[name]}
-            if len(parts) > 1:
-                found.append(f"{parts['train']} trains and {parts['test']} tests in {name}")
-    if found:
-        more = f"; and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
-        raise DataSetError(
-            f"expected other files in test than in train, found the same content in both: "
-            f"{'; '.join(found[:_SHOWN])}{more}. Give copies the same split, or none to all but one"
-        )
-
-
-def _draw(seed: int, name: str, video_id: str) -> str:
-    return hashlib.sha256(f"{seed} {name} {video_id}".encode()).hexdigest()
-
-
-def few(rows: Sequence[tables.Row]) -> list[str]:
-    """Return the labels with fewer than two usable videos, copies counted once."""
-    usable = Counter({str(row["label"]): 0 for row in rows})
-    usable.update(str(members[0]["label"]) for members in _by_content(rows))
-    return sorted(label for label, count in usable.items() if count < 2)
+    if any(split for of_video in given.values() for split in of_video):
+        return add_given(rows, given)
+    return add_drawn(rows, **splits.model_dump())
 
 
 if __name__ == "__main__":

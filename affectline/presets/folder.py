@@ -17,7 +17,7 @@ from affectline.presets.split_files import Classes, Entry, Lists, ProtocolError,
 from features.cache.keys import file_sha256
 from features.cache.store import replacing
 from features.video.listing import EXTENSIONS
-from stages.index import draw_whole
+from features.video.splits import draw_whole
 
 
 @dataclass(frozen=True)

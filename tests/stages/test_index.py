@@ -1,4 +1,3 @@
-import os
 import shutil
 from pathlib import Path
 
@@ -7,12 +6,12 @@ import pytest
 
 from features.cache import digests, tables
 from features.cache.keys import PROJECT
-from features.video.listing import DataSetError, list_videos
+from features.video.listing import list_videos
 from stages import index
 from stages.engine.params import Splits
 from stages.engine.progress import StageRun
 from stages.engine.workers import Workers
-from stages.index import add_splits, few
+from stages.index import add_splits
 from tests.conftest import write_clip
 
 SPLITS = Splits(runs=4, test_share=0.34, seed=0)
@@ -25,51 +24,6 @@ def project(in_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         shutil.copy(PROJECT / name, in_folder)
     monkeypatch.setattr(index, "workers", lambda _: Workers(0))
     return in_folder
-
-
-def ids(root: Path) -> list[str]:
-    return [video.video_id for video in list_videos(root)[0]]
-
-
-def test_a_folder_gives_label_and_name(tmp_path: Path) -> None:
-    for name in ("joy/a.mp4", 'joy/100% "it\'s" ü.MKV', "fear/a.avi", "joy/notes.txt", "top.mp4"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).touch()
-    (tmp_path / "joy/.hidden.mp4").touch()
-    videos, ignored = list_videos(tmp_path)
-    assert [v.video_id for v in videos] == ["fear/a", 'joy/100% "it\'s" ü', "joy/a"]
-    assert [v.file for v in videos] == ["fear/a.avi", 'joy/100% "it\'s" ü.MKV', "joy/a.mp4"]
-    assert [str(path) for path in ignored] == ["joy/notes.txt", "top.mp4"]
-
-
-def test_two_files_of_one_name_in_one_class_both_stay(tmp_path: Path) -> None:
-    (tmp_path / "joy").mkdir()
-    for name in ("a.avi", "a.mp4", "a.mov"):
-        (tmp_path / "joy" / name).touch()
-    assert ids(tmp_path) == ["joy/a", "joy/a.mov", "joy/a.mp4"]
-
-
-def test_a_name_that_is_not_utf8_is_a_row_with_its_reason(tmp_path: Path) -> None:
-    (tmp_path / "joy").mkdir()
-    with open(os.fsencode(tmp_path / "joy") + b"/\xff.mp4", "wb"):
-        pass
-    (video,) = list_videos(tmp_path)[0]
-    assert video.problem == "its name is not UTF-8; rename it"
-    video.video_id.encode()
-
-
-def test_a_csv_names_videos_anywhere_and_their_split(tmp_path: Path) -> None:
-    clip = write_clip(tmp_path / "far" / "a.mp4", frames=2)
-    table = tmp_path / "lists" / "videos.csv"
-    table.parent.mkdir()
-    table.write_text(f"path,label,split\n../far/a.mp4,joy,train\n{clip},fear,test\nnone.mp4,joy,\n")
-    videos, _ = list_videos(table)
-    assert [(v.video_id, v.splits, v.problem) for v in videos] == [
-        ("fear/a", ("test",), None),
-        ("joy/a", ("train",), None),
-        ("joy/none", (None,), "no such file"),
-    ]
-    assert videos[1].location.samefile(clip)
 
 
 def test_a_csv_gives_the_splits_of_several_runs(in_folder: Path) -> None:
@@ -90,90 +44,6 @@ def test_a_csv_gives_the_splits_of_several_runs(in_folder: Path) -> None:
         "joy/c": (None, "train"),
         "joy/broken": (None, None),
     }
-
-
-@pytest.mark.parametrize(
-    ("text", "words"),
-    [
-        ("path,label,split_01\na.mp4,joy,train\n", "or split_00 and so on"),
-        ("path,label,split,split_00\na.mp4,joy,train,train\n", "or split_00 and so on"),
-        ("path,label,split_00,split_01\na.mp4,joy,train,dev\n", "line 2: expected the split"),
-        ("file,label\na.mp4,joy\n", "expected the columns path,label"),
-        ("path,label\na.mp4,../joy\n", "line 2: expected a label that can name a folder"),
-        ("path,label\na.mp4,..\n", "line 2: expected a label"),
-        ("path,label\na.mp4,\n", "line 2: expected a label"),
-        ("path,label,split\na.mp4,joy,dev\n", "line 2: expected the split train, test"),
-        ("path,label\na.mp4,joy,more\n", "line 2: expected path,label"),
-        ("path,label\n", "found none"),
-        ("", "expected the columns path,label"),
-    ],
-)
-def test_a_bad_csv_is_refused_with_its_line(tmp_path: Path, text: str, words: str) -> None:
-    (tmp_path / "v.csv").write_text(text)
-    with pytest.raises(DataSetError, match=words):
-        list_videos(tmp_path / "v.csv")
-
-
-def test_nothing_there_is_said(tmp_path: Path) -> None:
-    with pytest.raises(DataSetError, match=r"set index\.root"):
-        list_videos(tmp_path / "none")
-    with pytest.raises(DataSetError, match="found none"):
-        list_videos(tmp_path)
-
-
-def rows_of(**counts: int) -> list[tables.Row]:
-    return [
-        {"video_id": f"{label}/{n}", "label": label, "status": "ok", "sha256": f"{label}{n}"}
-        for label, count in counts.items()
-        for n in range(count)
-    ]
-
-
-def test_each_run_tests_the_share_of_every_label() -> None:
-    rows = rows_of(joy=6, fear=12, rare=2, single=1)
-    names = add_splits(rows, [], SPLITS)
-    assert names == ["split_00", "split_01", "split_02", "split_03"]
-    for name in names:
-        tested = [row["label"] for row in rows if row[name] == "test"]
-        counts = [tested.count(label) for label in ("joy", "fear", "rare", "single")]
-        assert counts == [2, 4, 1, 0]
-    assert len({tuple(row[name] for row in rows) for name in names}) == 4
-    assert few(rows) == ["single"]
-
-
-def test_one_video_more_moves_at_most_one_other_in_its_class() -> None:
-    before, after = rows_of(joy=30, fear=9), rows_of(joy=31, fear=9)
-    add_splits(before, [], SPLITS)
-    add_splits(after, [], SPLITS)
-    now = {row["video_id"]: row for row in after}
-    for name in ("split_00", "split_01"):
-        moved = [row["video_id"] for row in before if row[name] != now[row["video_id"]][name]]
-        assert len(moved) <= 1
-
-
-def test_copies_are_on_one_side_of_every_drawn_run() -> None:
-    rows = rows_of(joy=30, fear=2)
-    for row in rows:
-        number = int(str(row["video_id"]).partition("/")[2])
-        row["sha256"] = f"{row['label']}{number // 3}" if number < 21 else row["video_id"]
-    many = SPLITS.model_copy(update={"runs": 40})
-    names = add_splits(rows, [], many)
-    for name in names:
-        sides: dict[object, set[object]] = {}
-        for row in rows[:30]:
-            sides.setdefault(row["sha256"], set()).add(row[name])
-        assert all(len(side) == 1 for side in sides.values())
-        assert sum(row[name] == "test" for row in rows[:30]) in (8, 9, 10)
-        assert {row[name] for row in rows[30:]} == {"train"}  # one content cannot be tested
-    assert few(rows) == ["fear"]
-
-
-def test_of_two_contents_one_is_tested_however_many_copies_it_has() -> None:
-    rows = rows_of(joy=5)
-    for row, content in zip(rows, "aaabb", strict=True):
-        row["sha256"] = content
-    (name,) = add_splits(rows, [], Splits(runs=1, test_share=0.2, seed=0))
-    assert [row[name] for row in rows] == ["train"] * 3 + ["test"] * 2
 
 
 def test_a_file_in_two_classes_is_a_row_with_its_reason_in_both(in_folder: Path) -> None:

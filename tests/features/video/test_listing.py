@@ -1,0 +1,81 @@
+import os
+from pathlib import Path
+
+import pytest
+
+from features.video.listing import DataSetError, list_videos
+from tests.conftest import write_clip
+
+
+def ids(root: Path) -> list[str]:
+    return [video.video_id for video in list_videos(root)[0]]
+
+
+def test_a_folder_gives_label_and_name(tmp_path: Path) -> None:
+    for name in ("joy/a.mp4", 'joy/100% "it\'s" ü.MKV', "fear/a.avi", "joy/notes.txt", "top.mp4"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "joy/.hidden.mp4").touch()
+    videos, ignored = list_videos(tmp_path)
+    assert [v.video_id for v in videos] == ["fear/a", 'joy/100% "it\'s" ü', "joy/a"]
+    assert [v.file for v in videos] == ["fear/a.avi", 'joy/100% "it\'s" ü.MKV', "joy/a.mp4"]
+    assert [str(path) for path in ignored] == ["joy/notes.txt", "top.mp4"]
+
+
+def test_two_files_of_one_name_in_one_class_both_stay(tmp_path: Path) -> None:
+    (tmp_path / "joy").mkdir()
+    for name in ("a.avi", "a.mp4", "a.mov"):
+        (tmp_path / "joy" / name).touch()
+    assert ids(tmp_path) == ["joy/a", "joy/a.mov", "joy/a.mp4"]
+
+
+def test_a_name_that_is_not_utf8_is_a_row_with_its_reason(tmp_path: Path) -> None:
+    (tmp_path / "joy").mkdir()
+    with open(os.fsencode(tmp_path / "joy") + b"/\xff.mp4", "wb"):
+        pass
+    (video,) = list_videos(tmp_path)[0]
+    assert video.problem == "its name is not UTF-8; rename it"
+    video.video_id.encode()
+
+
+def test_a_csv_names_videos_anywhere_and_their_split(tmp_path: Path) -> None:
+    clip = write_clip(tmp_path / "far" / "a.mp4", frames=2)
+    table = tmp_path / "lists" / "videos.csv"
+    table.parent.mkdir()
+    table.write_text(f"path,label,split\n../far/a.mp4,joy,train\n{clip},fear,test\nnone.mp4,joy,\n")
+    videos, _ = list_videos(table)
+    assert [(v.video_id, v.splits, v.problem) for v in videos] == [
+        ("fear/a", ("test",), None),
+        ("joy/a", ("train",), None),
+        ("joy/none", (None,), "no such file"),
+    ]
+    assert videos[1].location.samefile(clip)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("path,label,split_01\na.mp4,joy,train\n", "or split_00 and so on"),
+        ("path,label,split,split_00\na.mp4,joy,train,train\n", "or split_00 and so on"),
+        ("path,label,split_00,split_01\na.mp4,joy,train,dev\n", "line 2: expected the split"),
+        ("file,label\na.mp4,joy\n", "expected the columns path,label"),
+        ("path,label\na.mp4,../joy\n", "line 2: expected a label that can name a folder"),
+        ("path,label\na.mp4,..\n", "line 2: expected a label"),
+        ("path,label\na.mp4,\n", "line 2: expected a label"),
+        ("path,label,split\na.mp4,joy,dev\n", "line 2: expected the split train, test"),
+        ("path,label\na.mp4,joy,more\n", "line 2: expected path,label"),
+        ("path,label\n", "found none"),
+        ("", "expected the columns path,label"),
+    ],
+)
+def test_a_bad_csv_is_refused_with_its_line(tmp_path: Path, text: str, words: str) -> None:
+    (tmp_path / "v.csv").write_text(text)
+    with pytest.raises(DataSetError, match=words):
+        list_videos(tmp_path / "v.csv")
+
+
+def test_nothing_there_is_said(tmp_path: Path) -> None:
+    with pytest.raises(DataSetError, match=r"set index\.root"):
+        list_videos(tmp_path / "none")
+    with pytest.raises(DataSetError, match="found none"):
+        list_videos(tmp_path)
