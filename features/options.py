@@ -1,11 +1,14 @@
-"""What a user may choose of a network, and what its module says of itself then.
+"""What a user may choose: a module by its name, its options, and what it says of itself then.
 
 Needs no torch: what only asks what there is to choose does not wait for it.
 """
 
 import difflib
+import importlib
 import json
-from collections.abc import Iterable, Mapping
+import pkgutil
+import traceback
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
 from types import ModuleType
 from typing import Any, TypeVar, cast
@@ -19,6 +22,54 @@ def near(name: object, known: Iterable[str]) -> str:
     """Return the question whether the likeliest of the known names was meant, or nothing."""
     likeliest = difflib.get_close_matches(str(name), list(known), n=1)
     return f", did you mean {likeliest[0]!r}?" if likeliest else ""
+
+
+def module_names(folder: Iterable[str]) -> list[str]:
+    """Return the names of the modules in a package's folder (its ``__path__``), importing none."""
+    return sorted(each.name for each in pkgutil.iter_modules(folder) if not each.ispkg)
+
+
+def load_module(
+    kind: str, package: str, folder: Iterable[str], name: str, contract: Sequence[str]
+) -> ModuleType:
+    """Import one of the modules of a folder, whatever is wrong with the others.
+
+    Args:
+        kind: what a message calls such a module: ``backbone``, ``detector``, ``head``.
+        package: the folder's package, whose docstring says what a module of it has.
+        folder: its ``__path__``.
+        name: of the module.
+        contract: names that it must have.
+
+    Raises:
+        ValueError: there is none of that name, and the message lists those that there are; it
+            cannot be imported; or it lacks names, which are listed.
+    """
+    known = module_names(folder)
+    if name not in known:
+        raise ValueError(f"{kind} {name!r}: expected one of {', '.join(known)}{near(name, known)}")
+    file = f"{package.replace('.', '/')}/{name}.py"
+    try:
+        module = importlib.import_module(f"{package}.{name}")
+    except Exception as error:  # it may be anybody's, and anything may be wrong with it
+        raise ValueError(
+            f"{kind} {name!r}: {file} cannot be imported: {_place(error)}"
+            f"{type(error).__name__}: {error}"
+        ) from error
+    if lacking := [each for each in contract if not hasattr(module, each)]:
+        raise ValueError(
+            f"{kind} {name!r}: {file} lacks {', '.join(lacking)}; "
+            f"{package.replace('.', '/')}/__init__.py says what each is"
+        )
+    return module
+
+
+def _place(error: Exception) -> str:
+    """Return the line that an error comes from, unless its own text names it."""
+    if isinstance(error, SyntaxError):
+        return ""
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{last.filename}:{last.lineno}: "
 
 
 def check_names(kind: type[Any], values: Iterable[str], name: str) -> None:

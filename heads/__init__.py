@@ -1,6 +1,6 @@
 """One file a paper: networks that turn the features of a video into one emotion.
 
-The folder is the registry. A module here is a head when it has all of these names:
+The folder is the registry: each module in it is a head, and has all of these names:
 
 - `Params`: frozen dataclass of hyper-parameters, every field documented, defaults as in the paper;
 - `ROLES`: the roles that it knows, or None when it takes any; a spatial map that belongs to the
@@ -14,25 +14,21 @@ A head that trains a published network itself, on the rows of a role, has `START
 module in features/backbones that has this network. An experiment's `weights` then name whose
 weights it starts from.
 
-The other modules are what heads share, each under its own noun: `aggregation`, `losses`,
-`metrics`, `data`, `training`, ...
+What heads share lies below: `layers` and `training`, a module a noun.
 
 Legend of axes: B batch, T time, D feature, C channel, H height, W width, M modality.
 """
 
-import importlib
-import pkgutil
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from types import ModuleType
 from typing import Any, ClassVar, NamedTuple, Protocol, cast
 
 from torch import Tensor, nn
 from torch.nn import functional
 
-from features.options import construct
+from features.options import construct, load_module, module_names
 
-_CONTRACT = ("Params", "ROLES", "ALIGNED", "REFERENCE", "build")
+CONTRACT = ("Params", "ROLES", "ALIGNED", "REFERENCE", "build")
 
 Shape = tuple[int, ...]
 
@@ -165,26 +161,31 @@ class Head(Protocol):
         """Return the network with fresh weights; `classes` are the names of the emotions."""
 
 
-def _is_head(module: ModuleType) -> bool:
-    return all(hasattr(module, name) for name in _CONTRACT)
-
-
 def names() -> list[str]:
-    """Return the names of the heads that lie in this folder, sorted."""
-    found = (module.name for module in pkgutil.iter_modules(__path__))
-    return sorted(name for name in found if _is_head(importlib.import_module(f"heads.{name}")))
+    """Return the names of the heads in this folder, in order; none is imported."""
+    return module_names(__path__)
 
 
 def load(name: str) -> Head:
-    """Return the head module `name`.
+    """Return the head module `name`; what is wrong with another is no matter.
 
     Raises:
-        ValueError: there is no such head; the message lists those that there are.
+        ValueError: there is no such head, and the message lists those that there are; it cannot
+            be imported, or lacks a name of the contract.
     """
-    known = names()
-    if name not in known:
-        raise ValueError(f"unknown head '{name}': expected one of {', '.join(known)}")
-    return cast(Head, importlib.import_module(f"heads.{name}"))
+    return cast(Head, load_module("head", __name__, __path__, name, CONTRACT))
+
+
+def loadable() -> tuple[dict[str, Head], list[str]]:
+    """Return the heads by name, and of each that is broken what is wrong with it, a line each."""
+    loaded: dict[str, Head] = {}
+    broken: list[str] = []
+    for name in names():
+        try:
+            loaded[name] = load(name)
+        except ValueError as error:
+            broken.append(str(error))
+    return loaded, broken
 
 
 def resolve(params: Any, roles: Collection[str]) -> Any:
@@ -202,8 +203,8 @@ def resolve(params: Any, roles: Collection[str]) -> Any:
 
 def starts(head: Head) -> Mapping[str, str]:
     """Return the head's `STARTS`: role -> backbone module whose network it trains itself."""
-    found: Mapping[str, str] = getattr(head, "STARTS", {})
-    return found
+    modules: Mapping[str, str] = getattr(head, "STARTS", {})
+    return modules
 
 
 def validate(head: Head, overrides: Mapping[str, object]) -> Any:

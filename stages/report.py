@@ -9,6 +9,7 @@ import html
 from collections.abc import Sequence
 from pathlib import Path
 
+import heads
 from features.cache import tables
 from stages.engine.items import fresh_outputs
 from stages.engine.paths import INDEX, REPORT, RESULTS, SAMPLE, index_of
@@ -53,7 +54,10 @@ def main() -> None:
         videos = tables.read(index_of(INDEX), columns)
         results = [read_result(RESULTS, name) for name in params.experiments]
     with StageRun("report") as run:
-        page = render(params.report.title, root, dataset, videos, results)
+        _heads, broken = heads.loadable()
+        for line in broken:
+            run.note(f"the papers' tables of one head are left out: {line}")
+        page = render(params.report.title, root, dataset, videos, results, broken)
         with fresh_outputs(REPORT.parent, run) as partial:
             (partial / REPORT.name).mkdir()
             (partial / REPORT.name / "index.html").write_text(page, encoding="utf-8")
@@ -70,6 +74,7 @@ def render(
     dataset: str | None,
     videos: Sequence[tables.Row],
     results: Sequence[Result],
+    broken: Sequence[str] = (),
 ) -> str:
     """Return the page as HTML.
 
@@ -79,6 +84,7 @@ def render(
         dataset: their name, as the papers call it; None where they have none.
         videos: rows of the index.
         results: at least one; the others are compared with the first.
+        broken: what is wrong with heads that cannot be loaded.
     """
     labels = sorted({str(row["label"]) for row in videos})
     failed = [row for row in videos if row["status"] == "failed"]
@@ -86,7 +92,7 @@ def render(
     content = {
         "Accuracy": sections.accuracy(results),
         "Differences": sections.differences(results),
-        "Beside the papers": sections.papers(paper_tables(results), dataset),
+        "Beside the papers": sections.papers(paper_tables(results), dataset, broken),
         "Classes": sections.classes(results),
         "Confusion": sections.confusion(results),
         "Training": sections.training(results),

@@ -33,22 +33,24 @@ Each module has the same handful of names:
     can fail on a row. Rows never influence each other.
 """
 
-import importlib
-import pkgutil
 from types import ModuleType
+
+from features.options import load_module, module_names
+
+CONTRACT = ("VIEW", "FEATURES", "WEIGHTS", "Options", "preprocess", "build")
+"""What every backbone has; the other names are there where they are needed."""
 
 
 def names() -> list[str]:
-    """Return the names of the backbone modules in this folder, in order."""
-    return sorted(module.name for module in pkgutil.iter_modules(__path__))
+    """Return the names of the backbone modules in this folder, in order; none is imported."""
+    return module_names(__path__)
 
 
 def load(name: str) -> ModuleType:
     """Import the backbone module ``name``.
 
     Raises:
-        ValueError: there is none of that name; the message lists those that there are.
+        ValueError: there is none of that name, and the message lists those that there are; it
+            cannot be imported, or lacks a name of the contract.
     """
-    if name not in names():
-        raise ValueError(f"backbone {name!r}: expected one of {', '.join(names())}")
-    return importlib.import_module(f"{__name__}.{name}")
+    return load_module("backbone", __name__, __path__, name, CONTRACT)

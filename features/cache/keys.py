@@ -100,7 +100,7 @@ def code_fingerprint(*entries: str) -> Fingerprint:
 
     Raises:
         ModuleNotFoundError: an entry is not of the project.
-        ValueError: a module that is reached imports ``*``.
+        ValueError: a module that is reached imports ``*``, or is no Python.
     """
     waiting = [reached for entry in entries for reached in _resolve(entry)]
     if missing := [entry for entry in entries if not any(_resolve(entry))]:
@@ -135,7 +135,11 @@ def module_path(name: str) -> Path:
 
 
 def imported_modules(*modules: str) -> set[str]:
-    """Return ``modules`` and all project modules they import, directly or through others."""
+    """Return ``modules`` and all project modules they import, directly or through others.
+
+    Raises:
+        ValueError: one of them is no Python.
+    """
     known: set[str] = set()
     waiting = list(modules)
     while waiting:
@@ -206,7 +210,10 @@ class _Source:
 @cache
 def _source(module: str) -> _Source:
     path = module_path(module)
-    tree = ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
+    try:
+        tree = ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
+    except SyntaxError as error:
+        raise ValueError(f"{path}:{error.lineno}: expected Python, found: {error.msg}") from None
     source = _Source()
     for statement in tree.body:
         if isinstance(statement, (ast.Import, ast.ImportFrom)):

@@ -17,29 +17,29 @@ Each module has the same handful of names:
     the network without its weights, a :class:`features.faces.Detector`.
 """
 
-import importlib
-import pkgutil
 from collections.abc import Mapping
 from types import ModuleType
 from typing import Any
 
-from features.options import options_of
+from features.options import load_module, module_names, options_of
+
+CONTRACT = ("ONE_CORE", "LANDMARKS", "WEIGHTS", "Options", "build")
+"""What every detector has."""
 
 
 def names() -> list[str]:
-    """Return the names of the detector modules in this folder, in order."""
-    return sorted(module.name for module in pkgutil.iter_modules(__path__))
+    """Return the names of the detector modules in this folder, in order; none is imported."""
+    return module_names(__path__)
 
 
 def load(name: str) -> ModuleType:
     """Import the detector module ``name``.
 
     Raises:
-        ValueError: there is none of that name; the message lists those that there are.
+        ValueError: there is none of that name, and the message lists those that there are; it
+            cannot be imported, or lacks a name of the contract.
     """
-    if name not in names():
-        raise ValueError(f"detector {name!r}: expected one of {', '.join(names())}")
-    return importlib.import_module(f"{__name__}.{name}")
+    return load_module("detector", __name__, __path__, name, CONTRACT)
 
 
 def complete_options(name: str, options: Mapping[str, object], min_score: float) -> Any:

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from features.cache import claims
@@ -115,23 +116,23 @@ def _features(params: Params) -> list[str]:
     for name, experiment in params.experiments.items():
         for role, source in experiment.roles.items():
             backbone, feature = source.split("/")
-            block = params.backbones[backbone]
-            if block.module in backbones.names():
-                known = _known_features(block)
-                if feature not in known:
-                    where = f"experiments.{name}.roles.{role}"
-                    wrong.append(f"{where}: found {source!r}, {backbone} gives {known}")
+            try:
+                module = backbones.load(params.backbones[backbone].module)
+            except ValueError:  # told where the backbones are checked
+                continue
+            known = _known_features(module, params.backbones[backbone])
+            if feature not in known:
+                where = f"experiments.{name}.roles.{role}"
+                wrong.append(f"{where}: found {source!r}, {backbone} gives {known}")
     return wrong
 
 
-def _known_features(block: Backbone) -> list[str]:
-    from features import backbones
+def _known_features(module: ModuleType, block: Backbone) -> list[str]:
     from features.options import features_of, options_of
 
-    module = backbones.load(block.module)
     try:
         return sorted(features_of(module, options_of(module, block.options)))
-    except ValueError:  # told where the backbones are checked
+    except ValueError:  # of the options, told likewise
         return sorted(module.FEATURES)
 
 

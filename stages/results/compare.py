@@ -154,11 +154,14 @@ def _line(found: Comparison, said: Difference, test: str, interval: str = "95 % 
 
 
 def paper_tables(results: Sequence[Result]) -> list[PaperTable]:
-    """Return the papers' tables of which at least one row was run, by paper and number."""
+    """Return the papers' tables of which at least one row was run, by paper and number.
+
+    A head that is broken has no tables (:func:`heads.loadable` says what is wrong with it).
+    """
     tables: dict[tuple[str, str, str], dict[str, tuple[Reported, list[Result]]]] = {}
-    for name in heads.names():
+    loaded, _broken = heads.loadable()
+    for name, head in loaded.items():
         run = [result for result in results if result.about["head"] == name]
-        head = heads.load(name)
         for said in head.REFERENCE:
             same = [
                 result

@@ -180,20 +180,33 @@ def _p(value: float | int | None) -> str:
 # --------------------------------------------------------------------------------- papers
 
 
-def papers(found: Sequence[PaperTable], dataset: str | None) -> str:
-    """Return the papers' tables with ours beside; nothing where no row of one was run."""
+def papers(found: Sequence[PaperTable], dataset: str | None, broken: Sequence[str] = ()) -> str:
+    """Return the papers' tables with ours beside; nothing where no row of one was run.
+
+    Args:
+        found: the tables.
+        dataset: name of the data, as the papers call it.
+        broken: what is wrong with heads whose tables are therefore not among them.
+    """
+    lacking = "".join(
+        f"<p><small>Left out: the tables of {html.escape(line)}</small></p>" for line in broken
+    )
     if not found:
-        return ""
+        return lacking
     note = (
         "<p><small>Accuracy in %. Ours is the experiment that has the row's head, roles and "
         "hyper-parameters; – was not run.</small></p>"
     )
-    return note + figures.panels(
-        (
-            (f"{table.paper}, {table.table}: {table.data}", _paper(table, dataset))
-            for table in found
-        ),
-        "columns",
+    return (
+        lacking
+        + note
+        + figures.panels(
+            (
+                (f"{table.paper}, {table.table}: {table.data}", _paper(table, dataset))
+                for table in found
+            ),
+            "columns",
+        )
     )
 
 

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pytest
 import yaml
 
+import heads
 from features.cache import tables
 from features.cache.keys import PROJECT
 from heads import Roles, Rows
@@ -16,6 +17,7 @@ from stages import report
 from stages.report import render
 from stages.results.attention import MapWeights, RoleWeights, RowWeights, read_attention
 from stages.results.files import Result
+from tests.modules import put
 from tests.stages.results.made_results import CLASSES, FACE_AND_CONTEXT, write_result
 
 VIDEOS: list[tables.Row] = [
@@ -62,6 +64,17 @@ class Text(HTMLParser):
 
 def page_of(*results: Result, dataset: str | None = "HEIV", root: str = "data/raw") -> str:
     return render("a title", Path(root), dataset, VIDEOS, results)
+
+
+def test_a_broken_head_has_no_tables_and_the_page_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(monkeypatch, tmp_path / "room", heads, "rdam", "REFERENCE = (")
+    _loaded, broken = heads.loadable()
+    result = write_result(tmp_path, "caan")
+    text = Text(render("t", Path("data/raw"), "HEIV", VIDEOS, [result], broken))
+    assert "CAAN, Table 2: HEIV" in text
+    assert "Left out: the tables of head 'rdam': heads/rdam.py cannot be imported: Syn" in text
 
 
 def section(page: str, name: str) -> str:

@@ -25,6 +25,7 @@ from heads.training.settings import Training, training_of
 from stages import train
 from stages.engine.params import load_params
 from tests.heads.conftest import EMOTIONS, Folder, frames, make_folder
+from tests.modules import put
 
 ROLES = {"face": "vggface/fc6", "context": "vgg16/fc6"}
 SMALL = {"embedding": 8, "fusion": 16, "feature": 8, "score_hidden": [8, 4]}
@@ -74,6 +75,21 @@ def run(data: Folder, experiment: str = "caan") -> dict[str, Any]:
     train.main(experiment)
     found: dict[str, Any] = json.loads(Path(f"logs/train@{experiment}.json").read_text())
     return found
+
+
+def test_a_broken_head_stops_its_own_experiments_alone(
+    data: Folder,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    put(monkeypatch, tmp_path / "room", heads, "rdam", "def build(:\n")
+    assert run(data, "caan")["computed"] > 0
+    with pytest.raises(SystemExit):
+        train.main("regions")
+    assert "head 'rdam': heads/rdam.py cannot be imported: Syn" in " ".join(
+        capsys.readouterr().err.split()
+    )
 
 
 def about(experiment: str = "caan") -> dict[str, Any]:

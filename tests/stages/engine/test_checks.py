@@ -1,12 +1,15 @@
 import ctypes.util
 import shutil
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
 import torch
 import yaml
 
+import heads
+from features import backbones, detectors
 from stages.engine import checks
 from stages.engine.checks import (
     SystemLibraryError,
@@ -15,6 +18,7 @@ from stages.engine.checks import (
 )
 from stages.engine.device import DeviceError, device_of
 from stages.engine.params import Params, ParamsError
+from tests.modules import put
 
 PROJECT = Path(__file__).parents[3]
 
@@ -49,7 +53,10 @@ def test_the_projects_own_files_are_right() -> None:
         ),
         ({"faces__detector__options": {"size": 3}}, r"faces\.detector: .*unknown size"),
         ({"faces__detector__source": "seeded"}, r"blazeface can only be pretrained"),
-        ({"experiments__caan__head": "kaan"}, r"experiments\.caan\.head: unknown head 'kaan'"),
+        (
+            {"experiments__caan__head": "kaan"},
+            r"experiments\.caan\.head: head 'kaan': expected one of .*did you mean 'caan'",
+        ),
         (
             {"experiments__caan__with": {"fusion": "x"}},
             r"experiments\.caan\.with: head 'caan': fusion",
@@ -67,6 +74,31 @@ def test_what_only_the_modules_know_is_checked(changes: dict[str, Any], words: s
     with pytest.raises(ParamsError, match=words) as told:
         check_modules(params(**changes))
     assert len(str(told.value).splitlines()) == 1
+
+
+def test_a_broken_head_is_named_where_an_experiment_uses_it_and_only_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(monkeypatch, tmp_path / "room", heads, "rdam", "def build(:\n")
+    check_modules(params())
+    with pytest.raises(ParamsError) as told:
+        check_modules(params(experiments__caan__head="rdam"))
+    (line,) = str(told.value).splitlines()
+    assert "experiments.caan.head: head 'rdam': heads/rdam.py cannot be imported: Syntax" in line
+
+
+@pytest.mark.parametrize(
+    ("room", "where", "name"),
+    [(backbones, "backbones__vgg16__module", "swin"), (detectors, "faces__detector__module", "b")],
+)
+def test_a_broken_backbone_or_detector_is_named_where_it_is_used_and_only_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, room: ModuleType, where: str, name: str
+) -> None:
+    put(monkeypatch, tmp_path / "room", room, name, "import no_such_library\n")
+    check_modules(params())
+    with pytest.raises(ParamsError, match=f"{name}.py cannot be imported: .*no_such_library") as e:
+        check_modules(params(**{where: name}))
+    assert len(str(e.value).splitlines()) == 1
 
 
 def test_a_common_mistake_does_not_hide_one_of_an_experiment() -> None:

@@ -1,0 +1,89 @@
+"""The folders of backbones, detectors and heads are their registries: one broken file is one."""
+
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+import heads
+from features import backbones, detectors
+from tests.modules import put
+
+ROOMS = [("backbone", backbones), ("detector", detectors), ("head", heads)]
+each = pytest.mark.parametrize(("kind", "room"), ROOMS)
+
+
+@each
+def test_names_imports_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, room: ModuleType
+) -> None:
+    put(monkeypatch, tmp_path / "room", room, "toy", "raise SystemExit('imported')")
+    assert "toy" in room.names() and len(room.names()) > 2
+    assert f"{room.__name__}.toy" not in sys.modules
+
+
+def test_what_heads_share_is_no_head() -> None:
+    assert set(heads.names()) == {
+        path.stem for path in Path(heads.__file__).parent.glob("*.py") if path.stem != "__init__"
+    }
+
+
+@each
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("def build(:", "SyntaxError: .*toy.py, line 1"),
+        ("import no_such_library", r"toy\.py:1: ModuleNotFoundError: .*no_such_library"),
+        ("SIZE = 3\nSIZE.build()", r"toy\.py:2: AttributeError"),
+    ],
+)
+def test_a_broken_module_breaks_itself_alone(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    kind: str,
+    room: ModuleType,
+    text: str,
+    words: str,
+) -> None:
+    others = room.names()
+    put(monkeypatch, tmp_path / "room", room, "toy", text)
+    path = f"{room.__name__.replace('.', '/')}/toy.py"
+    with pytest.raises(ValueError, match=rf"^{kind} 'toy': {path} cannot be imported: .*{words}"):
+        room.load("toy")
+    assert room.load(others[0]).__name__ == f"{room.__name__}.{others[0]}"
+    assert room.names() == sorted([*others, "toy"])
+
+
+@each
+def test_a_module_without_a_name_of_the_contract_is_told_which(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, room: ModuleType
+) -> None:
+    text = "".join(f"{name} = None\n" for name in room.CONTRACT if name != "build")
+    path = put(monkeypatch, tmp_path / "room", room, "toy", text)
+    with pytest.raises(ValueError, match=rf"{kind} 'toy': .*toy\.py lacks build; .*__init__\.py"):
+        room.load("toy")
+    path.unlink()
+    put(monkeypatch, tmp_path / "room", room, "toy", text + "build = None\n")
+    assert room.load("toy").build is None
+
+
+@each
+def test_an_unknown_name_lists_the_known_ones_the_likeliest_last(
+    kind: str, room: ModuleType
+) -> None:
+    (name, *_) = room.names()
+    with pytest.raises(ValueError) as told:
+        room.load(f"{name}s")
+    assert str(told.value) == (
+        f"{kind} '{name}s': expected one of {', '.join(room.names())}, did you mean '{name}'?"
+    )
+
+
+def test_the_loadable_heads_are_those_that_are_not_broken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(monkeypatch, tmp_path / "room", heads, "rdam", "REFERENCE = (")
+    loaded, broken = heads.loadable()
+    assert set(loaded) == set(heads.names()) - {"rdam"}
+    assert len(broken) == 1 and broken[0].startswith("head 'rdam': heads/rdam.py cannot be impor")
