@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from features.options import options_of
 from features.sources import obtain
 from features.weights.file import (
     metadata,
@@ -18,7 +17,7 @@ from features.weights.record import (
 )
 from stages.engine.params import Params
 from stages.engine.paths import weights_file
-from stages.weights import PINS, _source_store, network_at
+from stages.weights import PINS, _source_store, block_at, network_at
 
 
 @dataclass(frozen=True)
@@ -74,8 +73,8 @@ def lacking(params: Params) -> list[str]:
 
 
 def _standing(where: str, params: Params) -> Standing:
-    block, module = network_at(where, params)
-    weights = weights_of(module, options_of(module, block.options))
+    block = block_at(where, params)
+    weights = weights_of(*network_at(where, params))
     name = where.rpartition(".")[2]
     if block.source == "seeded":
         facts = {"source": "seeded", "seed": str(block.seed)}

@@ -10,22 +10,20 @@ belongs in git. What it is made into is an item of the store too: converted once
 """
 
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
-import torch
 import typer
-from torch import Tensor
 
 from features import backbones, detectors
 from features.cache import claims
-from features.cache.keys import code_fingerprint, file_sha256, item_key
+from features.cache.keys import file_sha256, item_key, module_path
 from features.cache.store import ItemStore, link_or_copy, replacing, store_root
 from features.options import options_of
-from features.sources import layouts, obtain
+from features.sources import obtain
 from features.sources.download import DownloadError
 from features.weights.file import (
     check_keys,
@@ -35,19 +33,27 @@ from features.weights.file import (
     write_seeded,
     write_unused,
 )
+from features.weights.naming import Convert, Tensors, unchanged
 from features.weights.record import (
+    ByHand,
     Companion,
     Origin,
     Weights,
     WeightsError,
     Wheel,
+    definition,
+    may_be_seeded,
     weights_of,
 )
+from stages.engine.ingredients import of_weights
 from stages.engine.params import Model, Params
 from stages.engine.paths import weights_file
 from stages.engine.previous import changed_deps, previous_file
 from stages.engine.progress import StageRun, fail
 from stages.engine.start import stage_item, start
+
+if TYPE_CHECKING:  # a seeded network's file is made without torch
+    from torch import Tensor
 
 PINS = Path("weights.lock.json")
 SUFFIX = ".safetensors"
@@ -74,18 +80,14 @@ def main(
     if is_detector and not params.reads_faces:
         return write_none(out)
     try:
-        block, module = network_at(where, params)
-        options = options_of(module, block.options)
-        weights = weights_of(module, options)
+        block = block_at(where, params)
         with StageRun("weights", name) as run:
             if block.source == "seeded":
-                _check_seedable(where, block, weights)
+                check_seedable(where, params)
                 write_seeded(out, name, block.seed)
                 run.count(items=1, computed=1)
             elif not (is_detector and keep_detector(out, run)):
-                with torch.device("meta"):  # names and shapes only
-                    expected = module.build(options).state_dict()
-                make_pretrained(where, block, weights, expected, out, run)
+                make_pretrained(where, params, out, run)
     except (WeightsError, DownloadError, ValueError, OSError) as error:
         raise fail(str(error)) from None
 
@@ -114,20 +116,45 @@ def write_none(out: Path) -> None:
         run.note("no backbone of params.yaml reads faces: the detector needs no weights")
 
 
-def network_at(where: str, params: Params) -> tuple[Model, ModuleType]:
-    """Return the block that stands at ``where`` in params.yaml, and its module.
+def block_at(where: str, params: Params) -> Model:
+    """Return the block that stands at ``where`` in params.yaml."""
+    if where == "faces.detector":
+        return params.faces.detector
+    return params.backbones[where.removeprefix("backbones.")]
+
+
+def network_at(where: str, params: Params) -> tuple[ModuleType, Any]:
+    """Return the module of the block at ``where`` in params.yaml, and its options.
 
     Raises:
-        ValueError: there is no module of that name.
+        ValueError: no such module, it is broken, or it does not take these options.
     """
+    block = block_at(where, params)
     if where == "faces.detector":
-        return params.faces.detector, detectors.load(params.faces.detector.module)
-    block = params.backbones[where.removeprefix("backbones.")]
-    return block, backbones.load(block.module)
+        module = detectors.load(block.module)
+        return module, detectors.complete_options(
+            block.module, block.options, params.faces.min_score
+        )
+    module = backbones.load(block.module)
+    return module, options_of(module, block.options)
 
 
-def _check_seedable(where: str, block: Model, weights: Weights) -> None:
-    if not weights.can_seed:
+def check_seedable(where: str, params: Params) -> None:
+    """Check that the network at ``where`` can have random weights, without torch if possible.
+
+    Its module imports torch, so it is imported only where options are to be checked.
+
+    Raises:
+        ValueError: it cannot, there is no such module, or it does not take its options.
+    """
+    block = block_at(where, params)
+    room = detectors if where == "faces.detector" else backbones
+    if block.options or block.module not in room.names():
+        module, options = network_at(where, params)
+        can_seed = weights_of(module, options).can_seed
+    else:
+        can_seed = may_be_seeded(module_path(f"{room.__name__}.{block.module}"))
+    if not can_seed:
         raise ValueError(
             f"params.yaml: {where}.source: found seeded, but {block.module} is a finished model "
             "and no network to fill with random weights; expected pretrained"
@@ -139,27 +166,24 @@ def _check_seedable(where: str, block: Model, weights: Weights) -> None:
         )
 
 
-def make_pretrained(
-    where: str,
-    block: Model,
-    weights: Weights,
-    expected: Mapping[str, Tensor],
-    out: Path,
-    run: StageRun,
-) -> None:
+def make_pretrained(where: str, params: Params, out: Path, run: StageRun) -> None:
     """Bring the weights file of a pretrained network to ``out``, converted if it never was.
 
     Args:
         where: its block in params.yaml.
-        block: that block.
-        weights: what its module knows of them.
-        expected: the built module's ``state_dict``; names and shapes are read.
+        params: params.yaml.
         out: the file to make.
         run: told what a person should know.
     """
+    import torch
+
+    block, (module, options) = block_at(where, params), network_at(where, params)
+    weights = weights_of(module, options)
+    with torch.device("meta"):  # names and shapes only
+        expected = module.build(options).state_dict()
     run.note(f"licence of the weights: {weights.licence}")
     parts = gather(where, weights, block, expected, run)
-    notices = (weights.notice, *(layouts.NOTICES.get(part.layout) for part in parts))
+    notices = (weights.notice, *(part.notice for part in parts))
     weights = replace(weights, notice=". ".join(filter(None, notices)))
     if weights.notice:
         run.note(weights.notice)
@@ -189,57 +213,70 @@ class Part:
     """Files that some or all of a network's tensors lie in.
 
     Attributes:
-        files: in the layout's order.
-        layout: how to read them.
+        files: in the reader's order.
+        reader: how to read them, a name in :data:`features.sources.readers.READERS`.
+        convert: gives their tensors the network's keys.
         origin: where they come from, as the weights file will say.
         sha256: their checksums.
+        notice: what a user of these files has to be told.
         had: how they were had, of a download.
         wheel: what to take out of the one file, of a package of the user's own.
-        is_own: it is a file of the user's own, whose names may have prefixes and more layers.
+        is_own: it is a checkpoint of the user's own, whose names may have prefixes, and which may
+            have more layers.
     """
 
     files: tuple[Path, ...]
-    layout: str
+    reader: str
+    convert: Convert
     origin: str
     sha256: str
+    notice: str = ""
     had: obtain.Obtained | None = None
     wheel: Wheel | None = None
     is_own: bool = False
 
     def tensors(
-        self, expected: Mapping[str, Tensor], *, trust_pickle: bool
-    ) -> tuple[dict[str, Tensor], list[str]]:
+        self, expected: Tensors, *, trust_pickle: bool
+    ) -> "tuple[dict[str, Tensor], list[str]]":
         """Return the tensors by canonical key, and the keys in the file that were dropped."""
+        from features.sources import own, readers
+
         if self.is_own:
-            return layouts.convert_own(
-                self.layout, self.files[0], expected, trust_pickle=trust_pickle
+            return own.convert_own(
+                self.files[0], self.reader, expected, self.convert, trust_pickle=trust_pickle
             )
         with tempfile.TemporaryDirectory() as folder:
             files = self.files
             if self.wheel is not None:
                 files = obtain.unpack(self.wheel, files[0], Path(folder))
-            return layouts.convert(self.layout, files, trust_pickle=trust_pickle), []
+            tensors = readers.read(self.reader, files, trust_pickle=trust_pickle)
+            return readers.converted(self.convert, tensors, files[0]), []
+
+    def code(self, *, trust_pickle: bool) -> list[str]:
+        """Return the definitions that make tensors of its files, as dotted names."""
+        from features.sources import readers
+
+        entries = [f"{readers.__name__}.{readers.READERS[self.reader].__name__}"]
+        if self.is_own:
+            entries.append("features.sources.own.convert_own")
+        if trust_pickle:
+            entries.append("features.sources.pickles.main")
+        return [*entries, definition(self.convert)]
 
 
-def _key(
-    where: str,
-    block: Model,
-    weights: Weights,
-    expected: Mapping[str, Tensor],
-    parts: list[Part],
-) -> str:
+def _key(where: str, block: Model, weights: Weights, expected: Tensors, parts: list[Part]) -> str:
     """Return the key of the weights file as an item: all that its bytes depend on."""
     return item_key(
-        {
-            "stage": "weights",
-            "name": where.rpartition(".")[2],
-            "shapes": {key: list(tensor.shape) for key, tensor in expected.items()},
-            "sources": [[part.layout, part.origin, part.sha256] for part in parts],
-            "licence": weights.licence,
-            "notice": weights.notice,
-            "fresh": [*weights.fresh, block.seed] if weights.fresh else [],
-            "code": code_fingerprint("features.sources.layouts", "features.weights.seeding"),
-        }
+        of_weights(
+            where.rpartition(".")[2],
+            {key: list(tensor.shape) for key, tensor in expected.items()},
+            [
+                (part.origin, part.sha256, part.code(trust_pickle=block.trust_pickle))
+                for part in parts
+            ],
+            (weights.licence, weights.notice),
+            fresh={key: block.seed for key in weights.fresh},
+        )
     )
 
 
@@ -247,7 +284,7 @@ def _convert(
     where: str,
     block: Model,
     weights: Weights,
-    expected: Mapping[str, Tensor],
+    expected: Tensors,
     parts: list[Part],
     out: Path,
 ) -> None:
@@ -288,18 +325,20 @@ def _convert(
 
 
 def gather(
-    where: str, weights: Weights, block: Model, expected: Mapping[str, Tensor], run: StageRun
+    where: str, weights: Weights, block: Model, expected: Tensors, run: StageRun
 ) -> list[Part]:
     """Return the files that the tensors ``expected`` lie in, checked but not yet read.
 
     Files of companions are obtained only where ``expected`` has keys of theirs.
     """
+    from features.sources import readers
+
     own = Path(block.file) if block.file is not None else None
     if own is None:
         parts = [_downloaded(where, weights.sources, run)]
     else:
-        parts = [_own(own, weights.sources, run)]
-    has = layouts.keys_in(own) if own is not None else frozenset()
+        parts = [_own(own, weights.sources, run, weights.convert_of)]
+    has = readers.keys_in(own) if own is not None else frozenset()
     for companion in weights.companions:
         wanted = {key for key in expected if key.startswith(companion.prefix)}
         if wanted and not wanted <= has:
@@ -326,22 +365,33 @@ def _downloaded(where: str, origins: tuple[Origin, ...], run: StageRun) -> Part:
     for refusal in had.refusals:
         run.note(f"not from {refusal}")
     run.note(f"from {had.source.address}")
-    return Part(had.files, had.source.layout, had.source.address, had.sha256, had=had)
+    source = had.source
+    return Part(had.files, source.reader, source.convert, source.address, had.sha256, had=had)
 
 
-def _own(path: Path, origins: tuple[Origin, ...], run: StageRun) -> Part:
+def _own(
+    path: Path,
+    origins: tuple[Origin, ...],
+    run: StageRun,
+    convert_of: Callable[[str], Convert] | None = None,
+) -> Part:
     """Take a file of the user's own; its origin is its name, not its place on their disk."""
+    from features.sources.own import CHECKPOINTS, reader_of
+
     if not path.is_file():
         raise WeightsError(f"{path}: no such file; it is named as `file` in params.yaml")
     wheel = next((origin for origin in origins if isinstance(origin, Wheel)), None)
     if wheel is not None and path.suffix == ".whl":
-        return Part((path,), wheel.layout, path.name, file_sha256(path), wheel=wheel)
+        sha256 = file_sha256(path)
+        return Part((path,), wheel.reader, wheel.convert, path.name, sha256, wheel=wheel)
     sha256 = obtain.check_own(path, origins, PINS, run.note)
-    named = (o.layout for o in origins if not isinstance(o, Wheel) and o.filename == path.name)
-    layout = next(named, None) or layouts.layout_of(
-        path, [*(origin.layout for origin in origins), "canonical"]
-    )
-    return Part((path,), layout, path.name, sha256, is_own=True)
+    reader, origin = reader_of(path, origins)
+    convert = origin.convert if origin is not None else unchanged
+    if convert_of is not None:
+        convert = convert_of(path.name)
+    notice = origin.notice if isinstance(origin, ByHand) else ""
+    is_own = reader in CHECKPOINTS
+    return Part((path,), reader, convert, path.name, sha256, notice, is_own=is_own)
 
 
 def _companion(where: str, companion: Companion, own: Path | None, run: StageRun) -> Part:
@@ -350,9 +400,6 @@ def _companion(where: str, companion: Companion, own: Path | None, run: StageRun
         if own is not None and (beside := own.with_name(source.filename)).is_file():
             return _own(beside, companion.sources, run)
     return _downloaded(where, companion.sources, run)
-
-
-# ------------------------------------------------------------------------------ how things are
 
 
 if __name__ == "__main__":

@@ -56,7 +56,7 @@ PACKAGE = Wheel(
             "e9a5c5cb17f736fafd4c2ec1da3b3d331d6edbe8a0d32395855aeb2cdfd64b9f",
         ),
     ),
-    layout="pose_pair",
+    reader="pose_pair",
 )
 """The full model; lite and heavy the package downloads itself, when it is asked for them."""
 
@@ -94,7 +94,7 @@ def weights(options: Options) -> Weights:
         url=f"{MODELS}/{name}/float16/1/{name}.task",
         sha256=SHA256[options.size],
         size_bytes=None,
-        layout="pose_task",
+        reader="pose_task",
     )
     sources = (bundle, PACKAGE) if options.size == "full" else (bundle,)
     return Weights(licence="Apache-2.0", can_seed=False, sources=sources)

@@ -19,12 +19,23 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from features.networks.imagenet import network_input
-from features.networks.vgg16 import Vgg16
+from features.networks.vgg16 import CAFFE_LAYERS, Vgg16
+from features.weights.naming import Tensors, renamed, without
 from features.weights.record import Source, Weights
 
 VIEW = "segments"
 FEATURES: dict[str, tuple[int, ...]] = {"pool5": (512, 7, 7), "fc6": (4096,)}
 AXES = {"pool5": "C H W"}
+
+
+def convert(tensors: Tensors) -> dict[str, Tensor]:
+    """Give network dissection's tensors our keys: Caffe's layer names in torchvision's parts.
+
+    Its fc7 and fc8a are dropped.
+    """
+    layers = {f"{ours.partition('.')[0]}.{caffe}": ours for caffe, ours in CAFFE_LAYERS.items()}
+    return renamed(without(tensors, "classifier.fc7", "classifier.fc8a"), layers)
+
 
 WEIGHTS = Weights(
     licence="MIT (conversion), CC BY (Places365)",
@@ -33,7 +44,7 @@ WEIGHTS = Weights(
             url="https://dissect.csail.mit.edu/models/vgg16_places365-0bafbc55.pth",
             sha256="0bafbc55",  # its first digits, in its name
             size_bytes=None,
-            layout="vgg16_places365",
+            convert=convert,
         ),
     ),
 )

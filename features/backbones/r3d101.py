@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import relu
 
+from features.weights.naming import Tensors, counted, without
 from features.weights.record import ByHand, Weights
 
 VIEW = "snippets"
@@ -35,16 +36,22 @@ Release = Literal["2018", "2020"]
 
 DRIVE = "https://drive.google.com/drive/folders"
 
+
+def convert(tensors: Tensors) -> dict[str, Tensor]:
+    """Drop the classifier of a file of the authors'; its keys are ours."""
+    return counted(without(tensors, "fc"))
+
+
 FILES: dict[Release, ByHand] = {
     "2018": ByHand(
         page=f"{DRIVE}/1zvl89AgFAApbH0At-gMuZSeQB_LpNP-M",
         filename="resnet-101-kinetics.pth",
-        layout="hara",
+        convert=convert,
     ),
     "2020": ByHand(
         page=f"{DRIVE}/1xbYbZ7rpyjftI_KCk6YuL-XrfQDz7Yd4",
         filename="r3d101_K_200ep.pth",
-        layout="hara",
+        convert=convert,
     ),
 }
 """Kinetics-400 in the first, Kinetics-700 in the second. Folders: README of either branch."""

@@ -20,11 +20,18 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import relu
 
+from features.weights.naming import Tensors, counted, without
 from features.weights.record import Source, Weights
 
 VIEW = "snippets"
 FEATURES: dict[str, tuple[int, ...]] = {"conv5": (512, 2, 7, 7), "pooled": (512,)}
 AXES = {"conv5": "C L H W"}
+
+
+def convert(tensors: Tensors) -> dict[str, Tensor]:
+    """Drop the classifier of torchvision's file; its keys are ours."""
+    return counted(without(tensors, "fc"))
+
 
 WEIGHTS = Weights(
     licence="BSD-3-Clause",
@@ -33,7 +40,7 @@ WEIGHTS = Weights(
             url="https://download.pytorch.org/models/r3d_18-b3b3357e.pth",
             sha256="b3b3357e",  # its first digits, in its name
             size_bytes=None,
-            layout="r3d18",
+            convert=convert,
         ),
     ),
 )

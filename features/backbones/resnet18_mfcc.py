@@ -33,9 +33,19 @@ from torch import Tensor, nn
 
 from features.networks.resnet18 import POOLED_DIM, ResNet18
 from features.waveform import Waveform, resampled, spans
+from features.weights.naming import Tensors, counted, without
 from features.weights.record import Source, Weights
 
 VIEW = "sound"
+
+
+def convert(tensors: Tensors) -> dict[str, Tensor]:
+    """Drop the first convolution of torchvision's file, which is for pictures, and the classifier.
+
+    The one that takes its place is new, see ``fresh``.
+    """
+    return counted(without(tensors, "conv1", "fc"))
+
 
 WEIGHTS = Weights(
     licence="BSD-3-Clause",
@@ -45,7 +55,7 @@ WEIGHTS = Weights(
             url="https://download.pytorch.org/models/resnet18-f37072fd.pth",
             sha256="f37072fd",  # its first digits, in its name
             size_bytes=None,
-            layout="resnet18_but_first",
+            convert=convert,
         ),
     ),
     fresh=("conv1.weight",),

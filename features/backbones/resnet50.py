@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from features.networks.imagenet import CROP_PX, network_input
+from features.weights.naming import Tensors, counted, without
 from features.weights.record import Source, Weights
 
 VIEW = ("segments", "faces")
@@ -89,13 +90,18 @@ def features(options: Options) -> dict[str, tuple[int, ...]]:
     return {name: shapes[name] for name in options.keep}
 
 
+def convert(tensors: Tensors) -> dict[str, Tensor]:
+    """Drop the classifier of torchvision's file; its keys are ours."""
+    return counted(without(tensors, "fc"))
+
+
 def weights(options: Options) -> Weights:
     """Return where the weights under ``options`` come from."""
     version = VERSIONS[options.weights]
     url = f"https://download.pytorch.org/models/{version.file}"
     return Weights(
         licence="BSD-3-Clause",
-        sources=(Source(url=url, sha256=version.sha256, size_bytes=None, layout="resnet50"),),
+        sources=(Source(url=url, sha256=version.sha256, size_bytes=None, convert=convert),),
     )
 
 

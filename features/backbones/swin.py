@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from features.networks.imagenet import network_input
+from features.weights.naming import Tensors, without
 from features.weights.record import Source, Weights
 
 VIEW = ("uniform", "segments")
@@ -62,13 +63,18 @@ def features(options: Options) -> dict[str, tuple[int, ...]]:
     return {"pooled": (SIZES[options.size].dim,)}
 
 
+def convert(tensors: Tensors) -> dict[str, Tensor]:
+    """Drop the classifier of torchvision's file; its keys are ours."""
+    return without(tensors, "head")
+
+
 def weights(options: Options) -> Weights:
     """Return where the weights under ``options`` come from."""
     size = SIZES[options.size]
     url = f"https://download.pytorch.org/models/{size.file}"
     return Weights(
         licence="BSD-3-Clause",
-        sources=(Source(url=url, sha256=size.sha256, size_bytes=None, layout="swin"),),
+        sources=(Source(url=url, sha256=size.sha256, size_bytes=None, convert=convert),),
     )
 
 

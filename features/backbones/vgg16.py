@@ -17,11 +17,18 @@ from torch import Tensor, nn
 
 from features.networks.imagenet import network_input
 from features.networks.vgg16 import Vgg16
+from features.weights.naming import Tensors, without
 from features.weights.record import Source, Weights
 
 VIEW = "segments"
 FEATURES: dict[str, tuple[int, ...]] = {"pool5": (512, 7, 7), "fc6": (4096,)}
 AXES = {"pool5": "C H W"}
+
+
+def convert(tensors: Tensors) -> dict[str, Tensor]:
+    """Drop fc7 and fc8 of torchvision's file; its keys are ours."""
+    return without(tensors, "classifier.3", "classifier.6")
+
 
 WEIGHTS = Weights(
     licence="BSD-3-Clause",
@@ -30,7 +37,7 @@ WEIGHTS = Weights(
             url="https://download.pytorch.org/models/vgg16-397923af.pth",
             sha256="397923af8e79cdbb6a7127f12361acd7a2f83e06b05044ddf496e83de57a5bf0",
             size_bytes=None,
-            layout="vgg16",
+            convert=convert,
         ),
     ),
 )

@@ -16,12 +16,43 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from features.networks.vgg16 import Vgg16
-from features.weights.record import ByHand, Source, Weights
+from features.networks.vgg16 import CAFFE_LAYERS, Vgg16
+from features.weights.naming import Tensors, renamed, without
+from features.weights.record import ByHand, Source, Weights, WeightsError
 
 VIEW = "faces"
 FEATURES: dict[str, tuple[int, ...]] = {"pool5": (512, 7, 7), "fc6": (4096,)}
 AXES = {"pool5": "C H W"}
+
+
+def convert(tensors: Tensors) -> dict[str, Tensor]:
+    """Give pytorch-mcn's tensors (Caffe's layer names) torchvision's; fc7 and fc8 are dropped."""
+    return renamed(without(tensors, "fc7", "fc8"), CAFFE_LAYERS)
+
+
+def convert_keras(tensors: Tensors) -> dict[str, Tensor]:
+    """Give deepface's tensors (Keras, in the network's order) our keys; fc7 and fc8 are dropped.
+
+    Its fully connected layers are convolutions: fc6 is one of 7x7. What its first layer takes for
+    red is not known, see the notice of the file.
+    """
+    values = list(tensors.values())
+    kernels, biases = values[::2], values[1::2]
+    shapes = [tuple(kernel.shape) for kernel in kernels]
+    if len(values) != 2 * (len(CAFFE_LAYERS) + 2) or any(len(shape) != 4 for shape in shapes):
+        raise WeightsError(
+            "expected 16 convolutions (VGG-Face, its last three fully connected), found layers of "
+            f"the shapes {shapes}"
+        )
+    converted: dict[str, Tensor] = {}
+    for layer, kernel_HWIO, bias in zip(CAFFE_LAYERS.values(), kernels, biases, strict=False):
+        weight_OIHW = kernel_HWIO.permute(3, 2, 0, 1)
+        is_linear = layer.startswith("classifier")
+        weight = weight_OIHW.flatten(1) if is_linear else weight_OIHW  # C, H, W in this order
+        converted[f"{layer}.weight"] = weight.contiguous()
+        converted[f"{layer}.bias"] = bias
+    return converted
+
 
 WEIGHTS = Weights(
     licence="Oxford VGG terms (CC BY-NC 4.0)",
@@ -32,14 +63,18 @@ WEIGHTS = Weights(
             url="http://www.robots.ox.ac.uk/~albanie/models/pytorch-mcn/vgg_face_dag.pth",
             sha256=None,  # none published
             size_bytes=None,
-            layout="vgg_face_dag",
+            convert=convert,
         ),
         ByHand(  # not tried after the first: the order of its colours is not known for certain
             page="https://github.com/serengil/deepface_models/releases/tag/v1.0",
             filename="vgg_face_weights.h5",
-            layout="vgg_face_keras",
+            convert=convert_keras,
+            reader="keras",
             sha256="759266b9614d0fd5d65b97bf716818b746cc77ab5944c7bffc937c6ba9455d8c",
             size_bytes=580_085_408,
+            notice="deepface's file: nobody has stated in which order its first layer takes red, "
+            "green and blue (deepface gives it blue first), so its features are not verified; "
+            "here red comes first. Prefer vgg_face_dag.pth",
         ),
     ),
 )

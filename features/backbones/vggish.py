@@ -22,12 +22,25 @@ from torch import Tensor, nn
 
 from features.networks import mel
 from features.waveform import Waveform
-from features.weights.record import Companion, Source, Weights
+from features.weights.naming import Tensors
+from features.weights.record import Companion, Source, Weights, WeightsError
 
 VIEW = "sound"
 FEATURES: dict[str, tuple[int, ...]] = {"embedding": (128,)}
 
 RELEASE = "https://github.com/harritaylor/torchvggish/releases/download/v0.1"
+
+PCA_KEYS = {"pca_eigen_vectors": "pca.eigen_vectors", "pca_means": "pca.means"}
+"""AudioSet's names of the arrays of its PCA, and our keys."""
+
+
+def convert_pca(tensors: Tensors) -> dict[str, Tensor]:
+    """Give AudioSet's PCA our keys, its means as one row."""
+    if set(tensors) != set(PCA_KEYS):
+        raise WeightsError(f"expected the arrays {sorted(PCA_KEYS)}, found {sorted(tensors)}")
+    converted = {ours: tensors[theirs] for theirs, ours in PCA_KEYS.items()}
+    return converted | {"pca.means": converted["pca.means"].reshape(-1)}
+
 
 WEIGHTS = Weights(
     licence="Apache-2.0",
@@ -35,8 +48,7 @@ WEIGHTS = Weights(
         Source(
             url=f"{RELEASE}/vggish-10086976.pth",
             sha256="10086976",  # its first digits, in its name
-            size_bytes=None,
-            layout="torchvggish",
+            size_bytes=None,  # its keys are ours
         ),
     ),
     companions=(
@@ -47,7 +59,8 @@ WEIGHTS = Weights(
                     url="https://storage.googleapis.com/audioset/vggish_pca_params.npz",
                     sha256="4d878af3e306defbfb37095365aa7e5a6cecb86bad13e859e626151c4e6a8b9d",
                     size_bytes=73_020,
-                    layout="vggish_pca",
+                    convert=convert_pca,
+                    reader="numpy",
                 ),
             ),
         ),

@@ -35,6 +35,8 @@ BOOKKEEPING = (
     "features.cache.tables",
     "features.detectors.load",
     "features.options",
+    "features.sources.archives.sizes",
+    "features.sources.readers.opened_apart",
     "features.weights.file.check_keys",
     "features.weights.file.metadata",
     "heads.load",

@@ -35,7 +35,7 @@ WEIGHTS = Weights(
             url=f"{MODELS}/blaze_face_short_range/float16/1/blaze_face_short_range.tflite",
             sha256="b4578f35940bf5a1a655214a1cce5cab13eba73c1297cd78e1a04c2380b0152f",
             size_bytes=None,
-            layout="tflite",
+            reader="tflite",
         ),
         Wheel(
             requirement="mediapipe==0.10.21",
@@ -45,7 +45,7 @@ WEIGHTS = Weights(
                     "bbff11cebd1eb27a1e004cae0b0e63ec8c551cbf34a4451148b4908b8db3eca8",
                 ),
             ),
-            layout="tflite",
+            reader="tflite",
         ),
     ),
 )

@@ -33,9 +33,60 @@ from torch import Tensor, nn
 from torchvision.ops import nms
 
 from features.faces import Detections
+from features.weights.naming import Convert, Tensors, counted
 from features.weights.record import Source, Weights, WeightsError
 
 ONE_CORE = False
+
+FILES = {
+    "detection_Resnet50_Final": "facexlib",
+    "Resnet50_Final": "facexlib",  # biubug6's own name for it
+    "retinaface_resnet50_2020-07-20": "ternaus",
+}
+"""How the names of published weights begin, and whose they are."""
+
+
+def convert_facexlib(tensors: Tensors) -> dict[str, Tensor]:
+    """Give the tensors that facexlib publishes our keys, beside whose they are."""
+    return _marked(tensors, "facexlib")
+
+
+def convert_ternaus(tensors: Tensors) -> dict[str, Tensor]:
+    """Give ternaus's tensors our keys, beside whose they are."""
+    return _marked(tensors, "ternaus")
+
+
+def convert_unknown(tensors: Tensors) -> dict[str, Tensor]:
+    """Take tensors that say whose they are; of others it would be a guess, and none is made.
+
+    Keys and shapes are the same in both, the input is not: a wrong guess would find faces, only
+    fewer of them.
+    """
+    if "origin" in tensors:  # made by this project
+        return dict(tensors)
+    raise WeightsError(
+        "expected a name that tells whose weights these are "
+        f"({', '.join(f'{name}...' for name in FILES)}). ternaus's and facexlib's have the same "
+        "keys and need different input: say which with `weights: ternaus` or `weights: facexlib` "
+        "in the options of the detector's block"
+    )
+
+
+def convert_of(name: str) -> Convert:
+    """Return how a file of one's own is converted: its name tells whose it is, or it says so."""
+    whose = next((whose for start, whose in FILES.items() if name.startswith(start)), None)
+    known = {"facexlib": convert_facexlib, "ternaus": convert_ternaus}
+    return known[whose] if whose else convert_unknown
+
+
+def _marked(tensors: Tensors, origin: str) -> dict[str, Tensor]:
+    """Put the network under ``network.``, without ``DataParallel``'s prefix, beside ``origin``."""
+    if "origin" in tensors:  # made by this project
+        return dict(tensors)
+    plain = {f"network.{key.removeprefix('module.')}": value for key, value in tensors.items()}
+    mark = torch.frombuffer(bytearray(origin.encode()), dtype=torch.uint8)
+    return {**counted(plain), "origin": mark}
+
 
 ADDRESSES = {
     "facexlib": Source(
@@ -45,7 +96,7 @@ ADDRESSES = {
         ),
         sha256="6d1de9c2944f2ccddca5f5e010ea5ae64a39845a86311af6fdf30841b0a5a16d",
         size_bytes=109_497_761,
-        layout="retinaface_facexlib",
+        convert=convert_facexlib,
     ),
     "ternaus": Source(
         url=(
@@ -54,7 +105,7 @@ ADDRESSES = {
         ),
         sha256=None,  # of what the digits in its name are the checksum is not said
         size_bytes=None,
-        layout="retinaface_ternaus",
+        convert=convert_ternaus,
     ),
 }
 
@@ -140,9 +191,7 @@ class Options:
 def weights(options: Options) -> Weights:
     """Return where the weights that ``options`` names come from."""
     if options.weights is None:
-        known = ADDRESSES["facexlib"]
-        asking = Source(known.url, known.sha256, known.size_bytes, "retinaface")
-        return Weights(licence="MIT", sources=(asking,))
+        return Weights(licence="MIT", sources=(ADDRESSES["facexlib"],), convert_of=convert_of)
     return Weights(licence="MIT", sources=(ADDRESSES[options.weights],))
 
 

@@ -8,6 +8,20 @@ CHANNELS = (64, 64, "pool", 128, 128, "pool", 256, 256, 256, "pool",
 
 FC6_DIM = 4096
 
+CAFFE_LAYERS = {
+    "conv1_1": "features.0", "conv1_2": "features.2",
+    "conv2_1": "features.5", "conv2_2": "features.7",
+    "conv3_1": "features.10", "conv3_2": "features.12", "conv3_3": "features.14",
+    "conv4_1": "features.17", "conv4_2": "features.19", "conv4_3": "features.21",
+    "conv5_1": "features.24", "conv5_2": "features.26", "conv5_3": "features.28",
+    "fc6": "classifier.0",
+}  # fmt: skip
+"""Caffe's names of the layers, in order, and torchvision's, which are ours.
+
+Source: module names of https://github.com/albanie/pytorch-mcn (vgg_face_dag.py) beside
+torchvision 0.29 models/vgg.py, configuration D.
+"""
+
 
 class Vgg16(nn.Module):
     """Convolutions and the first fully connected layer; keys are torchvision's.

@@ -1,41 +1,51 @@
 """Weights: where a network's numbers come from, and the one kind of file they are kept in.
 
-A backbone module states its :class:`Weights`: addresses with checksums, licence, key layout.
-The weights stage obtains a source file (:mod:`features.sources.obtain`), converts its keys
-(:mod:`features.sources.layouts`) and writes one safetensors file; everything after reads only that.
+A backbone module states its :class:`Weights`: addresses with checksums, licence, conversion.
+The weights stage obtains a source file (:mod:`features.sources.obtain`), reads it
+(:mod:`features.sources.readers`), has its keys converted by that module and writes one safetensors
+file; everything after reads only that.
 The keys in it are those of the built module's ``state_dict``. No pickle is ever opened there.
 
 A *seeded* file holds no tensors, only the seed: the network is drawn when it is loaded. Every
 file says in its metadata where it comes from and whether it is pretrained. Layers that no
 published file holds (:attr:`Weights.fresh`) are drawn from the seed when the file is made.
+
+What writes a seeded file or reads what a file says of itself needs no torch, and does not wait
+for it.
 """
 
 import json
 from collections.abc import Collection, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
-from torch import Tensor, nn
+from safetensors import SafetensorError, safe_open, serialize_file
 
 from features.cache.keys import code_fingerprint, item_key
 from features.cache.store import replacing
-from features.weights import seeding
+from features.weights.naming import Tensors
 from features.weights.record import Weights, WeightsError
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 # ------------------------------------------------------------------------------- the file
 
 
-def write(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
+def write(path: Path, tensors: Tensors, metadata: Mapping[str, str]) -> None:
     """Write a safetensors file, the same bytes for the same content.
 
     The library writes metadata in the order of a hash table that differs from run to run, so
     the header is put in order afterwards.
     """
     with replacing(path) as partial:
-        ordered_tensors = {key: tensors[key].contiguous() for key in sorted(tensors)}
-        save_file(ordered_tensors, partial, dict(metadata))
+        if tensors:
+            from safetensors.torch import save_file
+
+            ordered_tensors = {key: tensors[key].contiguous() for key in sorted(tensors)}
+            save_file(ordered_tensors, partial, dict(metadata))
+        else:
+            serialize_file({}, partial, dict(metadata))
         partial.chmod(0o644)  # the library makes it private to the user; teams share it
         with partial.open("r+b") as file:
             length = int.from_bytes(file.read(8), "little")
@@ -75,13 +85,13 @@ def write_unused(path: Path, name: str) -> None:
 
 
 def fresh_tensors(
-    weights: Weights, found: Mapping[str, Tensor], expected: Mapping[str, Tensor], seed: int
-) -> dict[str, Tensor]:
+    weights: Weights, tensors: Tensors, expected: Tensors, seed: int
+) -> "dict[str, Tensor]":
     """Draw the layers that are new in a network whose other layers are pretrained.
 
     Args:
         weights: its ``fresh`` names them.
-        found: what the source has; a new layer that is there, e.g. because somebody trained it,
+        tensors: what the source has; a new layer that is there, e.g. because somebody trained it,
             is not drawn.
         expected: the built module's ``state_dict``; only shapes are read.
         seed: the block's seed.
@@ -90,7 +100,9 @@ def fresh_tensors(
         A tensor for each key that was lacking, distributed as :mod:`features.weights.seeding` draws
         weights.
     """
-    lacking = [key for key in weights.fresh if key not in found]
+    from features.weights import seeding
+
+    lacking = [key for key in weights.fresh if key not in tensors]
     return seeding.drawn({key: expected[key].shape for key in lacking}, seed)
 
 
@@ -98,7 +110,7 @@ def write_pretrained(
     path: Path,
     name: str,
     weights: Weights,
-    tensors: Mapping[str, Tensor],
+    tensors: Tensors,
     source: str,
     sha256: str,
     *,
@@ -144,7 +156,7 @@ def metadata(path: Path) -> dict[str, str]:
     return _read(path, with_tensors=False)[0]
 
 
-def load(path: Path, module: nn.Module) -> nn.Module:
+def load(path: Path, module: "nn.Module") -> "nn.Module":
     """Fill a built module from the weights file at ``path`` and return it in eval mode.
 
     A seeded file draws the weights from its seed; the caller's random state is left as it was.
@@ -152,6 +164,8 @@ def load(path: Path, module: nn.Module) -> nn.Module:
     Raises:
         WeightsError: not a weights file, or its keys and shapes are not the module's.
     """
+    from features.weights import seeding
+
     facts, tensors = _read(path, with_tensors=True)
     if facts.get("source") == "seeded":
         seeding.initialise(module, int(facts["seed"]))
@@ -165,9 +179,9 @@ def load(path: Path, module: nn.Module) -> nn.Module:
     return module.eval()
 
 
-def _read(path: Path, *, with_tensors: bool) -> tuple[dict[str, str], dict[str, Tensor]]:
+def _read(path: Path, *, with_tensors: bool) -> "tuple[dict[str, str], dict[str, Tensor]]":
     try:
-        with safe_open(path, framework="pt") as file:
+        with safe_open(path, framework="pt" if with_tensors else "np") as file:
             facts = dict(sorted((file.metadata() or {}).items()))
             tensors = {key: file.get_tensor(key) for key in file.keys() if with_tensors}
     except (OSError, SafetensorError) as error:
@@ -187,8 +201,8 @@ def _read(path: Path, *, with_tensors: bool) -> tuple[dict[str, str], dict[str, 
 # --------------------------------------------------------------------------------- its keys
 
 
-def check_keys(found: Mapping[str, Tensor], expected: Mapping[str, Tensor], origin: str) -> None:
-    """Check that ``found`` has exactly the keys and shapes of ``expected``.
+def check_keys(tensors: Tensors, expected: Tensors, origin: str) -> None:
+    """Check that ``tensors`` have exactly the keys and shapes of ``expected``.
 
     An empty one-dimensional uint8 tensor in ``expected`` stands for bytes of any length.
 
@@ -197,16 +211,16 @@ def check_keys(found: Mapping[str, Tensor], expected: Mapping[str, Tensor], orig
     """
     problems = [
         f"key {key}: expected shape {_shape(expected[key])}, found none of that name"
-        for key in sorted(expected.keys() - found.keys())
+        for key in sorted(expected.keys() - tensors.keys())
     ]
     problems += [
-        f"key {key}: expected no such key, found shape {_shape(found[key])}"
-        for key in sorted(found.keys() - expected.keys())
+        f"key {key}: expected no such key, found shape {_shape(tensors[key])}"
+        for key in sorted(tensors.keys() - expected.keys())
     ]
     problems += [
-        f"key {key}: expected shape {_shape(slot)}, found {_shape(found[key])}"
+        f"key {key}: expected shape {_shape(slot)}, found {_shape(tensors[key])}"
         for key, slot in expected.items()
-        if key in found and found[key].shape != slot.shape and not _takes(slot, found[key])
+        if key in tensors and tensors[key].shape != slot.shape and not _takes(slot, tensors[key])
     ]
     if problems:
         shown = problems[:5] + [f"and {len(problems) - 5} more"] * (len(problems) > 5)
@@ -217,13 +231,15 @@ def check_keys(found: Mapping[str, Tensor], expected: Mapping[str, Tensor], orig
         )
 
 
-def _shape(tensor: Tensor) -> tuple[int, ...]:
+def _shape(tensor: "Tensor") -> tuple[int, ...]:
     return tuple(tensor.shape)
 
 
-def _takes_any_length(slot: Tensor) -> bool:
+def _takes_any_length(slot: "Tensor") -> bool:
+    import torch
+
     return slot.dtype == torch.uint8 and slot.shape == (0,)
 
 
-def _takes(slot: Tensor, found: Tensor) -> bool:
-    return _takes_any_length(slot) and found.dtype == torch.uint8 and found.ndim == 1
+def _takes(slot: "Tensor", tensor: "Tensor") -> bool:
+    return _takes_any_length(slot) and tensor.dtype == slot.dtype and tensor.ndim == 1

@@ -1,8 +1,16 @@
-"""A network's weights on record: where they come from, under which licence and checksum."""
+"""A network's weights on record: where they come from, under which licence and checksum.
 
+Needs no torch: who only asks where weights come from does not wait for it.
+"""
+
+import ast
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from types import ModuleType
 from urllib.parse import urlsplit
+
+from features.weights.naming import Convert, unchanged
 
 
 class WeightsError(ValueError):
@@ -12,6 +20,18 @@ class WeightsError(ValueError):
 def _check_digits(digits: str | None, name: str) -> None:
     if digits is not None and (not 8 <= len(digits) <= 64 or set(digits) - set("0123456789abcdef")):
         raise ValueError(f"{name}: expected 8 to 64 lower-case hex digits, found {digits}")
+
+
+def definition(convert: Convert) -> str:
+    """Return the dotted name of a conversion, by which its code is in the key of what it makes.
+
+    Raises:
+        ValueError: it is no function at the top of a module.
+    """
+    name: str = getattr(convert, "__qualname__", repr(convert))
+    if not name.isidentifier():
+        raise ValueError(f"convert: expected a function at the top of a module, found {name}")
+    return f"{convert.__module__}.{name}"
 
 
 @dataclass(frozen=True)
@@ -24,16 +44,20 @@ class Source:
             has published any: then the first download is pinned, see
             :mod:`features.sources.obtain`.
         size_bytes: its exact size, or None where unknown.
-        layout: how its keys are named: a name in :data:`features.sources.layouts.LAYOUTS`.
+        convert: a function at the top of the module: gives its tensors the keys of the built
+            module's ``state_dict``. :mod:`features.weights.naming` has what several share.
+        reader: how it is read: a name in :data:`features.sources.readers.READERS`.
     """
 
     url: str
     sha256: str | None
     size_bytes: int | None
-    layout: str
+    convert: Convert = unchanged
+    reader: str = "checkpoint"
 
     def __post_init__(self) -> None:
-        """Check the address and the checksum's form."""
+        """Check the address, the checksum's form and the conversion."""
+        definition(self.convert)
         if urlsplit(self.url).scheme not in ("http", "https") or not self.filename:
             raise ValueError(f"{self.url}: expected http:// or https:// and a file's name")
         _check_digits(self.sha256, self.url)
@@ -55,13 +79,19 @@ class Wheel:
 
     Attributes:
         requirement: the exact package, e.g. ``mediapipe==0.10.21``.
-        members: path in the package and full sha256 of each file, in the layout's order.
-        layout: as in :class:`Source`.
+        members: path in the package and full sha256 of each file, in the reader's order.
+        convert: as in :class:`Source`.
+        reader: as in :class:`Source`.
     """
 
     requirement: str
     members: tuple[tuple[str, str], ...]
-    layout: str
+    convert: Convert = unchanged
+    reader: str = "checkpoint"
+
+    def __post_init__(self) -> None:
+        """Check the conversion."""
+        definition(self.convert)
 
     @property
     def address(self) -> str:
@@ -79,19 +109,24 @@ class ByHand:
     Attributes:
         page: where it is to be had.
         filename: its name there.
-        layout: as in :class:`Source`.
+        convert: as in :class:`Source`.
+        reader: as in :class:`Source`.
         sha256: as in :class:`Source`.
         size_bytes: as in :class:`Source`.
+        notice: what a user of this file has to be told, besides the weights' own notice.
     """
 
     page: str
     filename: str
-    layout: str
+    convert: Convert = unchanged
+    reader: str = "checkpoint"
     sha256: str | None = None
     size_bytes: int | None = None
+    notice: str = ""
 
     def __post_init__(self) -> None:
-        """Check the checksum's form."""
+        """Check the checksum's form and the conversion."""
+        definition(self.convert)
         _check_digits(self.sha256, self.filename)
 
     @property
@@ -124,6 +159,8 @@ class Weights:
             that come as bytes).
         fresh: keys of layers that are new here, so that no published file has them; where a
             file lacks them they are drawn from the block's seed (:func:`fresh_tensors`).
+        convert_of: where the name of a user's own file tells how it is converted: name ->
+            conversion. None: as the published file that it is like.
     """
 
     licence: str
@@ -132,10 +169,32 @@ class Weights:
     companions: tuple[Companion, ...] = ()
     can_seed: bool = True
     fresh: tuple[str, ...] = ()
+    convert_of: Callable[[str], Convert] | None = None
 
 
 def weights_of(module: ModuleType, options: object) -> Weights:
     """Return what a module knows of its weights: its ``weights(options)``, else its WEIGHTS."""
     choose = getattr(module, "weights", None)
-    found: Weights = choose(options) if choose else module.WEIGHTS
-    return found
+    weights: Weights = choose(options) if choose else module.WEIGHTS
+    return weights
+
+
+def may_be_seeded(path: Path) -> bool:
+    """Tell whether a module's file says nowhere that its weights cannot be seeded.
+
+    It is read and not imported, which would import torch.
+
+    Raises:
+        ValueError: it is no Python.
+    """
+    try:
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+    except SyntaxError as error:
+        raise ValueError(f"{path}:{error.lineno}: expected Python, found: {error.msg}") from None
+    return not any(
+        isinstance(node, ast.keyword)
+        and node.arg == "can_seed"
+        and isinstance(node.value, ast.Constant)
+        and node.value.value is False
+        for node in ast.walk(tree)
+    )

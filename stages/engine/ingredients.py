@@ -10,10 +10,10 @@ An ingredient ``code`` is all that the stage's ``compute`` reaches by name, and 
 the module that params.yaml names: the names below, as far as the module has them.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
-from features.cache.keys import code_fingerprint, defined
+from features.cache.keys import code_fingerprint, defined, item_key
 from features.video.views import View
 from stages.engine.params import Backbone, Faces
 
@@ -89,6 +89,37 @@ def of_features(
         ),
         "view": backbone.view,
         "input": content,
+    }
+
+
+def of_weights(
+    name: str,
+    shapes: Mapping[str, Sequence[int]],
+    sources: Sequence[tuple[str, str, Sequence[str]]],
+    terms: tuple[str, str],
+    fresh: Mapping[str, int],
+) -> Ingredients:
+    """Return what a network's file of pretrained weights is made of.
+
+    Args:
+        name: of the network.
+        shapes: of its tensors.
+        sources: of each file its origin, its checksum and the definitions that make tensors of it.
+        terms: licence and notice.
+        fresh: tensors that no file holds -> the seed that they are drawn from.
+    """
+    drawing = ["features.weights.seeding.drawn"] if fresh else []
+    return {
+        "stage": "weights",
+        "name": name,
+        "shapes": {key: list(shape) for key, shape in shapes.items()},
+        "sources": [
+            [origin, sha256, item_key({"code": code_fingerprint(*code)})]
+            for origin, sha256, code in sources
+        ],
+        "terms": list(terms),
+        "fresh": dict(fresh),
+        "code": code_fingerprint("features.weights.file.write_pretrained", *drawing),
     }
 
 

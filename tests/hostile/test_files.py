@@ -20,7 +20,7 @@ import torch
 from features.cache import arrays, tables
 from features.cache.arrays import ArrayFileError
 from features.cache.tables import TableError
-from features.sources import layouts
+from features.sources import readers
 from features.video.listing import DataSetError, list_videos
 from features.weights import file as weights
 from features.weights.record import WeightsError
@@ -198,7 +198,7 @@ def test_a_checkpoint_whose_shapes_are_larger_than_its_numbers_is_refused(tmp_pa
     torch.save({"w": torch.ones(1, dtype=torch.float16).expand(1 << 40)}, path)
     assert path.stat().st_size < 10_000
     with pytest.raises(WeightsError, match="a.pth: its tensors would take 4,398,046,511,104 bytes"):
-        layouts.tensors_of(path)
+        readers.checkpoint([path])
 
 
 def test_a_checkpoint_whose_storage_is_shorter_than_it_says_is_refused(tmp_path: Path) -> None:
@@ -209,13 +209,13 @@ def test_a_checkpoint_whose_storage_is_shorter_than_it_says_is_refused(tmp_path:
             content = whole.read(name)
             cut.writestr(name, content[:8] if "/data/" in name else content)
     with pytest.raises(WeightsError, match="a.pth: expected a PyTorch checkpoint"):
-        layouts.tensors_of(path)
+        readers.checkpoint([path])
 
 
 def test_a_checkpoint_of_other_than_ordinary_numbers_is_refused(tmp_path: Path) -> None:
     torch.save({"w": torch.ones(2, dtype=torch.complex64)}, tmp_path / "a.pth")
     with pytest.raises(WeightsError, match="expected tensors of ordinary numbers, found w"):
-        layouts.tensors_of(tmp_path / "a.pth")
+        readers.checkpoint([tmp_path / "a.pth"])
 
 
 def test_an_old_checkpoint_in_a_tar_is_not_unpacked(tmp_path: Path) -> None:
@@ -227,14 +227,14 @@ def test_an_old_checkpoint_in_a_tar_is_not_unpacked(tmp_path: Path) -> None:
             member.size = 1
             archive.addfile(member, io.BytesIO(b"x"))
     with pytest.raises(WeightsError, match="a.pth.tar: expected a PyTorch checkpoint"):
-        layouts.tensors_of(path)
+        readers.checkpoint([path])
     assert sorted(p.name for p in tmp_path.rglob("*")) == ["a.pth.tar", "deep", "er"]
 
 
 def test_a_pickle_that_nests_without_end_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.pth").write_bytes(b"\x80\x02" + b"(" * 200_000 + b"t" * 200_000 + b".")
     with pytest.raises(WeightsError, match="a.pth: expected a PyTorch checkpoint"):
-        layouts.tensors_of(tmp_path / "a.pth")
+        readers.checkpoint([tmp_path / "a.pth"])
 
 
 def test_a_numpy_archive_that_declares_more_than_memory_is_refused(tmp_path: Path) -> None:
@@ -244,7 +244,7 @@ def test_a_numpy_archive_that_declares_more_than_memory_is_refused(tmp_path: Pat
         content = b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header + bytes(8)
         archive.writestr("pca_means.npy", content)
     with pytest.raises(WeightsError, match="a.npz: expected a NumPy archive"):
-        layouts.vggish_pca([tmp_path / "a.npz"])
+        readers.numpy_archive([tmp_path / "a.npz"])
 
 
 def keras(path: Path) -> h5py.Group:
@@ -290,7 +290,7 @@ def test_a_keras_file_that_is_more_than_arrays_is_refused(tmp_path: Path, kind: 
         "group": "holds no numbers",
     }
     with pytest.raises(WeightsError, match=f"a.h5: .*{reason[kind]}"):
-        layouts.vgg_face_keras([path])
+        readers.keras([path])
 
 
 F32 = {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}
@@ -319,14 +319,14 @@ def test_a_safetensors_file_that_lies_is_refused(tmp_path: Path, case: str) -> N
     else:
         path.write_bytes(struct.pack("<Q", 1 << 62 if case == "giant" else 100) + b"{}")
     for read in (
-        lambda: layouts.canonical([path]),
-        lambda: layouts.tensors_of(path),
+        lambda: readers.safetensors([path]),
+        lambda: readers.checkpoint([path]),
         lambda: weights.metadata(path),
         lambda: weights.load(path, torch.nn.Linear(1, 1)),
     ):
         with pytest.raises(WeightsError, match="a.safetensors: expected"):
             read()
-    assert layouts.keys_in(path) == frozenset()
+    assert readers.keys_in(path) == frozenset()
 
 
 # --------------------------------------------------------------------------------------- CSV

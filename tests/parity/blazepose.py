@@ -12,7 +12,7 @@ from skimage.data import astronaut
 
 from features.backbones import blazepose
 from features.networks.mediapipe_tasks import quiet
-from features.sources import layouts
+from features.sources import readers
 from tests.parity import Certificate
 
 MODEL = "pose_landmarker_full.task"
@@ -34,7 +34,7 @@ def certificates() -> Iterator[Certificate]:
         "visibility": np.array([[p.visibility for p in points]], np.float32),
     }
     network = blazepose.build()
-    network.model = layouts.convert("pose_task", [path])["model"]
+    network.model = readers.read("pose_task", [path])["model"]
     with torch.inference_mode():
         ours = network(blazepose.preprocess(astronaut()[None]))
     for name, values in reference.items():

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from features.backbones import vggface
-from features.sources.layouts import VGG_FACE_DAG_CONVS
+from features.networks.vgg16 import CAFFE_LAYERS
 from features.weights.seeding import initialise
 from tests.parity import Certificate
 
@@ -38,8 +38,7 @@ def certificates() -> Iterator[Certificate]:
     network = vggface.build()
     initialise(network, 0)
     own = network.state_dict()
-    stems = {f"features.{place}": name for name, place in VGG_FACE_DAG_CONVS.items()}
-    stems["classifier.0"] = "fc6"
+    stems = {ours: name for name, ours in CAFFE_LAYERS.items()}
     named = {}
     for key, value in own.items():
         stem, _, kind = key.rpartition(".")

@@ -17,7 +17,7 @@ from features import detectors
 from features.cache import arrays, tables
 from features.detectors.retinaface import LANDMARKS
 from features.faces import TEMPLATE, Detections
-from features.sources import layouts
+from features.sources import readers
 from features.weights.file import write_pretrained, write_seeded
 from features.weights.record import Weights
 from stages import faces
@@ -336,7 +336,7 @@ def test_the_astronaut_is_found_by_mediapipe(
     align: str,
 ) -> None:
     model = real_file("blaze_face_short_range.tflite")
-    tensors = layouts.convert("tflite", [model])
+    tensors = readers.read("tflite", [model])
     write_pretrained(WEIGHTS, "detector", Weights("Apache-2.0", ()), tensors, "a", "b")
     person = np.ascontiguousarray(skimage.data.astronaut()[:300, 60:460])
     rows = [write_view("shown", [person, np.zeros_like(person), person])]

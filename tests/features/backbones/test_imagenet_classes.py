@@ -9,8 +9,8 @@ from skimage import data
 from torch.nn import functional
 
 from features import backbones
-from features.sources import layouts
 from features.weights.record import weights_of
+from tests.features.sources.made_files import canonical
 
 CATS = {281, 282, 285}  # tabby, tiger cat, Egyptian cat
 CUPS = {504, 967, 968}  # coffee mug, espresso, cup
@@ -31,7 +31,7 @@ def test_the_features_lead_to_what_the_picture_shows(
     source = weights_of(module, module.Options()).sources[0]
     path = real_file(source.filename)
     network = module.build()
-    network.load_state_dict(layouts.convert(source.layout, [path]))
+    network.load_state_dict(canonical(source, path))
     whole = torch.load(path, weights_only=True)
     feature, layers = CASES[name]
     for picture, classes in ((data.chelsea(), CATS), (data.coffee(), CUPS)):

@@ -9,7 +9,8 @@ import torchvision
 from torch import Tensor, nn
 
 from features import backbones
-from features.sources import layouts
+from features.backbones import resnet50
+from features.sources.own import convert_own
 from features.weights.file import check_keys, fresh_tensors
 from features.weights.record import WeightsError
 
@@ -78,8 +79,9 @@ def test_a_network_of_torchvisions_trained_elsewhere_gives_its_own_features(
     with torch.device("meta"):
         ours = module.build()
     expected = ours.state_dict()
-    (layout, *_) = [source.layout for source in module.WEIGHTS.sources]
-    tensors, dropped = layouts.convert_own(layout, tmp_path / "mine.pth", expected)
+    tensors, dropped = convert_own(
+        tmp_path / "mine.pth", "checkpoint", expected, module.WEIGHTS.sources[0].convert
+    )
     check_keys(tensors, expected, "mine.pth")
     ours.load_state_dict(tensors, assign=True)
     assert dropped and all(
@@ -102,7 +104,7 @@ def test_a_resnet18_of_ones_own_gives_all_but_its_first_layer(tmp_path: Path) ->
     module = backbones.load("resnet18_mfcc")
     with torch.device("meta"):
         expected = module.build().state_dict()
-    tensors, dropped = layouts.convert_own("resnet18_but_first", tmp_path / "mine.pth", expected)
+    tensors, dropped = convert_own(tmp_path / "mine.pth", "checkpoint", expected, module.convert)
     assert dropped == ["conv1.weight", "fc.bias", "fc.weight"]
     fresh = fresh_tensors(module.WEIGHTS, tensors, expected, seed=1)
     check_keys(tensors | fresh, expected, "mine.pth")
@@ -112,7 +114,7 @@ def test_another_network_is_refused_by_the_names_of_its_layers(tmp_path: Path) -
     with torch.device("meta"):
         expected = backbones.load("resnet50").build().state_dict()
     torch.save(trained("resnet18", classes=3).state_dict(), tmp_path / "mine.pth")
-    tensors, _ = layouts.convert_own("resnet50", tmp_path / "mine.pth", expected)
+    tensors, _ = convert_own(tmp_path / "mine.pth", "checkpoint", expected, resnet50.convert)
     with pytest.raises(WeightsError) as caught:
         check_keys(tensors, expected, "mine.pth")
     said = str(caught.value)

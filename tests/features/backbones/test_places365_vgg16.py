@@ -9,8 +9,8 @@ from torch import nn
 from torchvision import transforms
 
 from features.backbones import places365_vgg16
-from features.sources import layouts
 from features.weights.file import check_keys
+from tests.features.sources.made_files import canonical
 
 Network = Callable[[str], nn.Module]
 
@@ -83,7 +83,7 @@ def test_the_file_fits_and_its_first_layer_expects_the_documented_range(
     path = real_file("vgg16_places365-0bafbc55.pth")
     with torch.device("meta"):
         network = places365_vgg16.build()
-    tensors = layouts.convert("vgg16_places365", [path])
+    tensors = canonical(places365_vgg16.WEIGHTS.sources[0], path)
     check_keys(tensors, network.state_dict(), str(path))
     network.load_state_dict(tensors, assign=True)
     noise = np.random.default_rng(0).integers(0, 256, (1, 256, 256, 3), np.uint8)

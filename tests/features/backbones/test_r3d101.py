@@ -10,9 +10,9 @@ from PIL import Image
 
 from features.backbones import r3d101
 from features.backbones.r3d101 import Options, Release
-from features.sources import layouts
 from features.sources.download import DownloadError
 from features.sources.obtain import obtain
+from features.sources.own import convert_own
 from features.weights.file import check_keys
 from features.weights.record import ByHand, WeightsError
 
@@ -120,7 +120,7 @@ def taken(path: Path) -> dict[str, torch.Tensor]:
     """Return what is taken of a file that a person has fetched."""
     with torch.device("meta"):
         expected = r3d101.build().state_dict()
-    return layouts.convert_own("hara", path, expected)[0]
+    return convert_own(path, "checkpoint", expected, r3d101.convert)[0]
 
 
 @pytest.mark.parametrize("zipped", [False, True])

@@ -7,8 +7,8 @@ import torch
 from torchvision.models import video
 
 from features.backbones import r3d18
-from features.sources import layouts
 from features.weights.file import check_keys
+from tests.features.sources.made_files import canonical
 
 
 @pytest.mark.parametrize("size", [(48, 64), (128, 171), (171, 128), (240, 320)])
@@ -42,7 +42,7 @@ def test_of_torchvisions_file_the_classifier_is_dropped(tmp_path: Path) -> None:
         keys = video.r3d_18(weights=None).state_dict()
     torch.save({key: torch.tensor([1.0]) for key in keys}, tmp_path / "a.pth")
     with torch.device("meta"):
-        assert set(layouts.convert("r3d18", [tmp_path / "a.pth"])) == set(
+        assert set(canonical(r3d18.WEIGHTS.sources[0], tmp_path / "a.pth")) == set(
             r3d18.build().state_dict()
         )
 
@@ -52,4 +52,4 @@ def test_torchvisions_file_fits(real_file: Callable[[str], Path]) -> None:
     path = real_file("r3d_18-b3b3357e.pth")
     with torch.device("meta"):
         expected = r3d18.build().state_dict()
-    check_keys(layouts.convert("r3d18", [path]), expected, str(path))
+    check_keys(canonical(r3d18.WEIGHTS.sources[0], path), expected, str(path))

@@ -13,10 +13,10 @@ from features.backbones import resnet18_mfcc
 from features.backbones.resnet18_mfcc import Options, taken
 from features.networks.extraction import extract
 from features.options import features_of
-from features.sources import layouts
 from features.weights.file import check_keys, fresh_tensors, load, metadata, write_pretrained
 from features.weights.record import WeightsError
 from tests.conftest import waveform
+from tests.features.sources.made_files import canonical
 
 Network = Callable[[str], nn.Module]
 
@@ -173,7 +173,7 @@ def imagenet(folder: Path) -> dict[str, torch.Tensor]:
     """Return what the layout takes from a file like torchvision's."""
     torch.manual_seed(0)
     torch.save(torchvision.models.resnet18(weights=None).state_dict(), folder / "a.pth")
-    return layouts.convert("resnet18_but_first", [folder / "a.pth"])
+    return canonical(resnet18_mfcc.WEIGHTS.sources[0], folder / "a.pth")
 
 
 def test_imagenets_weights_fill_all_but_the_first_convolution(tmp_path: Path) -> None:
@@ -212,7 +212,7 @@ def test_a_first_convolution_that_somebody_trained_is_kept() -> None:
 def test_torchvisions_file_fits(real_file: Callable[[str], Path]) -> None:
     path = real_file("resnet18-f37072fd.pth")
     expected = resnet18_mfcc.build().state_dict()
-    found = layouts.convert("resnet18_but_first", [path])
+    found = canonical(resnet18_mfcc.WEIGHTS.sources[0], path)
     check_keys(
         found | fresh_tensors(resnet18_mfcc.WEIGHTS, found, expected, 0), expected, str(path)
     )

@@ -11,9 +11,9 @@ from torchvision.models.feature_extraction import create_feature_extractor
 from features.backbones import resnet50
 from features.backbones.resnet50 import Options
 from features.options import options_of
-from features.sources import layouts
 from features.weights.file import check_keys
 from features.weights.seeding import initialise
+from tests.features.sources.made_files import canonical
 
 Network = Callable[[str], nn.Module]
 
@@ -152,4 +152,4 @@ def test_torchvisions_file_fits(version: str, real_file: Callable[[str], Path]) 
     path = real_file(resnet50.VERSIONS[version].file)
     with torch.device("meta"):
         expected = resnet50.build().state_dict()
-    check_keys(layouts.convert("resnet50", [path]), expected, str(path))
+    check_keys(canonical(resnet50.WEIGHTS.sources[0], path), expected, str(path))

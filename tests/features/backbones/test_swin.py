@@ -9,9 +9,9 @@ import torchvision
 from features.backbones import swin
 from features.backbones.swin import Options
 from features.options import options_of
-from features.sources import layouts
 from features.weights.file import check_keys
 from features.weights.seeding import initialise
+from tests.features.sources.made_files import canonical
 
 PRESETS = {
     "t": torchvision.models.Swin_T_Weights.IMAGENET1K_V1,
@@ -90,4 +90,4 @@ def test_torchvisions_file_fits(size: str, real_file: Callable[[str], Path]) -> 
     path = real_file(swin.SIZES[size].file)
     with torch.device("meta"):
         expected = swin.build(Options(size)).state_dict()
-    check_keys(layouts.convert("swin", [path]), expected, str(path))
+    check_keys(canonical(swin.WEIGHTS.sources[0], path), expected, str(path))

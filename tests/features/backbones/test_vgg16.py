@@ -8,8 +8,8 @@ import torchvision
 from torch import nn
 
 from features.backbones import vgg16
-from features.sources import layouts
 from features.weights.file import check_keys
+from tests.features.sources.made_files import canonical
 
 Network = Callable[[str], nn.Module]
 
@@ -60,4 +60,4 @@ def test_torchvisions_file_fits(real_file: Callable[[str], Path]) -> None:
     path = real_file("vgg16-397923af.pth")
     with torch.device("meta"):
         expected = vgg16.build().state_dict()
-    check_keys(layouts.convert("vgg16", [path]), expected, str(path))
+    check_keys(canonical(vgg16.WEIGHTS.sources[0], path), expected, str(path))

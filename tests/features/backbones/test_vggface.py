@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from features.backbones import vggface
-from features.sources import layouts
 from features.weights.file import check_keys
+from tests.features.sources.made_files import canonical
 
 
 def test_a_crop_keeps_its_colours_in_rgb_order_minus_the_mean() -> None:
@@ -30,4 +30,4 @@ def test_the_dag_file_fits(real_file: Callable[[str], Path]) -> None:
     path = real_file("vgg_face_dag.pth")
     with torch.device("meta"):
         expected = vggface.build().state_dict()
-    check_keys(layouts.convert("vgg_face_dag", [path]), expected, str(path))
+    check_keys(canonical(vggface.WEIGHTS.sources[0], path), expected, str(path))

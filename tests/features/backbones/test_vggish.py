@@ -10,8 +10,8 @@ from torch.nn import functional
 from features.backbones import vggish
 from features.backbones.vggish import Options, Pca, quantised
 from features.networks.extraction import extract
-from features.sources import layouts
 from tests.conftest import waveform
+from tests.features.sources.made_files import canonical
 
 Network = Callable[[str], nn.Module]
 
@@ -121,7 +121,7 @@ def test_a_sound_shorter_than_an_example_has_no_rows(network: Network) -> None:
 
 @pytest.mark.weights
 def test_audiosets_pca_whitens(real_file: Callable[[str], Path]) -> None:
-    found = layouts.convert("vggish_pca", [real_file("vggish_pca_params.npz")])
+    found = canonical(vggish.WEIGHTS.companions[0].sources[0], real_file("vggish_pca_params.npz"))
     assert found["pca.eigen_vectors"].shape == (128, 128)
     assert found["pca.means"].shape == (128,)
     gram = found["pca.eigen_vectors"] @ found["pca.eigen_vectors"].T
@@ -133,7 +133,7 @@ def test_audiosets_pca_whitens(real_file: Callable[[str], Path]) -> None:
 def test_a_tone_has_the_embedding_of_audiosets_smoke_test(
     real_file: Callable[[str], Path],
 ) -> None:
-    tensors = layouts.convert("torchvggish", [real_file("vggish-10086976.pth")])
+    tensors = canonical(vggish.WEIGHTS.sources[0], real_file("vggish-10086976.pth"))
     network = vggish.build()
     network.load_state_dict(tensors)
     tone = np.sin(2 * np.pi * 1000 * np.arange(48_000) / 16_000).astype(np.float32)

@@ -12,16 +12,16 @@ from numpy.typing import NDArray
 from features.detectors import blazeface
 from features.detectors.blazeface import BlazeFace, Options
 from features.faces import Detections
-from features.sources import layouts
 from features.weights.file import load, write_pretrained
 from features.weights.record import Weights
+from tests.features.sources.made_files import canonical
 
 BuildDetector = Callable[..., BlazeFace]
 
 
 @pytest.fixture
 def detector(real_file: Callable[[str], Path], tmp_path: Path) -> BuildDetector:
-    tensors = layouts.convert("tflite", [real_file("blaze_face_short_range.tflite")])
+    tensors = canonical(blazeface.WEIGHTS.sources[0], real_file("blaze_face_short_range.tflite"))
     write_pretrained(tmp_path / "a", "blazeface", Weights("Apache-2.0", ()), tensors, "a", "b")
 
     def build(**options: float) -> BlazeFace:

@@ -15,9 +15,11 @@ from safetensors.torch import save_file
 from features.detectors import retinaface
 from features.detectors.retinaface import CHUNK, Options, RetinaFace
 from features.faces import Detections
-from features.sources import layouts
+from features.sources import readers
+from features.sources.own import reader_of
 from features.weights.file import load, write_pretrained, write_seeded
 from features.weights.record import Weights, WeightsError
+from tests.features.sources.made_files import canonical
 from tests.parity.retinaface import biubug6_input, composed, detector, published, ternaus_input
 
 SEEN_PX = 3
@@ -198,8 +200,16 @@ def origin(tensors: dict[str, torch.Tensor]) -> str:
     return bytes(tensors["origin"].tolist()).decode()
 
 
-def test_each_address_is_of_the_weights_that_its_layout_says(tmp_path: Path) -> None:
-    assert retinaface.WEIGHTS.sources[0].layout == "retinaface"
+def of_own(path: Path, whose: str | None = None) -> dict[str, torch.Tensor]:
+    """Return what is taken of a file of one's own, with these weights named in the options."""
+    weights = retinaface.weights(Options(weights=whose))
+    reader, source = reader_of(path, weights.sources)
+    assert source is not None
+    convert = weights.convert_of(path.name) if weights.convert_of else source.convert
+    return readers.converted(convert, readers.read(reader, [path]), path)
+
+
+def test_each_address_is_of_the_weights_that_its_conversion_says(tmp_path: Path) -> None:
     for whose in ("facexlib", "ternaus", None):
         (source,) = retinaface.weights(Options(weights=whose)).sources
         torch.save(published_tensors(), tmp_path / "a.pth")
@@ -209,12 +219,12 @@ def test_each_address_is_of_the_weights_that_its_layout_says(tmp_path: Path) -> 
                 archive.write(tmp_path / "a.pth", "retinaface_resnet50_2020-07-20.pth")
         else:
             torch.save(published_tensors(), path)
-        assert origin(layouts.convert(source.layout, [path])) == (whose or "facexlib")
+        assert origin(canonical(source, path)) == (whose or "facexlib")
 
 
 def test_prefixes_go_and_counters_come(tmp_path: Path) -> None:
     torch.save({f"module.{k}": v for k, v in published_tensors().items()}, tmp_path / "a.pth")
-    found = layouts.convert("retinaface_facexlib", [tmp_path / "a.pth"])
+    found = canonical(retinaface.ADDRESSES["facexlib"], tmp_path / "a.pth")
     assert set(found) == {
         "network.body.conv1.weight",
         "network.fpn.output1.1.running_mean",
@@ -234,8 +244,7 @@ def test_prefixes_go_and_counters_come(tmp_path: Path) -> None:
 )
 def test_a_file_is_recognised_by_its_published_name(tmp_path: Path, name: str, whose: str) -> None:
     torch.save(published_tensors(), tmp_path / name)
-    assert layouts.layout_of(tmp_path / name, ["retinaface", "canonical"]) == "retinaface"
-    assert origin(layouts.convert("retinaface", [tmp_path / name])) == whose
+    assert origin(of_own(tmp_path / name)) == whose
 
 
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
@@ -246,17 +255,15 @@ def test_a_file_of_unknown_origin_is_not_guessed_at(tmp_path: Path, suffix: str)
     else:
         save_file(published_tensors(), path)
     with pytest.raises(WeightsError, match="weights: ternaus` or `weights: facexlib"):
-        layouts.convert("retinaface", [path])
+        of_own(path)
     for whose in ("facexlib", "ternaus"):
-        (source,) = retinaface.weights(Options(weights=whose)).sources
-        assert layouts.layout_of(path, [source.layout, "canonical"]) == source.layout
-        assert origin(layouts.convert(source.layout, [path])) == whose
+        assert origin(of_own(path, whose)) == whose
 
 
 def test_a_file_made_by_this_project_keeps_its_origin(tmp_path: Path) -> None:
     tensors = {"network.a": torch.ones(1), "origin": torch.tensor(list(b"ternaus")).byte()}
     save_file(tensors, tmp_path / "from a colleague.safetensors")
-    found = layouts.convert("retinaface", [tmp_path / "from a colleague.safetensors"])
+    found = of_own(tmp_path / "from a colleague.safetensors")
     assert set(found) == set(tensors) and origin(found) == "ternaus"
 
 
@@ -271,7 +278,7 @@ def test_a_zip_without_one_checkpoint_is_refused(
             for name, body in content.items():
                 archive.writestr(name, body)
     with pytest.raises(WeightsError, match=r"a\.zip: expected"):
-        layouts.convert("retinaface_ternaus", [path])
+        canonical(retinaface.ADDRESSES["ternaus"], path)
 
 
 def test_the_tensors_decide_how_frames_are_prepared(network: RetinaFace, tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ SHA256 = hashlib.sha256(BODY).hexdigest()
 
 
 def source(url: str, sha256: str | None = SHA256) -> Source:
-    return Source(url, sha256, None, "vgg16")
+    return Source(url, sha256, None)
 
 
 def test_the_next_address_is_asked_where_one_has_nothing(site: Site, tmp_path: Path) -> None:
@@ -58,7 +58,7 @@ def test_the_next_address_is_asked_where_one_is_out_of_order(
 
 
 def test_a_file_to_be_had_by_hand_only_is_not_asked_for(tmp_path: Path) -> None:
-    by_hand = ByHand("https://drive.invalid/folder", "a.pth", "vgg16")
+    by_hand = ByHand("https://drive.invalid/folder", "a.pth")
     with pytest.raises(DownloadError, match="no address that gives it to a program"):
         obtain([by_hand], tmp_path, tmp_path / "pins")
 
@@ -180,8 +180,8 @@ def test_a_checksum_is_known_by_its_beginning_a_pin_or_not_at_all(tmp_path: Path
     pins.write_text(json.dumps({url: SHA256}))
     kinds = [kind_of_checksum(source(url, known), pins) for known in (SHA256, SHA256[:8], None)]
     assert kinds == ["known", "pinned", "pinned"]
-    assert kind_of_checksum(ByHand("https://x", "a.pth", ""), pins) == "none"
-    assert kind_of_checksum(ByHand("https://x", "a.pth", "", SHA256), pins) == "known"
+    assert kind_of_checksum(ByHand("https://x", "a.pth"), pins) == "none"
+    assert kind_of_checksum(ByHand("https://x", "a.pth", sha256=SHA256), pins) == "known"
     assert kind_of_checksum(WHEEL, pins) == "known"
 
 
@@ -226,8 +226,8 @@ def test_another_version_of_a_published_file_is_taken_and_told(
 ) -> None:
     path = tmp_path / "a.pth"
     path.write_bytes(BODY)
-    published = Source("http://x/a.pth", known, size_bytes, "vgg16")
-    by_hand = ByHand("https://x", "a.pth", "vgg16", known, size_bytes)
+    published = Source("http://x/a.pth", known, size_bytes)
+    by_hand = ByHand("https://x", "a.pth", sha256=known, size_bytes=size_bytes)
     for origin in (published, by_hand):
         (line,) = own(path, tmp_path / "pins", origin)
         assert SHA256 in line and "it is taken because" in line
@@ -237,14 +237,14 @@ def test_another_version_of_a_published_file_is_taken_and_told(
 def test_a_file_that_a_package_carries_is_as_good_as_published(tmp_path: Path) -> None:
     path = tmp_path / "a.tflite"
     path.write_bytes(MODEL)
-    published = Source("http://x/a.tflite", "0" * 64, None, "tflite")
+    published = Source("http://x/a.tflite", "0" * 64, None, reader="tflite")
     assert own(path, tmp_path / "pins", published, WHEEL) == []
 
 
 # ----------------------------------------------------------------------------------- packages
 
 MODEL = b"model bytes"
-WHEEL = Wheel("carrier==1.0", (("carrier/models/a.tflite", hashlib.sha256(MODEL).hexdigest()),), "")
+WHEEL = Wheel("carrier==1.0", (("carrier/models/a.tflite", hashlib.sha256(MODEL).hexdigest()),))
 
 
 def make_package(folder: Path, model: bytes = MODEL, name: str = "a.tflite") -> Path:

@@ -181,11 +181,11 @@ def test_a_safetensors_file_of_others_is_not_taken_for_ours(tmp_path: Path) -> N
 @pytest.mark.parametrize("url", ["file:///etc/a.pth", "ftp://x/a.pth", "a.pth", "https://x/"])
 def test_a_source_needs_an_address_of_the_web_with_a_files_name(url: str) -> None:
     with pytest.raises(ValueError, match="expected http"):
-        Source(url, None, None, "vgg16")
+        Source(url, None, None)
 
 
 def test_the_name_of_a_file_does_not_include_what_is_asked_of_the_server() -> None:
-    assert Source("https://x/b/a.pth?download=1#top", None, None, "vgg16").filename == "a.pth"
+    assert Source("https://x/b/a.pth?download=1#top", None, None).filename == "a.pth"
 
 
 def test_weights_may_depend_on_options() -> None:
@@ -200,4 +200,4 @@ def test_weights_may_depend_on_options() -> None:
 @pytest.mark.parametrize("sha256", ["abc", "X" * 64, "a" * 65, ""])
 def test_a_source_needs_a_checksum_of_the_right_form(sha256: str) -> None:
     with pytest.raises(ValueError, match="hex digits"):
-        Source("http://x/a.pth", sha256, None, "vgg16")
+        Source("http://x/a.pth", sha256, None)
