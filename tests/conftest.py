@@ -8,10 +8,14 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from hypothesis import settings
 
 from features.waveform import Waveform
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # see stages/__init__.py
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # the cores are for tests side by side
+settings.register_profile("any machine", deadline=None)
+settings.load_profile("any machine")
 
 MakeClip = Callable[..., Path]
 

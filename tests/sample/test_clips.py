@@ -50,7 +50,7 @@ def encoded(tmp_path_factory: pytest.TempPathFactory) -> tuple[Plan, Path]:
     number=st.integers(1, 99),
     seconds=st.floats(1, 20),
 )
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_a_plan_is_possible(seed: int, label: str, number: int, seconds: float) -> None:
     clip = plan_clip(seed, label, number, seconds)
     assert clip == plan_clip(seed, label, number, seconds)

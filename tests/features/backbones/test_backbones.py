@@ -24,7 +24,7 @@ SEEDED = [name for name in backbones.names() if backbones.load(name).WEIGHTS.can
 FRAMES = [name for name in backbones.names() if backbones.load(name).VIEW != "sound"]
 
 every = pytest.mark.parametrize("name", backbones.names())
-every_seeded = pytest.mark.parametrize("name", SEEDED)
+every_seeded = pytest.mark.parametrize("name", SEEDED, scope="module")  # each is built once
 
 
 def frames_shape(module: ModuleType, rows: int, size: tuple[int, int]) -> tuple[int, ...]:

@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -57,7 +57,6 @@ def test_softplus_weighs_scores_whose_softplus_is_no_number_of_float32() -> None
     torch.testing.assert_close(found, torch.softmax(scores, dim=1))
 
 
-@settings(deadline=None)
 @given(
     scores=hnp.arrays(np.float32, (3, 5), elements=st.floats(-1e4, 1e4, width=32)),
     mask=hnp.arrays(np.bool_, (3, 5)),

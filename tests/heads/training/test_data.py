@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from features.cache import arrays
@@ -242,7 +242,6 @@ def test_a_batch_is_padded_to_the_longest_video_of_each_role(folder: Folder) -> 
     assert batch.labels.tolist() == [0, 0, 0]
 
 
-@settings(deadline=None)
 @given(
     labels=st.lists(st.integers(0, 4), min_size=1, max_size=40),
     batch_videos=st.integers(2, 20),
@@ -258,7 +257,6 @@ def test_shuffled_batches_have_every_video_once(
     assert len(labels) == 1 or 2 <= len(batches[-1]) <= batch_videos + 1
 
 
-@settings(deadline=None)
 @given(
     labels=st.lists(st.integers(0, 4), min_size=2, max_size=40),
     batch_videos=st.integers(4, 20),
