@@ -20,16 +20,8 @@ from features.video import decode, sound
 from features.video.opening import VideoError
 from features.video.views import View
 from stages.engine.ingredients import of_view
-from stages.engine.items import (
-    check_failures,
-    describe,
-    files_below,
-    fresh_outputs,
-    item_path,
-    merge_reasons,
-    run_items,
-    write_index,
-)
+from stages.engine.items import describe, files_below, item_path, merge_reasons, run_items
+from stages.engine.outputs import check_failures, fresh_outputs, write_index
 from stages.engine.params import Params
 from stages.engine.paths import INDEX, VIEWS, index_of
 from stages.engine.progress import StageRun

@@ -26,16 +26,8 @@ from features.options import options_of
 from features.weights.file import load, metadata
 from stages.engine.device import be_reproducible, device_of
 from stages.engine.ingredients import of_faces
-from stages.engine.items import (
-    check_failures,
-    describe,
-    files_below,
-    fresh_outputs,
-    items_of,
-    merge_reasons,
-    run_items,
-    write_index,
-)
+from stages.engine.items import describe, files_below, items_of, merge_reasons, run_items
+from stages.engine.outputs import check_failures, fresh_outputs, write_index
 from stages.engine.params import Faces
 from stages.engine.paths import VIEWS, index_of, weights_file
 from stages.engine.progress import StageRun, told

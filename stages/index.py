@@ -25,7 +25,8 @@ from features.video.probe import probe
 from features.video.splits import add_drawn, add_given, by_content, few
 from stages.engine.checks import check_all
 from stages.engine.ingredients import of_headers
-from stages.engine.items import check_failures, fresh_outputs, item_path, run_items
+from stages.engine.items import item_path, run_items
+from stages.engine.outputs import check_failures, fresh_outputs
 from stages.engine.params import Splits
 from stages.engine.paths import INDEX, index_of
 from stages.engine.previous import previous_file

@@ -9,9 +9,8 @@ import html
 from collections.abc import Sequence
 from pathlib import Path
 
-import heads
 from features.cache import tables
-from stages.engine.items import fresh_outputs
+from stages.engine.outputs import fresh_outputs
 from stages.engine.paths import INDEX, REPORT, RESULTS, SAMPLE, index_of
 from stages.engine.progress import StageRun, told
 from stages.engine.start import launch, start
@@ -53,6 +52,8 @@ def main() -> None:
     with told():
         videos = tables.read(index_of(INDEX), columns)
         results = [read_result(RESULTS, name) for name in params.experiments]
+    import heads  # slow, with torch: what lacks has been told by now
+
     with StageRun("report") as run:
         _heads, broken = heads.loadable()
         for line in broken:

@@ -31,7 +31,8 @@ from heads.training.metrics import over_runs, per_class, score_run
 from heads.training.settings import Training, training_of
 from stages.engine.device import be_reproducible, cache_bytes, device_of
 from stages.engine.ingredients import code_of_run
-from stages.engine.items import describe, fresh_outputs, run_items
+from stages.engine.items import describe, run_items
+from stages.engine.outputs import fresh_outputs
 from stages.engine.params import Experiment, Params
 from stages.engine.paths import FEATURES, INDEX, RESULTS, index_of, weights_file
 from stages.engine.previous import previous_files

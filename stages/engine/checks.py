@@ -16,6 +16,7 @@ from features.cache import claims
 from features.cache.arrays import ArrayFileError
 from features.cache.store import store_root
 from features.cache.tables import TableError
+from stages.engine.device import device_of
 from stages.engine.dvc_lock import DVC, needs_git, read_deps
 from stages.engine.params import PARAMS, Backbone, Params, ParamsError, read_yaml
 from stages.engine.paths import PIPELINE
@@ -186,11 +187,10 @@ def check_all(params: Params) -> None:
     Raises:
         DeviceError: this machine has no ``engine.device``.
     """
-    from stages.engine.device import device_of  # torch is slow to import
-
     check_system()
     check_modules(params)
-    device_of(params.engine)
+    if params.engine.device != "auto":  # which is there everywhere
+        device_of(params.engine)
     check_watched(params, stage_names(params))
 
 

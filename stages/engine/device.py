@@ -6,8 +6,6 @@ Also how much memory of this machine may hold features.
 import os
 from pathlib import Path
 
-import torch
-
 from stages.engine.params import Engine
 
 GIB = 1 << 30
@@ -83,6 +81,10 @@ def device_of(engine: Engine) -> str:
     Raises:
         DeviceError: there is no such device here.
     """
+    if engine.device == "cpu":
+        return "cpu"
+    import torch  # slow to import: only where a device has to be looked for
+
     if engine.device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     is_there = {
@@ -101,6 +103,8 @@ def device_of(engine: Engine) -> str:
 
 def be_reproducible(device: str) -> None:
     """Have networks on ``device`` give the same numbers in every run, in full float32."""
+    import torch
+
     if device == "cuda":
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True)

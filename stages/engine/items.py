@@ -7,25 +7,18 @@ one of them computes, the others wait for.
 """
 
 import json
-import os
-import shutil
 import sys
-import threading
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 
-import pyarrow as pa
-
 from features.cache import claims, tables
-from features.cache.arrays import ArrayFileError, check, content_sha256, read_attributes
+from features.cache.arrays import ArrayFileError, check
 from features.cache.keys import item_key
 from features.cache.store import ItemStore, link_or_copy, store_root
 from stages.engine.previous import previous_files
-from stages.engine.progress import StageRun, console, fail, print_table
+from stages.engine.progress import StageRun
 from stages.engine.workers import (
     Compute,
     Item,
@@ -160,7 +153,7 @@ def _compute_all(
     return reasons, computed
 
 
-# ------------------------------------------------------------------------ folders and rows
+# ------------------------------------------------------------------------ paths and rows
 
 
 def item_path(video_id: str, suffix: str = ".h5") -> str:
@@ -194,6 +187,33 @@ def items_of(
             files = {item_key(made_of): item_path(str(row["video_id"]))}
             items.append(Item(str(row["video_id"]), files, task(str(row["path"]), made_of)))
     return items
+
+
+def files_below(items: Sequence[Item[Task]], folder: str = "") -> dict[str, tuple[str, str]]:
+    """Return video id -> key and path of each item's file below ``folder`` (``""`` or ``x/``)."""
+    return {
+        item.name: (key, path.removeprefix(folder))
+        for item in items
+        for key, path in item.files.items()
+        if path.startswith(folder)
+    }
+
+
+def merge_reasons(
+    rows: Sequence[tables.Row], outcome: Outcome, folder: str = ""
+) -> list[tables.Row]:
+    """Return the rows of the stage before with this stage's outcome: a failed video stays so.
+
+    Of an item's files those below ``folder`` count (``""`` or ``x/``).
+    """
+    merged = []
+    for row in rows:
+        missing = outcome.get(str(row["video_id"]), {})
+        reason = row["reason"] or next(
+            (why for path, why in missing.items() if path.startswith(folder)), None
+        )
+        merged.append(row | {"status": "failed" if reason else "ok", "reason": reason})
+    return merged
 
 
 def software() -> dict[str, str]:
@@ -236,142 +256,3 @@ def describe(
         "software": software(),
         **more,
     }
-
-
-@contextmanager
-def fresh_outputs(parent: Path, run: StageRun) -> Iterator[Path]:
-    """Yield an empty folder; when all went well, what lies in it moves to ``parent``.
-
-    Each file or folder takes the place of the one with its name; nothing else there is touched.
-    One process at a time does this; another waits for it, one that its dvc has left behind too.
-    """
-    partial = parent / f".{run.name}.tmp"
-    _end_with_dvc()
-    with claims.held(
-        parent / f".{run.name}.busy.tmp",
-        on_wait=lambda: run.note("waiting for another process that writes the same outputs"),
-    ):
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
-        try:
-            yield partial
-            for made in sorted(partial.iterdir()):
-                target = parent / made.name
-                if target.is_dir() and not target.is_symlink():
-                    shutil.rmtree(target)
-                made.replace(target)
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
-
-
-def _end_with_dvc() -> None:
-    """Let this process end with the dvc that started it: nobody waits for its outputs then."""
-    if "DVC_STAGE" not in os.environ:
-        return
-    dvc = os.getppid()
-
-    def watch() -> None:
-        while os.getppid() == dvc:
-            time.sleep(claims.POLL_S)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
-
-
-def merge_reasons(
-    rows: Sequence[tables.Row], outcome: Outcome, folder: str = ""
-) -> list[tables.Row]:
-    """Return the rows of the stage before with this stage's outcome: a failed video stays so.
-
-    Of an item's files those below ``folder`` count (``""`` or ``x/``).
-    """
-    merged = []
-    for row in rows:
-        missing = outcome.get(str(row["video_id"]), {})
-        reason = row["reason"] or next(
-            (why for path, why in missing.items() if path.startswith(folder)), None
-        )
-        merged.append(row | {"status": "failed" if reason else "ok", "reason": reason})
-    return merged
-
-
-INDEX = {
-    "video_id": pa.string(),
-    "label": pa.string(),
-    "status": pa.string(),
-    "reason": pa.string(),
-    "key": pa.string(),
-    "content": pa.string(),
-    "path": pa.string(),
-}
-"""Columns of every index of items: one row a video.
-
-``path`` lies below the folder of that name; ``content`` is what the keys of the items that are made
-of it hold, :func:`features.cache.arrays.content_sha256`.
-"""
-
-
-def files_below(items: Sequence[Item[Task]], folder: str = "") -> dict[str, tuple[str, str]]:
-    """Return video id -> key and path of each item's file below ``folder`` (``""`` or ``x/``)."""
-    return {
-        item.name: (key, path.removeprefix(folder))
-        for item in items
-        for key, path in item.files.items()
-        if path.startswith(folder)
-    }
-
-
-def write_index(
-    index: Path,
-    folder: Path,
-    rows: Sequence[Mapping[str, object]],
-    files: Mapping[str, tuple[str, str]],
-    more: Mapping[str, pa.DataType],
-) -> None:
-    """Write the index of a folder of array files.
-
-    Args:
-        index: the Parquet file to write.
-        folder: of the files.
-        rows: rows with ``video_id``, ``label``, ``status``, ``reason``.
-        files: video id -> key and path of its item.
-        more: further columns; an item's values are the attributes of that name in its file.
-    """
-    filled = []
-    for row in rows:
-        entry = {column: row[column] for column in ("video_id", "label", "status", "reason")}
-        if entry["status"] == "ok":
-            entry["key"], path = files[str(row["video_id"])]
-            attributes = read_attributes(folder / path)
-            entry |= {"path": path, **{column: attributes[column] for column in more}}
-            entry["content"] = content_sha256(folder / path)
-        filled.append(entry)
-    schema = pa.schema([*INDEX.items(), *more.items()])
-    tables.write(index, filled, schema)
-
-
-def check_failures(run: StageRun, rows: Sequence[Mapping[str, object]], max_failed: float) -> None:
-    """End the stage if more than the share ``max_failed`` of the rows have failed.
-
-    Args:
-        run: the stage's run.
-        rows: rows with ``video_id``, ``status`` and ``reason``.
-        max_failed: the largest share that is put up with.
-    """
-    failed = [row for row in rows if row["status"] == "failed"]
-    if not rows:
-        raise fail(f"{run.name}: there are no videos")
-    if len(failed) > max_failed * len(rows):
-        print_table(
-            f"{run.name}: {len(failed)} of {len(rows)} videos failed",
-            ["video", "reason"],
-            [(row["video_id"], row["reason"]) for row in failed],
-            to=console,
-        )
-        raise fail(
-            f"{run.name}: {len(failed)} of {len(rows)} videos failed, allowed are "
-            f"{max_failed:.0%} (max_failed in params.yaml). Mend or remove them, or raise "
-            "max_failed, and run again: what was computed is kept"
-        )
-    if run.counts["failed"]:  # what failed in a stage before has been told
-        run.note(f"{len(failed)} of {len(rows)} videos have failed (affectline failures)")

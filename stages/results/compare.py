@@ -7,13 +7,14 @@ the report shows every experiment beside the first.
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-import heads
-from heads import Reported
-from heads.training.metrics import mcnemar, paired_difference
 from stages.results.files import Result, is_row
+
+if TYPE_CHECKING:  # torch comes with it: what reads results does not wait for that
+    from heads import Reported
 
 CORRECTED = "corrected resampled t-test"
 MCNEMAR = "McNemar's exact test"
@@ -59,7 +60,7 @@ class PaperTable:
     paper: str
     table: str
     data: str
-    rows: list[tuple[Reported, list[Result]]]
+    rows: list[tuple["Reported", list[Result]]]
 
 
 def compare(first: Result, second: Result) -> Comparison:
@@ -68,6 +69,8 @@ def compare(first: Result, second: Result) -> Comparison:
     Raises:
         ValueError: they have other runs or other test videos; the message lists which.
     """
+    from heads.training.metrics import mcnemar, paired_difference  # slow, with torch
+
     ours, theirs = _answers(first), _answers(second)
     _check_same(first.name, second.name, ours, theirs)
     right = {
@@ -158,21 +161,23 @@ def paper_tables(results: Sequence[Result]) -> list[PaperTable]:
 
     A head that is broken has no tables (:func:`heads.loadable` says what is wrong with it).
     """
+    import heads  # slow, with torch
+
     tables: dict[tuple[str, str, str], dict[str, tuple[Reported, list[Result]]]] = {}
     loaded, _broken = heads.loadable()
     for name, head in loaded.items():
         run = [result for result in results if result.about["head"] == name]
-        for said in head.REFERENCE:
+        for reported in head.REFERENCE:
             same = [
                 result
                 for result in run
-                if is_row(head, said, result.about["roles"], result.about["params"])
+                if is_row(head, reported, result.about["roles"], result.about["params"])
             ]
-            rows = tables.setdefault((said.paper, said.table, said.data), {})
-            rows.setdefault(said.name, (said, []))[1].extend(same)  # two heads may be one row
-    found = [PaperTable(*place, list(rows.values())) for place, rows in tables.items()]
-    found = [table for table in found if any(same for _, same in table.rows)]
-    return sorted(found, key=lambda table: (table.paper, _numbers(table.table)))
+            rows = tables.setdefault((reported.paper, reported.table, reported.data), {})
+            rows.setdefault(reported.name, (reported, []))[1].extend(same)  # two heads, one row
+    complete = [PaperTable(*place, list(rows.values())) for place, rows in tables.items()]
+    shown = [table for table in complete if any(same for _, same in table.rows)]
+    return sorted(shown, key=lambda table: (table.paper, _numbers(table.table)))
 
 
 def _numbers(table: str) -> tuple[int, ...]:

@@ -21,15 +21,16 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from math import isnan
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 
-import heads
 from features.cache import arrays, tables
-from heads import Head, Reported
 from stages.engine.progress import reason
+
+if TYPE_CHECKING:  # torch comes with it: what reads results does not wait for that
+    from heads import Head, Reported
 
 ATTENTION = {
     "video_id": pa.string(),
@@ -103,7 +104,7 @@ def read_result(results: Path, name: str) -> Result:
 
 
 def is_row(
-    head: Head, said: Reported, roles: Collection[str], params: Mapping[str, object]
+    head: "Head", reported: "Reported", roles: Collection[str], params: Mapping[str, object]
 ) -> bool:
     """Tell whether an experiment of that head, with these roles and params, is the paper's row.
 
@@ -113,12 +114,14 @@ def is_row(
     Raises:
         ValueError: params that the head does not take.
     """
+    import heads  # slow, with torch
+
     # A role's map belongs to the role.
-    if set(said.roles) != {role.removesuffix("_map") for role in roles}:
+    if set(reported.roles) != {role.removesuffix("_map") for role in roles}:
         return False
     ours, theirs = (
         asdict(heads.resolve(heads.validate(head, values), roles))
-        for values in (params, {**params, **said.params})
+        for values in (params, {**params, **reported.params})
     )
     return _rounded(ours) == _rounded(theirs)
 

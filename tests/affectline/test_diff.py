@@ -13,7 +13,7 @@ from affectline import diff
 from affectline.cli import app
 from features.cache import arrays, tables
 from features.cache.keys import canonical, item_key
-from stages.engine.items import INDEX
+from stages.engine.outputs import INDEX
 
 PIPELINE = """
 stages:

@@ -11,7 +11,7 @@ from features.cache import arrays, tables
 from features.networks import extraction
 from features.weights.file import write_seeded
 from stages import extract
-from stages.engine.items import INDEX
+from stages.engine.outputs import INDEX
 
 PROJECT = Path(__file__).parents[2]
 

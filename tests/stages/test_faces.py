@@ -21,7 +21,7 @@ from features.sources import readers
 from features.weights.file import write_pretrained, write_seeded
 from features.weights.record import Weights
 from stages import faces
-from stages.engine.items import INDEX
+from stages.engine.outputs import INDEX
 from tests.features.conftest import real_file  # noqa: F401
 
 PROJECT = Path(__file__).parents[2]

@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Mapping
 from importlib.metadata import packages_distributions, version
@@ -22,9 +21,7 @@ from features.cache.store import ItemStore, store_root
 from features.video.opening import VideoError
 from stages.engine.items import (
     SOFTWARE,
-    check_failures,
     describe,
-    fresh_outputs,
     item_path,
     merge_reasons,
     run_items,
@@ -253,36 +250,6 @@ def test_no_id_leads_out_of_the_folder(video_id: str) -> None:
         item_path(video_id)
 
 
-def test_outputs_take_their_places_only_when_all_went_well(in_folder: Path) -> None:
-    Path("data/old").mkdir(parents=True)
-    Path("data/new").mkdir()
-    Path("data/new/stale").touch()
-    with pytest.raises(RuntimeError), fresh_outputs(Path("data"), StageRun("toy")) as partial:
-        (partial / "new").mkdir()
-        raise RuntimeError
-    assert Path("data/new/stale").exists()
-    with fresh_outputs(Path("data"), StageRun("toy")) as partial:
-        (partial / "new").mkdir()
-        (partial / "new" / "fresh").touch()
-    assert sorted(p.as_posix() for p in Path("data").rglob("*")) == [
-        "data/new",
-        "data/new/fresh",
-        "data/old",
-    ]
-
-
-def test_one_process_at_a_time_writes_the_outputs(
-    in_folder: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    claim = claims.take(Path("data/.toy.busy.tmp"))
-    assert claim is not None
-    threading.Timer(0.3, claim.release).start()
-    with fresh_outputs(Path("data"), StageRun("toy")) as partial:
-        (partial / "new").touch()
-    assert "waiting for another process" in capsys.readouterr().err
-    assert [path.name for path in Path("data").iterdir()] == ["new"]
-
-
 def test_an_earlier_failure_keeps_its_reason() -> None:
     rows = [{"video_id": "a/a", "reason": "early"}, {"video_id": "a/b", "reason": None}]
     merged = merge_reasons(rows, {"a/b": {"a/b.h5": "late"}})
@@ -290,18 +257,6 @@ def test_an_earlier_failure_keeps_its_reason() -> None:
         ("failed", "early"),
         ("failed", "late"),
     ]
-
-
-def test_too_many_failures_end_the_stage_with_the_reasons(
-    in_folder: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    rows = [{"video_id": f"a/{n}", "status": "ok", "reason": None} for n in range(4)]
-    rows.append({"video_id": "a/bad", "status": "failed", "reason": "empty file"})
-    check_failures(StageRun("toy"), rows, 0.2)
-    with pytest.raises(SystemExit):
-        check_failures(StageRun("toy"), rows, 0.1)
-    said = capsys.readouterr().err
-    assert "a/bad" in said and "empty file" in said and "max_failed" in said
 
 
 INTERRUPTED = """

@@ -233,3 +233,37 @@ def test_a_mistake_of_ours_ends_a_stage_in_pythons_own_traceback(in_folder: Path
     assert ended.returncode == 1
     assert ended.stderr.startswith("Traceback") and ended.stderr.endswith("a mistake\n")
     assert "thousands of lines" not in ended.stderr
+
+
+SLOW = {"torch", "torchvision", "mediapipe", "matplotlib", "sklearn"}
+"""Packages that take long to import, each of which one part of the project uses."""
+
+
+def test_stages_start_with_the_slow_packages_that_they_use_and_no_other() -> None:
+    stages = ("sample", "index", "decode", "weights", "report", "faces", "extract", "train")
+    code = (
+        "import importlib, sys\n"
+        f"for stage in {stages}:\n"
+        "    importlib.import_module(f'stages.{stage}')\n"
+        f"    print(*sorted({SLOW} & set(sys.modules)))\n"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True, check=True
+    )
+    lines = ended.stdout.split("\n")[: len(stages)]
+    so_far = dict(zip(stages, lines, strict=True))
+    assert {so_far[stage] for stage in ("sample", "index", "decode", "weights")} == {""}
+    assert so_far["report"] == "matplotlib"  # for its curves
+    assert so_far["train"] == "matplotlib torch"
+
+
+def test_a_device_that_is_always_there_is_found_without_torch() -> None:
+    code = (
+        "import sys\n"
+        "from stages.engine.device import cache_bytes, device_of\n"
+        "from stages.engine.params import Engine\n"
+        "engine = Engine(device='cpu')\n"
+        "assert device_of(engine) == 'cpu' and cache_bytes(engine) > 0\n"
+        "assert 'torch' not in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=PROJECT, check=True)
