@@ -4,9 +4,9 @@ The stages run as `dvc repro` runs them, in a folder of their own but over the p
 they compute is kept there, and the next `dvc repro` links it.
 """
 
-import csv
 import json
 import os
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -15,13 +15,14 @@ from pathlib import Path
 
 import yaml
 
+from features.cache import tables
 from features.cache.claims import scratch
 from features.cache.store import link_or_copy, replacing, store_root
 from features.video.listing import Video
 from features.weights.file import write_seeded
 from stages.decode import wanted_views
-from stages.engine.params import PARAMS, Model, Params
-from stages.engine.paths import FEATURES, INDEX, LOGS, VIEWS, weights_file
+from stages.engine.params import PARAMS, Model, Params, read_yaml
+from stages.engine.paths import FEATURES, INDEX, LOGS, PIPELINE, VIEWS, weights_file
 from stages.engine.progress import console, last_pace
 from stages.engine.workers import workers
 
@@ -65,8 +66,8 @@ class Cost:
 def calibrated() -> dict[str, Cost]:
     """Return what has been tried so far: output of a stage -> what an item of it costs."""
     try:
-        said = json.loads(CALIBRATION.read_text(encoding="utf-8"))
-        return {output: Cost(**cost) for output, cost in said.items()}
+        record = json.loads(CALIBRATION.read_text(encoding="utf-8"))
+        return {output: Cost(**cost) for output, cost in record.items()}
     except (OSError, ValueError, TypeError, AttributeError):  # a log: what is broken says nothing
         return {}
 
@@ -84,29 +85,30 @@ def calibrate(params: Params, videos: Sequence[Video]) -> None:
     Raises:
         CalibrationError: a stage has failed.
     """
-    found = calibrated()
+    costs = calibrated()
     project = Path.cwd()
     with scratch(store_root() / "unfinished") as folder:
-        _write_root(folder / ROOT, _middle(videos))
+        rows = ((video.location.absolute(), video.label) for video in _middle(videos))
+        tables.write_csv(folder / ROOT, ("path", "label"), rows)
         raw = yaml.safe_load(PARAMS.read_text(encoding="utf-8"))
         processes = min(PROCESSES, workers(params.engine).processes)
         raw["index"]["root"] = ROOT
         raw["engine"]["workers"] = processes
         raw["max_failed"] = 1.0  # what is broken is left out, as in the run
         (folder / PARAMS).write_text(yaml.safe_dump(raw), encoding="utf-8")
-        for stage, command, outputs in _stages(params, project, folder):
+        for stage, outputs in _stages(params, project, folder):
             console.print(f"calibrate: {stage}")
-            _run(stage, [sys.executable, "-m", *command], folder, project)
+            _run(stage, folder, project)
             for output in outputs:
                 tried = _cost(folder, stage, output, params)
-                known = found.get(output, Cost())
-                found[output] = Cost(
+                known = costs.get(output, Cost())
+                costs[output] = Cost(
                     known.seconds if tried.seconds is None else tried.seconds,
                     known.bytes if tried.bytes is None else tried.bytes,
                 )
     with replacing(CALIBRATION) as partial:
-        costs = {output: asdict(cost) for output, cost in found.items()}
-        partial.write_text(json.dumps(costs, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+        record = {output: asdict(cost) for output, cost in costs.items()}
+        partial.write_text(json.dumps(record, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def _middle(videos: Sequence[Video]) -> list[Video]:
@@ -122,27 +124,16 @@ def _middle(videos: Sequence[Video]) -> list[Video]:
     return [sized[place][2] for place in places]
 
 
-def _write_root(path: Path, videos: Sequence[Video]) -> None:
-    with path.open("w", encoding="utf-8", newline="") as file:
-        table = csv.writer(file)
-        table.writerow(("path", "label"))
-        table.writerows((video.location.absolute(), video.label) for video in videos)
-
-
-Stage = tuple[str, list[str], tuple[str, ...]]
-"""Name as in dvc.yaml, module with its item, outputs."""
-
-
-def _stages(params: Params, project: Path, folder: Path) -> Iterator[Stage]:
-    """Yield the stages to try, in the order of the flow."""
-    yield "index", ["stages.index"], (str(INDEX),)
-    yield "decode", ["stages.decode"], tuple(str(VIEWS / view) for view in wanted_views(params))
+def _stages(params: Params, project: Path, folder: Path) -> Iterator[tuple[str, list[str]]]:
+    """Yield (name as in dvc.yaml, outputs) of the stages to try, in the order of the flow."""
+    yield "index", [str(INDEX)]
+    yield "decode", [str(VIEWS / view) for view in wanted_views(params)]
     faces = params.reads_faces and _weights("detector", params.faces.detector, project, folder)
     if faces:
-        yield "faces", ["stages.faces"], (str(VIEWS / "faces"),)
+        yield "faces", [str(VIEWS / "faces")]
     for name, block in params.backbones.items():
         if (block.view != "faces" or faces) and _weights(name, block, project, folder):
-            yield f"extract@{name}", ["stages.extract", name], (str(FEATURES / name),)
+            yield f"extract@{name}", [str(FEATURES / name)]
 
 
 def _weights(name: str, block: Model, project: Path, folder: Path) -> bool:
@@ -160,17 +151,36 @@ def _weights(name: str, block: Model, project: Path, folder: Path) -> bool:
     return False
 
 
-def _run(stage: str, command: Sequence[str], folder: Path, project: Path) -> None:
-    paths = [str(project), *filter(None, [os.environ.get("PYTHONPATH")])]
+def _run(stage: str, folder: Path, project: Path) -> None:
+    """Run a stage's command in `folder`, as DVC runs it in the project.
+
+    Raises:
+        CalibrationError: it has failed.
+    """
     environment = os.environ | {
-        "PYTHONPATH": os.pathsep.join(paths),
+        "PATH": _joined(Path(sys.executable).parent, "PATH"),  # its python is this one
+        "PYTHONPATH": _joined(project, "PYTHONPATH"),
         "AFFECTLINE_STORE": str(store_root()),
+        "DVC_STAGE": stage,
     }
+    command = _command(stage, project)
     done = subprocess.run(
         command, cwd=folder, env=environment, text=True, capture_output=True, check=False
     )
     if done.returncode:
         raise CalibrationError(f"{stage} has failed on the few videos:\n{done.stderr.strip()}")
+
+
+def _joined(first: Path, variable: str) -> str:
+    """Return a list of folders of the environment with one in front."""
+    return os.pathsep.join(filter(None, [str(first), os.environ.get(variable)]))
+
+
+def _command(stage: str, project: Path) -> list[str]:
+    """Return a stage's command of dvc.yaml, in words; files of the project are named in full."""
+    block = read_yaml(project / PIPELINE)["stages"][stage.partition("@")[0]]
+    words = shlex.split(block.get("do", block)["cmd"])
+    return [str(project / word) if (project / word).is_file() else word for word in words]
 
 
 def _cost(folder: Path, stage: str, output: str, params: Params) -> Cost:

@@ -18,6 +18,7 @@ from rich.table import Table
 
 from affectline.plan import changes
 from features.cache import arrays, tables
+from features.video.views import FRAME_ARRAYS
 from stages.engine.dvc_lock import LOCK, Output, cache_folder, listing, object_path
 from stages.engine.previous import fetch_objects
 from stages.engine.progress import in_a_line
@@ -26,9 +27,6 @@ WORKSPACE = "workspace"
 """What the second revision is called where none is named: dvc.lock as it lies here."""
 
 STAGE = "extract@"
-
-FRAME_ARRAYS = ("index", "pts_s", "valid")
-"""Arrays of a feature file that say of each row what it is; the others are features."""
 
 
 class RevisionError(ValueError):

@@ -27,7 +27,6 @@ SIDE_PX = 512  # of the photograph
 FACE_LEFT_PX, FACE_TOP_PX, FACE_RIGHT_PX, FACE_BOTTOM_PX = 166, 68, 286, 196  # what warps may move
 FACE_BOX = (slice(FACE_TOP_PX, FACE_BOTTOM_PX), slice(FACE_LEFT_PX, FACE_RIGHT_PX))
 FACE_CENTRE: Point = (224.0, 122.0)
-FACE_HEIGHT_PX = 96.0  # brows (y 88) to chin (y 178), and a little
 
 # Seeds of the cut-out: outside OUTLINE is background, inside CORE and HELMET is the person.
 OUTLINE = (

@@ -4,7 +4,6 @@ What is listed and not in the folder, or the reverse, or both in an unclear way,
 nothing is left out without one.
 """
 
-import csv
 import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
@@ -14,8 +13,8 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from affectline.presets.split_files import Classes, Entry, Lists, ProtocolError, Remark, plain
+from features.cache import tables
 from features.cache.keys import file_sha256
-from features.cache.store import replacing
 from features.video.listing import EXTENSIONS
 from features.video.splits import draw_whole
 
@@ -273,14 +272,9 @@ def write_rows(path: Path, rows: Sequence[Row], shown: Callable[[Path], str]) ->
     runs = len(rows[0].splits)
     header = ["path", "label", *(f"split_{run:02d}" for run in range(runs))]
     cells = ([shown(row.path), row.label, *(part or "" for part in row.splits)] for row in rows)
-    _write_csv(path, [header, *cells])
+    tables.write_csv(path, header, cells)
 
 
 def write_remarks(path: Path, remarks: Sequence[Remark]) -> None:
     """Write the remarks, a row each."""
-    _write_csv(path, [Remark._fields, *remarks])
-
-
-def _write_csv(path: Path, lines: Iterable[Sequence[str]]) -> None:
-    with replacing(path) as partial, partial.open("w", encoding="utf-8", newline="") as file:
-        csv.writer(file, lineterminator="\n").writerows(lines)
+    tables.write_csv(path, Remark._fields, remarks)

@@ -1,5 +1,6 @@
-"""Tables: Parquet files of plain rows, the same bytes every time."""
+"""Tables: Parquet files of plain rows, and CSV for people, the same bytes every time."""
 
+import csv
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePath
 
@@ -26,6 +27,17 @@ def write(path: Path, rows: Iterable[Mapping[str, object]], schema: pa.Schema) -
     table = pa.Table.from_pylist([dict(row) for row in rows], schema=schema)
     with replacing(path) as partial:
         pq.write_table(table, partial, compression="zstd")
+
+
+def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Iterable[object]]) -> None:
+    """Write a CSV file: UTF-8, a line of the columns' names, then a line a row.
+
+    The file appears under its name only when it is whole.
+    """
+    with replacing(path) as partial, partial.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(columns)
+        writer.writerows(rows)
 
 
 def read(path: Path, columns: Sequence[str] = ()) -> list[Row]:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from features.options import dtypes_of, features_of
+from features.video.views import FRAME_ARRAYS
 from features.waveform import Waveform
 
 Array = NDArray[np.generic]
@@ -69,7 +70,7 @@ def extract(
     else:
         rows = np.flatnonzero(view["valid"])
         inputs = module.preprocess(view["frames"][rows], options)
-        arrays = {name: view[name].copy() for name in ("index", "pts_s", "valid")}
+        arrays = {name: view[name].copy() for name in FRAME_ARRAYS}
         if arrays["index"].ndim == 2:  # a snippet is where its first frame is
             arrays |= {name: arrays[name][:, 0] for name in ("index", "pts_s")}
         outputs = _forward(network, [inputs], precision)

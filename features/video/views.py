@@ -21,6 +21,9 @@ from numpy.typing import NDArray
 
 Sampling = Literal["segments", "uniform", "snippets"]
 
+FRAME_ARRAYS = ("index", "pts_s", "valid")
+"""Arrays of a view, and of the features made of it, that say of each row which frame it is."""
+
 ROUNDING_S = 1e-6
 """An instant this close before a frame's time stamp is that frame's: stamps are rounded."""
 

@@ -20,12 +20,10 @@ from torch.utils.data import Dataset
 
 from features.cache import arrays, tables
 from features.options import check_axes
+from features.video.views import FRAME_ARRAYS
 
 # A class that a run never sees cannot be answered; with one video it has no triplet, but a loss.
 MIN_TRAIN_VIDEOS = 1
-
-# What a feature file says of each row, beside the features: frame number, time, mask.
-_FRAME_ARRAYS = ("index", "pts_s", "valid")
 
 _OK = "ok"
 _SPLIT_COLUMN = re.compile(r"split_\d{2,}")
@@ -402,7 +400,7 @@ def _read_file(
     path: Path, key: str, features: Sequence[str]
 ) -> tuple[dict[str, arrays.Array], dict[str, object]]:
     """Return the named features and the frame arrays of a feature file, checked; its attributes."""
-    found, attributes = arrays.read(path, (*_FRAME_ARRAYS, *features))
+    found, attributes = arrays.read(path, (*FRAME_ARRAYS, *features))
     if attributes.get("key") != key:
         raise ValueError(
             f"{path}: its key must be the index's {key}, found {attributes.get('key')}: "

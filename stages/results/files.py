@@ -17,7 +17,7 @@
 
 import csv
 import json
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from math import isnan
 from pathlib import Path
@@ -151,9 +151,9 @@ def write_tables(folder: Path, answers: Answers, classes: Sequence[str]) -> None
     columns |= {f"p_{name}": pa.float32() for name in classes}
     tables.write(folder / "predictions.parquet", predictions, pa.schema(list(columns.items())))
     tables.write(folder / "attention.parquet", attention, pa.schema(list(ATTENTION.items())))
-    _write_csv(folder / "curves.csv", CURVES, curves)
+    tables.write_csv(folder / "curves.csv", CURVES, curves)
     pairs = [(row["label"], row["predicted"]) for row in predictions]
-    _write_csv(folder / "confusion.csv", ("actual", "predicted"), pairs)
+    tables.write_csv(folder / "confusion.csv", ("actual", "predicted"), pairs)
 
 
 def write_per_class(folder: Path, scores: Mapping[str, Mapping[str, float]]) -> None:
@@ -162,7 +162,7 @@ def write_per_class(folder: Path, scores: Mapping[str, Mapping[str, float]]) -> 
         (name, *(round(score[kind], DECIMALS) for kind in ("precision", "recall", "f1")))
         for name, score in scores.items()
     ]
-    _write_csv(folder / "per_class.csv", ("class", "precision", "recall", "f1"), rows)
+    tables.write_csv(folder / "per_class.csv", ("class", "precision", "recall", "f1"), rows)
 
 
 def _prediction_rows(
@@ -212,13 +212,6 @@ def _attention_rows(run: str, found: Mapping[str, arrays.Array]) -> list[tables.
                 else:
                     rows.append({**cell, "value": float(value)})
     return rows
-
-
-def _write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(columns)
-        writer.writerows(rows)
 
 
 def _read_csv(path: Path) -> list[dict[str, str]]:
