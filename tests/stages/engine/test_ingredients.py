@@ -138,7 +138,7 @@ def edit(path: Path, old: str, new: str) -> None:
         ("features/cache/tables.py", "import", "import os\nimport"),
         ("features/cache/arrays.py", "LARGEST_BYTES = 8 << 30", "LARGEST_BYTES = 9 << 30"),
         ("stages/extract.py", '"rows_valid": pa.int32()', '"rows_valid": pa.int64()'),
-        ("stages/engine/items.py", '"affectline", "av"', '"affectline", "av", "scipy"'),
+        ("stages/engine/items.py", '    "h5py",\n', '    "h5py",\n    "rich",\n'),
     ],
 )
 def test_what_makes_no_number_is_in_no_key(
