@@ -61,8 +61,8 @@ def test_only_what_is_needed_is_downloaded(
     second.params(experiments__mine=NEW_HEAD)
     assert second.repro("--pull", "--allow-missing", "train@mine") == ["train@mine"]
     made = named_by(second, "results/mine", "results/mine.json")
-    needed = ("data/index.parquet", "data/features/faces_toy.parquet")
-    needed += ("data/features/frames_toy.parquet", "data/features/frames_toy")
+    needed = ("data/index.parquet", "data/tables/faces_toy.parquet")
+    needed += ("data/tables/frames_toy.parquet", "data/features/frames_toy")
     fetched = named_by(clone, *needed)
     assert objects(cache(second)) == fetched | made
     assert len(fetched) == 3 + 1 + 6  # indices, a listing, a file a video
