@@ -135,6 +135,7 @@ def commands(clone: Clone) -> dict[str, str]:
         return {stage.addressing.rpartition(":")[2]: stage.cmd for stage in repo.index.stages}
 
 
+@pytest.mark.slow
 def test_no_value_of_params_yaml_reaches_a_command(clone: Clone) -> None:
     before = set(commands(clone).values())
     raw = yaml.safe_load((clone.root / "params.yaml").read_text())
@@ -155,6 +156,7 @@ def test_no_value_of_params_yaml_reaches_a_command(clone: Clone) -> None:
     (clone.root / "params.yaml").write_text(yaml.safe_dump(raw, sort_keys=False))
 
 
+@pytest.mark.slow
 def test_a_folder_of_any_name_is_indexed_by_a_dvc_that_is_not_on_the_path(clone: Clone) -> None:
     root = "data/" + "".join(HOSTILE[:3]) + '"\n$HOME'
     (clone.root / "data/raw").mkdir(parents=True)
@@ -168,6 +170,7 @@ def test_a_folder_of_any_name_is_indexed_by_a_dvc_that_is_not_on_the_path(clone:
     assert not list(clone.root.rglob("hit"))
 
 
+@pytest.mark.slow
 def test_a_hostile_name_is_refused_and_nothing_of_it_runs(clone: Clone) -> None:
     raw = yaml.safe_load((clone.root / "params.yaml").read_text())
     for name in ("$(touch hit)", "../../heads"):

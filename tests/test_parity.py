@@ -15,6 +15,8 @@ from features import backbones
 from tests import parity
 from tests.parity import Certificate
 
+pytestmark = pytest.mark.slow
+
 TABLE = Path(__file__).parents[1] / "PARITY.md"
 
 LARGEST = 1e-4

@@ -21,6 +21,8 @@ from stages.engine.workers import Item, Workers
 from tests.conftest import HANGING_S
 from tests.hostile import corpus
 
+pytestmark = pytest.mark.slow
+
 USABLE = frozenset(
     "whole picture_only one_frame two_frames variable_rate odd_size ten_bit alpha grey rotated "
     "very_long b_frames interlaced".split()

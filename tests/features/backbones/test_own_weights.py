@@ -14,6 +14,8 @@ from features.sources.own import convert_own
 from features.weights.file import check_keys, fresh_tensors
 from features.weights.record import WeightsError
 
+pytestmark = pytest.mark.slow
+
 MANY = 1 << 22
 """Numbers above which a matrix's rows are those before, moved by one: stored once, it is small."""
 

@@ -33,6 +33,7 @@ def test_preprocessing_is_torchvisions_own_for_these_weights(
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
 
 
+@pytest.mark.slow
 @sizes
 def test_features_are_those_of_torchvision_with_the_same_weights(size: str) -> None:
     ours = swin.build(Options(size))

@@ -277,6 +277,7 @@ def test_every_function_that_decodes_is_in_the_key(tmp_path: Path) -> None:
     assert called <= set(code_fingerprint(*parts))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "view"), [("resnet50", "segments"), ("r3d18", "snippets"), ("vggish", "sound")]
 )
