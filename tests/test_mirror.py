@@ -10,7 +10,6 @@ APART = ("hostile", "parity", "scenarios")
 """Folders that are about no one module: broken files, oracles, a team's days."""
 
 SUBJECTS = {
-    "affectline/test_main.py": "affectline/__main__.py, which no test can be named after",
     "affectline/test_startup.py": "what a command imports before it answers",
     "features/test_registry.py": "folders of backbones, detectors and heads as registries",
     "features/backbones/test_conversions.py": "published files get the names of our networks",
