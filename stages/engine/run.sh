@@ -1,5 +1,5 @@
 #!/bin/sh
-# Starts a stage in the project's environment, active or not: `sh stages/run.sh extract`.
+# Starts a stage in the project's environment, active or not: `sh stages/engine/run.sh extract`.
 #
 # The right Python is that of the dvc at work: the environment has dvc too. A dvc that lives alone
 # (pipx, a system package) has no torch and is passed over: then `python` as the shell finds it,
