@@ -16,15 +16,11 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
-
 from features import backbones, detectors
 from features.cache import claims
 from features.cache.keys import file_sha256, item_key, module_path
 from features.cache.store import ItemStore, link_or_copy, replacing, store_root
 from features.options import options_of
-from features.sources import obtain
-from features.sources.download import DownloadError
 from features.weights.file import (
     check_keys,
     fresh_tensors,
@@ -49,11 +45,13 @@ from stages.engine.ingredients import of_weights
 from stages.engine.params import Model, Params
 from stages.engine.paths import weights_file
 from stages.engine.previous import changed_deps, previous_file
-from stages.engine.progress import StageRun, fail
-from stages.engine.start import stage_item, start
+from stages.engine.progress import StageRun, told
+from stages.engine.start import item_of, launch, start
 
-if TYPE_CHECKING:  # a seeded network's file is made without torch
+if TYPE_CHECKING:  # a seeded network's file is made without torch, and without the network
     from torch import Tensor
+
+    from features.sources import obtain
 
 PINS = Path("weights.lock.json")
 SUFFIX = ".safetensors"
@@ -62,16 +60,7 @@ SHOWN = 8
 """Most names of dropped tensors that are printed; the weights file has all."""
 
 
-def main(
-    name: Annotated[
-        str,
-        typer.Argument(
-            help="name in params.yaml, backbones; or detector",
-            envvar="DVC_STAGE",
-            parser=stage_item,
-        ),
-    ],
-) -> None:
+def main(name: Annotated[str, item_of("backbones; or detector")]) -> None:
     """Make the weights file of the network NAME."""
     is_detector = name == DETECTOR
     params = start(name if is_detector else f"weights@{name}")
@@ -79,17 +68,14 @@ def main(
     out = weights_file(name)
     if is_detector and not params.reads_faces:
         return write_none(out)
-    try:
-        block = block_at(where, params)
-        with StageRun("weights", name) as run:
-            if block.source == "seeded":
-                check_seedable(where, params)
-                write_seeded(out, name, block.seed)
-                run.count(items=1, computed=1)
-            elif not (is_detector and keep_detector(out, run)):
-                make_pretrained(where, params, out, run)
-    except (WeightsError, DownloadError, ValueError, OSError) as error:
-        raise fail(str(error)) from None
+    block = block_at(where, params)
+    with told(), StageRun("weights", name) as run:
+        if block.source == "seeded":
+            check_seedable(where, params)
+            write_seeded(out, name, block.seed)
+            run.count(items=1, computed=1)
+        elif not (is_detector and keep_detector(out, run)):
+            make_pretrained(where, params, out, run)
 
 
 def keep_detector(out: Path, run: StageRun) -> bool:
@@ -177,6 +163,8 @@ def make_pretrained(where: str, params: Params, out: Path, run: StageRun) -> Non
     """
     import torch
 
+    from features.sources import obtain
+
     block, (module, options) = block_at(where, params), network_at(where, params)
     weights = weights_of(module, options)
     with torch.device("meta"):  # names and shapes only
@@ -231,7 +219,7 @@ class Part:
     origin: str
     sha256: str
     notice: str = ""
-    had: obtain.Obtained | None = None
+    had: "obtain.Obtained | None" = None
     wheel: Wheel | None = None
     is_own: bool = False
 
@@ -239,7 +227,7 @@ class Part:
         self, expected: Tensors, *, trust_pickle: bool
     ) -> "tuple[dict[str, Tensor], list[str]]":
         """Return the tensors by canonical key, and the keys in the file that were dropped."""
-        from features.sources import own, readers
+        from features.sources import obtain, own, readers
 
         if self.is_own:
             return own.convert_own(
@@ -351,6 +339,9 @@ def _source_store() -> Path:
 
 
 def _downloaded(where: str, origins: tuple[Origin, ...], run: StageRun) -> Part:
+    from features.sources import obtain
+    from features.sources.download import DownloadError
+
     def track(mebibytes: Iterator[int], total: float | None) -> Iterable[int]:
         return run.track(mebibytes, total=total and round(total), unit="MiB")
 
@@ -376,6 +367,7 @@ def _own(
     convert_of: Callable[[str], Convert] | None = None,
 ) -> Part:
     """Take a file of the user's own; its origin is its name, not its place on their disk."""
+    from features.sources import obtain
     from features.sources.own import CHECKPOINTS, reader_of
 
     if not path.is_file():
@@ -403,4 +395,4 @@ def _companion(where: str, companion: Companion, own: Path | None, run: StageRun
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    launch(main)

@@ -20,7 +20,8 @@ Each module has the same handful of names:
     True where the network uses one core only: several videos are then computed side by side.
 ``WEIGHTS``
     where its weights come from (:class:`features.weights.record.Weights`), under the default
-    options; ``weights(options)`` where that depends on them.
+    options; ``weights(options)`` where that depends on them. A source names the function of this
+    module that gives the tensors of the published file the keys of the built network.
 ``Options``
     a frozen dataclass of what may be chosen; empty where nothing may.
 ``preprocess``

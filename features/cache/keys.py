@@ -35,6 +35,7 @@ BOOKKEEPING = (
     "features.cache.tables",
     "features.detectors.load",
     "features.options",
+    "features.sources.archives.LARGEST_BYTES",
     "features.sources.archives.sizes",
     "features.sources.readers.opened_apart",
     "features.weights.file.check_keys",

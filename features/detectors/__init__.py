@@ -9,7 +9,8 @@ Each module has the same handful of names:
     :data:`features.faces.TEMPLATE` has the places of those that are known.
 ``WEIGHTS``
     where its weights come from (:class:`features.weights.record.Weights`), under the default
-    options; ``weights(options)`` where that depends on them.
+    options; ``weights(options)`` where that depends on them. A source names the function of this
+    module that gives the tensors of the published file the keys of the built network.
 ``Options``
     a frozen dataclass of what may be chosen, ``min_score`` among it: the least score of a face,
     0..1, which params.yaml has as ``faces.min_score``.

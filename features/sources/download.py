@@ -36,7 +36,7 @@ TRY_AGAIN_STATUS = frozenset({408, 425, 429, 500, 502, 503, 504})
 CHECKSUM_DIGITS = 64
 
 
-class DownloadError(RuntimeError):
+class DownloadError(ValueError):
     """A file could not be had; the message says from where, and why."""
 
 

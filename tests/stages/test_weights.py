@@ -1,7 +1,10 @@
 import dataclasses
 import hashlib
 import json
+import os
 import shutil
+import subprocess
+import sys
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,20 +13,25 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from safetensors.torch import save_file
 from torch import nn
 
 from affectline.weights import Standing, survey
+from features import backbones
 from features.backbones import blazepose, vggish
+from features.cache import keys
 from features.cache.store import store_root
 from features.sources import readers
 from features.sources.obtain import read_pins
 from features.weights.file import load, metadata, write_pretrained, write_unused
 from features.weights.record import ByHand, Companion, Source, Weights, WeightsError, Wheel
+from stages.engine import start
 from stages.engine.params import load_params
 from stages.engine.paths import weights_file
 from stages.weights import main
 from tests.features.conftest import Site, content, site  # noqa: F401
 from tests.features.sources.made_files import Bomb
+from tests.modules import put
 
 ROOT = Path(__file__).parents[2]
 OUT = weights_file("vggish")
@@ -532,3 +540,155 @@ def test_an_unknown_detector_is_named(capsys: pytest.CaptureFixture[str]) -> Non
 def test_an_unknown_option_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     change("vggish", options={"pcaa": True})
     assert "options of vggish: unknown pcaa" in failure("vggish", capsys)
+
+
+# ------------------------------------------------------------------- a network in a file of its own
+
+TOY = '''
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from features.weights.naming import without
+from features.weights.record import Source, Weights
+
+VIEW = "segments"
+FEATURES = {"mean": (3,)}
+
+
+def convert(tensors):
+    """Give the published tensors our keys; kernels lie there (in, out)."""
+    kernels = without(tensors, "head")
+    return {"layer.weight": kernels["dense.kernel"].T.contiguous(), "layer.bias": kernels["b"]}
+
+
+WEIGHTS = Weights("MIT", (Source("ADDRESS", None, None, convert),))
+
+
+@dataclass(frozen=True)
+class Options:
+    pass
+
+
+def preprocess(frames, options):
+    return torch.from_numpy(frames).float().mean((1, 2))
+
+
+class Toy(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(2, 3)
+
+
+def build(options=Options()):
+    return Toy().eval()
+'''
+
+
+@pytest.fixture
+def toy(
+    site: Site,  # noqa: F811
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Path:
+    """Put the one file of a backbone into a copy of the project, and its block in params.yaml."""
+    for package in ("features", "stages"):
+        shutil.copytree(ROOT / package, tmp_path / "project" / package, ignore=NO_CACHES)
+    shutil.copy(ROOT / "dvc.yaml", Path.cwd())
+    monkeypatch.setattr(keys, "PROJECT", tmp_path / "project")
+    monkeypatch.setattr(start, "PROJECT", tmp_path / "project")
+    for remembered in (keys._source, keys._definition):
+        remembered.cache_clear()
+    tensors = {"dense.kernel": torch.arange(6.0).view(2, 3), "b": torch.ones(3)}
+    torch.save({**tensors, "head.bias": torch.ones(9)}, tmp_path / "toy.pth")
+    address = site.serve("/toy.pth", content((tmp_path / "toy.pth").read_bytes()))
+    room = tmp_path / "project" / "features" / "backbones"
+    put(monkeypatch, room, backbones, "toy", TOY.replace("ADDRESS", address))
+    params = yaml.safe_load(Path("params.yaml").read_text())
+    params["backbones"]["toy"] = {"module": "toy", "view": "segments", "source": "pretrained"}
+    Path("params.yaml").write_text(yaml.safe_dump(params))
+    return room / "toy.py"
+
+
+NO_CACHES = shutil.ignore_patterns("__pycache__")
+
+
+def test_a_new_backbone_is_one_file_with_its_own_conversion_and_one_block(
+    toy: Path,
+    site: Site,  # noqa: F811
+) -> None:
+    main("toy")
+    expected = {
+        "layer.weight": torch.tensor([[0.0, 3], [1, 4], [2, 5]]),
+        "layer.bias": torch.ones(3),
+    }
+    network = backbones.load("toy").build()
+    torch.testing.assert_close(load(weights_file("toy"), network).state_dict(), expected)
+    facts = metadata(weights_file("toy"))
+    assert (facts["source"], facts["licence"]) == (f"{site.address}/toy.pth", "MIT")
+    assert counts("toy") == (1, 0)
+    weights_file("toy").unlink()
+    edit_toy(
+        toy, "return torch.from_numpy(frames).float()", "return torch.from_numpy(frames).half()"
+    )
+    main("toy")
+    assert counts("toy") == (0, 1)  # of the preprocessing the weights know nothing
+    edit_toy(toy, 'kernels["b"]}', '2 * kernels["b"]}')
+    main("toy")
+    assert counts("toy") == (1, 0)
+    assert len(site.requests) == 1
+
+
+def edit_toy(path: Path, old: str, new: str) -> None:
+    assert path.read_text().count(old) == 1
+    path.write_text(path.read_text().replace(old, new))
+    keys._source.cache_clear()
+    keys._definition.cache_clear()
+
+
+def test_a_published_file_that_is_another_than_expected_is_named(
+    toy: Path,
+    site: Site,  # noqa: F811
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    torch.save({"layer.weight": torch.ones(2)}, tmp_path / "other.pth")
+    site.serve("/toy.pth", content((tmp_path / "other.pth").read_bytes()))
+    said = failure("toy", capsys)
+    assert "toy.pth: features.backbones.toy.convert expects other tensors" in said
+    assert "KeyError: 'dense.kernel'" in said
+
+
+@pytest.mark.parametrize("section", ["vgg16", "detector"])
+def test_a_seeded_network_is_made_without_torch(section: str) -> None:
+    path = Path("params.yaml")
+    params = yaml.safe_load(path.read_text())
+    params["faces"]["detector"] = {"module": "retinaface", "source": "seeded", "seed": 3}
+    params["backbones"]["vgg16"] = {"module": "vgg16", "view": "segments", "source": "seeded"}
+    path.write_text(yaml.safe_dump(params))
+    code = (
+        "import sys; from stages.weights import main; main(sys.argv[1]); "
+        "print(sorted({'torch', 'mediapipe', 'librosa', 'requests'} & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, section],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.strip() == "[]"
+    assert metadata(weights_file(section))["source"] == "seeded"
+
+
+def test_the_bytes_of_a_seeded_file_are_those_of_the_library(tmp_path: Path) -> None:
+    change("vgg16", seed=5)
+    main("vgg16")
+    facts = metadata(weights_file("vgg16"))
+    save_file({}, tmp_path / "theirs.safetensors", facts)
+    ours, theirs = (
+        weights_file("vgg16").read_bytes(),
+        (tmp_path / "theirs.safetensors").read_bytes(),
+    )
+    assert (len(ours), json.loads(ours[8:])) == (len(theirs), json.loads(theirs[8:]))

@@ -17,14 +17,18 @@ from features.cache import keys
 from features.cache.keys import PROJECT, code_fingerprint, defined, item_key
 from features.video.views import View
 from features.weights.file import write_seeded
+from features.weights.record import weights_of
 from stages import decode, extract
-from stages.engine.ingredients import BACKBONE, DETECTOR, code_of_run
+from stages.engine.ingredients import BACKBONE, DETECTOR, code_of_run, of_weights
+from stages.weights import Part
 from tests.conftest import write_clip
 
 BACKBONES = {f"extract@{name}" for name in backbones.names()}
 DETECTORS = {f"faces by {name}" for name in detectors.names()}
 HEADS = {f"train a {name}" for name in heads.names()}
-ITEMS = {"index", "frames", "sound"} | BACKBONES | DETECTORS | HEADS
+WEIGHTS = {f"weights@{name}" for name in [*backbones.names(), *detectors.names()]}
+OWN = {f"own {weights}" for weights in WEIGHTS}
+ITEMS = {"index", "frames", "sound"} | BACKBONES | DETECTORS | HEADS | WEIGHTS | OWN
 
 
 SOURCES = shutil.ignore_patterns("__pycache__")
@@ -97,7 +101,27 @@ def codes() -> dict[str, str]:
         made[f"extract@{name}"] = code_fingerprint("stages.extract.compute", *entries)
     for name in heads.names():
         made[f"train a {name}"] = code_of_run(name)
-    return {name: item_key({"code": code}) for name, code in made.items()}
+    return {name: item_key({"code": code}) for name, code in made.items()} | keys_of_weights()
+
+
+def keys_of_weights() -> dict[str, str]:
+    """Return the key of each network's published weights, and of a checkpoint of one's own."""
+    found = {}
+    for room in (backbones, detectors):
+        for name in room.names():
+            module = room.load(name)
+            weights = weights_of(module, module.Options())
+            companions = [source for part in weights.companions for source in part.sources]
+            parts = [
+                Part((), source.reader, source.convert, "an address", "a checksum")
+                for source in [*weights.sources, *companions]
+            ]
+            own = Part((), "checkpoint", parts[0].convert, "a.pth", "a checksum", is_own=True)
+            for kind, files in (("weights", parts), ("own weights", [own])):
+                sources = [(f.origin, f.sha256, f.code(trust_pickle=False)) for f in files]
+                fresh = dict.fromkeys(weights.fresh, 7)
+                found[f"{kind}@{name}"] = item_key(of_weights(name, {}, sources, ("", ""), fresh))
+    return found
 
 
 @pytest.fixture(scope="module")
@@ -137,6 +161,9 @@ def edit(path: Path, old: str, new: str) -> None:
         ("features/networks/extraction.py", "the network gave {values.shape}", "found shapes"),
         ("features/cache/tables.py", "import", "import os\nimport"),
         ("features/cache/arrays.py", "LARGEST_BYTES = 8 << 30", "LARGEST_BYTES = 9 << 30"),
+        ("features/sources/archives.py", "LARGEST_BYTES = 4 << 30", "LARGEST_BYTES = 5 << 30"),
+        ("features/sources/pickles.py", "TIME_LIMIT_S = 600.0", "TIME_LIMIT_S = 900.0"),
+        ("features/detectors/retinaface.py", "github.com/xinntao", "mirror.com/xinntao"),
         ("stages/extract.py", '"rows_valid": pa.int32()', '"rows_valid": pa.int64()'),
         ("stages/engine/items.py", '    "h5py",\n', '    "h5py",\n    "rich",\n'),
     ],
@@ -188,7 +215,77 @@ def test_a_field_of_the_probe_is_the_index_s_alone(project: Path, changed: Chang
             "    module.load_state_dict(tensors, strict=False)\n",
             BACKBONES | DETECTORS | HEADS,
         ),
-        ("features/cache/arrays.py", "whole = ", "whole = None or ", ITEMS - {"index"}),
+        (
+            "features/backbones/vgg16.py",
+            "SHORTER_SIDE_PX = 256",
+            "SHORTER_SIDE_PX = 255",
+            {"extract@vgg16"},
+        ),
+        (
+            "features/backbones/vgg16.py",
+            'without(tensors, "classifier.3", "classifier.6")',
+            'without(tensors, "classifier.3")',
+            {"weights@vgg16", "own weights@vgg16"},
+        ),
+        (
+            "features/backbones/vggface.py",
+            "kernel_HWIO.permute(3, 2, 0, 1)",
+            "kernel_HWIO.permute(3, 2, 1, 0)",
+            {"weights@vggface"},
+        ),
+        (
+            "features/backbones/vggish.py",
+            '"pca_means": "pca.means"}',
+            '"pca_mean": "pca.means"}',
+            {"weights@vggish"},
+        ),
+        (
+            "features/detectors/retinaface.py",
+            "network.{key",
+            "net.{key",
+            {"weights@retinaface", "own weights@retinaface"},
+        ),
+        (
+            "features/networks/vgg16.py",
+            '"conv1_1": "features.0"',
+            '"conv1_0": "features.0"',
+            {
+                f"{k}@{n}"
+                for k in ("weights", "own weights")
+                for n in ("vggface", "places365_vgg16")
+            },
+        ),
+        (
+            "features/weights/naming.py",
+            "    return {**counters, **tensors}",
+            "    return {**tensors, **counters}",
+            {
+                f"{kind}@{name}"
+                for kind in ("weights", "own weights")
+                for name in ("r3d101", "r3d18", "resnet18_mfcc", "resnet50", "retinaface")
+            },
+        ),
+        (
+            "features/weights/seeding.py",
+            "torch.Generator().manual_seed(seed)",
+            "torch.Generator().manual_seed(seed + 1)",
+            {"weights@resnet18_mfcc", "own weights@resnet18_mfcc"},
+        ),
+        ("features/sources/readers.py", ".astype(np.float32)", "", {"weights@vggface"}),
+        (
+            "features/sources/readers.py",
+            "allow_pickle=False",
+            "allow_pickle=bool(0)",
+            {"weights@vggish"},
+        ),
+        ("features/sources/own.py", '"backbone.", "enc', '"back_bone.", "enc', OWN),
+        ("features/weights/file.py", '"pretrained": "true"', '"pretrained": "yes"', WEIGHTS | OWN),
+        (
+            "features/cache/arrays.py",
+            "whole = ",
+            "whole = None or ",
+            ITEMS - {"index"} - WEIGHTS - OWN,
+        ),
         ("stages/engine/device.py", '":4096:8"', '":16:8"', BACKBONES | DETECTORS | HEADS),
         ("heads/rdam.py", "def build(", "def build(*_, ", {"train a rdam"}),
         (
