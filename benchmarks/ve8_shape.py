@@ -34,8 +34,9 @@ from rich.progress import track
 
 import heads
 from features.cache import arrays
-from heads.training.data import Features, Video
+from heads.training.data import Features
 from heads.training.loop import train_run
+from heads.training.selection import Video
 from heads.training.settings import Training
 from stages.engine.device import GIB, cache_bytes
 from stages.engine.params import Engine

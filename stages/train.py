@@ -25,9 +25,10 @@ from features.cache import arrays, tables
 from features.cache.keys import file_sha256, item_key
 from features.cache.store import ItemStore, store_root
 from features.weights.file import metadata
-from heads.training.data import Features, Selection, Split, select_videos
+from heads.training.data import Features
 from heads.training.loop import run_arrays, run_seed, train_run
 from heads.training.metrics import over_runs, per_class, score_run
+from heads.training.selection import Selection, Split, select_videos
 from heads.training.settings import Training, training_of
 from stages.engine.device import be_reproducible, cache_bytes, device_of
 from stages.engine.ingredients import code_of_run

@@ -1,13 +1,6 @@
-"""Features as training data: which videos, read lazily, collated with masks.
-
-Reads what the stages leave behind: the index of the videos (label, status, splits), and for each
-backbone a folder with one feature file a video, its index beside it. A role string is
-`<backbone>/<feature>`, for example `vggface/fc6`.
-"""
+"""Features as training data: the selected videos, read lazily, collated with masks, in batches."""
 
 import math
-import re
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,74 +11,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from features.cache import arrays, tables
+from features.cache import arrays
 from features.options import check_axes
 from features.video.views import FRAME_ARRAYS
-
-# A class that a run never sees cannot be answered; with one video it has no triplet, but a loss.
-MIN_TRAIN_VIDEOS = 1
-
-_OK = "ok"
-_SPLIT_COLUMN = re.compile(r"split_\d{2,}")
-_PARTS = ("train", "test")
-
-
-@dataclass(frozen=True)
-class FeatureRow:
-    """One row of a backbone's index: the file of one video, or why there is none."""
-
-    path: Path
-    key: str
-    content: str
-    pretrained: bool
-    status: str
-    reason: str
-
-
-@dataclass(frozen=True)
-class Video:
-    """A video that every backbone in use has features for.
-
-    Attributes:
-        video_id: `<label>/<name>`.
-        label: position of its label among the classes.
-        files: backbone -> feature file.
-        keys: backbone -> key that the file must carry.
-        contents: backbone -> hash of what is in it, by which a run knows its features.
-    """
-
-    video_id: str
-    label: int
-    files: dict[str, Path]
-    keys: dict[str, str]
-    contents: dict[str, str]
-
-
-@dataclass(frozen=True)
-class Split:
-    """Positions in `Selection.videos` of one run's training and test videos."""
-
-    train: tuple[int, ...]
-    test: tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class Selection:
-    """The videos of an experiment.
-
-    Attributes:
-        classes: labels of the data set, sorted; `Video.label` counts in it.
-        videos: sorted by `video_id`.
-        missing: `video_id` -> reason, the videos that are left out.
-        splits: name of the split column -> its videos.
-        pretrained: false when any of the features comes from seeded weights.
-    """
-
-    classes: tuple[str, ...]
-    videos: tuple[Video, ...]
-    missing: dict[str, str]
-    splits: dict[str, Split]
-    pretrained: bool
+from heads.training.selection import Video, split_role
 
 
 @dataclass(frozen=True)
@@ -128,146 +57,6 @@ class Batch:
             {role: rows.to(device).float() for role, rows in self.features.items()},
             {role: real.to(device) for role, real in self.mask.items()},
             self.labels.to(device),
-        )
-
-
-def split_role(role: str, source: str) -> tuple[str, str]:
-    """Return (backbone, feature) of a role string `<backbone>/<feature>`.
-
-    Raises:
-        ValueError: another form.
-    """
-    backbone, slash, feature = source.partition("/")
-    if not backbone or not slash or not feature or "/" in feature:
-        raise ValueError(
-            f"role '{role}': expected '<backbone>/<feature>' as in 'vggface/fc6', found '{source}'"
-        )
-    return backbone, feature
-
-
-def read_features(root: Path, backbone: str) -> dict[str, FeatureRow]:
-    """Return `video_id` -> row of the index that a backbone's extraction left.
-
-    Args:
-        root: folder that has `tables/<backbone>.parquet`, and the files in `features/<backbone>`.
-        backbone: name of both.
-
-    Raises:
-        ValueError: no features of that backbone (the message lists those that there are), or an
-            index that is none.
-    """
-    path = root / "tables" / f"{backbone}.parquet"
-    if not path.is_file():
-        known = sorted(found.stem for found in root.glob("tables/*.parquet"))
-        raise ValueError(
-            f"{path}: no features of backbone '{backbone}', there are {known}: "
-            "extract them, or correct the experiment's roles"
-        )
-    columns = ("video_id", "key", "content", "path", "pretrained", "status", "reason")
-    return {
-        str(row["video_id"]): FeatureRow(
-            path=root / "features" / backbone / str(row["path"] or ""),
-            key=str(row["key"] or ""),
-            content=str(row["content"] or ""),
-            pretrained=bool(row["pretrained"]),
-            status=str(row["status"]),
-            reason=str(row["reason"] or "no reason given"),
-        )
-        for row in tables.read(path, columns)
-    }
-
-
-def select_videos(index: Path, root: Path, roles: Mapping[str, str]) -> Selection:
-    """Return the videos that have every feature an experiment reads, and the splits over them.
-
-    Args:
-        index: the index of the videos, Parquet: `video_id`, `label`, `status`, `reason` and the
-            columns `split_00`, `split_01`, ... that say `train`, `test` or null (not in that run).
-        root: folder of the features and their tables, see `read_features`.
-        roles: role -> `<backbone>/<feature>`.
-
-    Raises:
-        ValueError: a malformed role or index, or a split that cannot be trained on.
-    """
-    backbones = sorted({split_role(role, source)[0] for role, source in roles.items()})
-    found_by_backbone = {backbone: read_features(root, backbone) for backbone in backbones}
-    rows = tables.read(index, ("video_id", "label", "status", "reason", "split_00"))
-    rows.sort(key=lambda row: str(row["video_id"]))
-    classes = tuple(sorted({str(row["label"]) for row in rows}))
-    columns = sorted({name for row in rows for name in row if _SPLIT_COLUMN.fullmatch(name)})
-    videos: list[Video] = []
-    missing: dict[str, str] = {}
-    parts: list[dict[str, object]] = []
-    pretrained = True
-    for row in rows:
-        video_id = str(row["video_id"])
-        reason = _why_missing(video_id, row, found_by_backbone)
-        if reason is not None:
-            missing[video_id] = reason
-            continue
-        found = {backbone: table[video_id] for backbone, table in found_by_backbone.items()}
-        pretrained &= all(item.pretrained for item in found.values())
-        videos.append(
-            Video(
-                video_id=video_id,
-                label=classes.index(str(row["label"])),
-                files={backbone: item.path for backbone, item in found.items()},
-                keys={backbone: item.key for backbone, item in found.items()},
-                contents={backbone: item.content for backbone, item in found.items()},
-            )
-        )
-        parts.append({name: row[name] for name in columns})
-    splits = {name: _read_split(index, name, parts) for name in columns}
-    for name, split in splits.items():
-        _check_split(index, name, split, videos, classes, missing)
-    return Selection(classes, tuple(videos), missing, splits, pretrained)
-
-
-def _why_missing(
-    video_id: str, row: tables.Row, features: Mapping[str, Mapping[str, FeatureRow]]
-) -> str | None:
-    """Return why a video cannot be used, None when it can."""
-    if row["status"] != _OK:
-        return str(row["reason"])
-    for backbone, table in features.items():
-        if video_id not in table:
-            return f"{backbone}: not in the index of its features"
-        if table[video_id].status != _OK:
-            return f"{backbone}: {table[video_id].reason}"
-    return None
-
-
-def _read_split(index: Path, name: str, parts: Sequence[Mapping[str, object]]) -> Split:
-    """Return the positions whose cell in column `name` says train, and test."""
-    odd = {part[name] for part in parts} - {*_PARTS, None}
-    if odd:
-        raise ValueError(f"{index}: column {name} must hold train, test or null, found {odd}")
-    train, test = (
-        tuple(at for at, part in enumerate(parts) if part[name] == wanted) for wanted in _PARTS
-    )
-    return Split(train, test)
-
-
-def _check_split(
-    index: Path,
-    name: str,
-    split: Split,
-    videos: Sequence[Video],
-    classes: Sequence[str],
-    missing: Mapping[str, str],
-) -> None:
-    """Raise ValueError for a run without test videos or a class with too few to train on."""
-    left_out = f"{len(missing)} videos were left out"
-    if missing:
-        left_out += f", the first: {next(f'{k}: {why}' for k, why in missing.items())}"
-    if not split.test:
-        raise ValueError(f"{index}: {name} has no test video ({left_out})")
-    count = Counter(videos[at].label for at in split.train)
-    few = {label: count[at] for at, label in enumerate(classes) if count[at] < MIN_TRAIN_VIDEOS}
-    if few:
-        raise ValueError(
-            f"{index}: {name} must train on at least {MIN_TRAIN_VIDEOS} videos of each class, "
-            f"found {few} ({left_out}): add videos of these classes or remove the class"
         )
 
 
@@ -325,19 +114,19 @@ class Features(Dataset[Sample]):
         """Return the number of videos."""
         return len(self.videos)
 
-    def __getitem__(self, at: int) -> Sample:
+    def __getitem__(self, position: int) -> Sample:
         """Return the video at a position.
 
         Raises:
             ValueError: a feature file that is not what its index says, see the class.
         """
-        if at in self._cache:
-            return self._cache[at]
-        sample = self._read(self.videos[at])
+        if position in self._cache:
+            return self._cache[position]
+        sample = self._read(self.videos[position])
         size = sum(array.nbytes for array in sample.features.values())
         if size <= self._room:
             self._room -= size
-            self._cache[at] = sample
+            self._cache[position] = sample
         return sample
 
     def _read(self, video: Video) -> Sample:
@@ -364,7 +153,7 @@ class Features(Dataset[Sample]):
             sample.features[role] = array
             sample.mask[role] = files[backbone]["valid"].astype(np.bool_)
             sample.pts_s[role] = files[backbone]["pts_s"].astype(np.float64)
-        self._check_aligned(video, {name: found["index"] for name, found in files.items()})
+        self._check_aligned(video, {name: file["index"] for name, file in files.items()})
         return sample
 
     def _check_origin(self, backbone: str, path: Path, ingredients: object) -> None:
@@ -400,28 +189,28 @@ def _read_file(
     path: Path, key: str, features: Sequence[str]
 ) -> tuple[dict[str, arrays.Array], dict[str, object]]:
     """Return the named features and the frame arrays of a feature file, checked; its attributes."""
-    found, attributes = arrays.read(path, (*FRAME_ARRAYS, *features))
+    data, attributes = arrays.read(path, (*FRAME_ARRAYS, *features))
     if attributes.get("key") != key:
         raise ValueError(
             f"{path}: its key must be the index's {key}, found {attributes.get('key')}: "
             "the file is not the one that was indexed, run its extraction again"
         )
-    for name, array in found.items():
-        if len(array) != len(found["valid"]):
+    for name, array in data.items():
+        if len(array) != len(data["valid"]):
             raise ValueError(
-                f"{path}: '{name}' must have {len(found['valid'])} rows as 'valid' has, "
+                f"{path}: '{name}' must have {len(data['valid'])} rows as 'valid' has, "
                 f"found {len(array)}: run its extraction again"
             )
-    valid = found["valid"].astype(np.bool_)
+    valid = data["valid"].astype(np.bool_)
     for name in features:
-        array = found[name]
+        array = data[name]
         finite = np.isfinite(array).all(axis=tuple(range(1, array.ndim))) | ~valid
         if not finite.all():
             raise ValueError(
                 f"{path}: valid rows of '{name}' must be finite, found NaN or infinity in rows "
                 f"{np.flatnonzero(~finite)[:5].tolist()}: run its extraction again"
             )
-    return found, attributes
+    return data, attributes
 
 
 def _row_axes(path: Path, feature: str, shape: tuple[int, ...], axes: object) -> str:
@@ -443,10 +232,10 @@ def collate(samples: Sequence[Sample]) -> Batch:
         longest = max(len(sample.mask[role]) for sample in samples)
         rows = np.zeros((len(samples), longest, *first.shape[1:]), dtype=first.dtype)
         real = np.zeros((len(samples), longest), dtype=np.bool_)
-        for at, sample in enumerate(samples):
+        for n, sample in enumerate(samples):
             count = len(sample.mask[role])
-            rows[at, :count] = sample.features[role]
-            real[at, :count] = sample.mask[role]
+            rows[n, :count] = sample.features[role]
+            real[n, :count] = sample.mask[role]
         features[role] = torch.from_numpy(rows)
         mask[role] = torch.from_numpy(real)
     labels = torch.tensor([sample.label for sample in samples], dtype=torch.int64)
@@ -481,8 +270,8 @@ def draw_batches(
         yield from (order[a:b] for a, b in zip([0, *ends], [*ends, len(order)], strict=True))
         return
     members: dict[int, list[int]] = {label: [] for label in sorted(set(labels))}
-    for at, label in enumerate(labels):
-        members[label].append(at)
+    for position, label in enumerate(labels):
+        members[label].append(position)
     groups = max(1, min(len(members), batch_videos // videos_per_class))
     each = max(videos_per_class, batch_videos // groups)
     turn: list[int] = []
@@ -504,4 +293,4 @@ def draw_batches(
 
 
 def _shuffled(values: Sequence[int], generator: torch.Generator) -> list[int]:
-    return [values[at] for at in torch.randperm(len(values), generator=generator).tolist()]
+    return [values[n] for n in torch.randperm(len(values), generator=generator).tolist()]

@@ -18,9 +18,10 @@ from features.backbones import resnet18_mfcc
 from features.cache import arrays
 from features.cache.keys import PROJECT
 from features.weights.file import metadata, write_pretrained, write_seeded
-from heads.training.data import Features, collate, select_videos
+from heads.training.data import Features, collate
 from heads.training.loop import build_network
 from heads.training.metrics import over_runs
+from heads.training.selection import select_videos
 from heads.training.settings import Training, training_of
 from stages import train
 from stages.engine.params import load_params

@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 import heads
-from heads.training.data import Features, collate, draw_batches, select_videos
+from heads.training.data import Features, collate, draw_batches
 from heads.training.loop import Run, build_network, input_statistics, train_run
+from heads.training.selection import select_videos
 from heads.training.settings import Training
 from tests.heads.conftest import EMOTIONS, Folder
 

@@ -1,6 +1,5 @@
 import re
 from collections import Counter
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,15 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from features.cache import arrays
-from heads.training.data import (
-    Features,
-    collate,
-    draw_batches,
-    read_features,
-    select_videos,
-    split_role,
-)
-from tests.heads.conftest import EMOTIONS, Folder, frames
+from heads.training.data import Features, collate, draw_batches
+from heads.training.selection import select_videos
+from tests.heads.conftest import Folder, frames
 
 ROLES = {"face": "vggface/fc6", "context": "vgg16/fc6"}
 ALIGNED = frozenset(ROLES)
@@ -26,111 +19,6 @@ ALIGNED = frozenset(ROLES)
 def dataset(folder: Folder, **options: int) -> Features:
     selection = select_videos(folder.index, folder.root, ROLES)
     return Features(selection.videos, ROLES, ALIGNED, **options)
-
-
-# ------------------------------------------------------------------------------ selection
-
-
-def test_every_video_is_selected_with_its_label_and_its_part_of_each_run(folder: Folder) -> None:
-    selection = select_videos(folder.index, folder.root, ROLES)
-    assert selection.classes == EMOTIONS
-    assert [video.video_id for video in selection.videos] == sorted(
-        str(row["video_id"]) for row in folder.videos
-    )
-    assert list(selection.splits) == ["split_00", "split_01"]
-    by_id = {row["video_id"]: row for row in folder.videos}
-    for name, split in selection.splits.items():
-        for part in ("train", "test"):
-            for at in getattr(split, part):
-                video = selection.videos[at]
-                assert by_id[video.video_id][name] == part
-                assert by_id[video.video_id]["label"] == EMOTIONS[video.label]
-        assert (len(split.train), len(split.test)) == (12, 6)
-
-
-def test_a_video_that_failed_anywhere_is_left_out_with_the_reason(folder: Folder) -> None:
-    folder.videos[3] |= {"status": "failed", "reason": "not a video"}
-    folder.rows["vgg16"][5] |= {"status": "failed", "reason": "numbers are not finite"}
-    del folder.rows["vggface"][7]
-    folder.save()
-    selection = select_videos(folder.index, folder.root, ROLES)
-    assert selection.missing == {
-        "anger/v 03%": "not a video",
-        "sadness/v 05%": "vgg16: numbers are not finite",
-        "joy/v 07%": "vggface: not in the index of its features",
-    }
-    assert len(selection.videos) == 15
-
-
-def test_a_backbone_that_is_not_read_may_fail(folder: Folder) -> None:
-    folder.rows["vggface"][5] |= {"status": "failed", "reason": "no face"}
-    folder.save()
-    roles = {"context": "vgg16/fc6"}
-    assert not select_videos(folder.index, folder.root, roles).missing
-
-
-def test_a_video_that_is_in_neither_part_of_a_run_is_not_in_the_run(folder: Folder) -> None:
-    folder.videos[3]["split_01"] = None
-    folder.save()
-    selection = select_videos(folder.index, folder.root, ROLES)
-    split = selection.splits["split_01"]
-    assert len(split.train) + len(split.test) == 17
-
-
-def test_one_seeded_feature_makes_the_selection_not_pretrained(folder: Folder) -> None:
-    assert select_videos(folder.index, folder.root, ROLES).pretrained
-    folder.rows["vgg16"][4]["pretrained"] = False
-    folder.save()
-    assert not select_videos(folder.index, folder.root, ROLES).pretrained
-
-
-def test_a_class_with_too_few_training_videos_is_named_with_what_is_missing(
-    folder: Folder,
-) -> None:
-    trained = {row["video_id"] for row in folder.videos if row["split_00"] == "train"}
-    for row in folder.rows["vgg16"]:
-        if row["label"] == "joy" and row["video_id"] in trained:
-            row |= {"status": "failed", "reason": "cannot be decoded"}
-    folder.save()
-    message = (
-        r"split_00 must train .*\{'joy': 0\}.*4 videos were left out.*vgg16: cannot be decoded"
-    )
-    with pytest.raises(ValueError, match=message):
-        select_videos(folder.index, folder.root, ROLES)
-
-
-def test_a_run_without_test_videos_is_an_error(folder: Folder) -> None:
-    for row in folder.videos:
-        row["split_01"] = "train"
-    folder.save()
-    with pytest.raises(ValueError, match="split_01 has no test video"):
-        select_videos(folder.index, folder.root, ROLES)
-
-
-def test_a_cell_of_a_split_that_is_no_part_is_an_error(folder: Folder) -> None:
-    folder.videos[0]["split_00"] = "validation"
-    folder.save()
-    with pytest.raises(ValueError, match=r"split_00 must hold train, test or null.*validation"):
-        select_videos(folder.index, folder.root, ROLES)
-
-
-def test_an_index_without_splits_is_an_error(folder: Folder) -> None:
-    for row in folder.videos:
-        del row["split_00"]
-    folder.save()
-    with pytest.raises(ValueError, match=r"index.parquet.*split_00"):
-        select_videos(folder.index, folder.root, ROLES)
-
-
-def test_an_unknown_backbone_lists_those_that_have_features(folder: Folder) -> None:
-    with pytest.raises(ValueError, match=r"'resnet50', there are \['vgg16', 'vggface'\]"):
-        read_features(folder.root, "resnet50")
-
-
-@pytest.mark.parametrize("source", ["vggface", "vggface/", "/fc6", "vggface/fc6/x", ""])
-def test_a_role_is_a_backbone_and_a_feature(source: str) -> None:
-    with pytest.raises(ValueError, match=f"role 'face': expected .*found '{source}'"):
-        split_role("face", source)
 
 
 # -------------------------------------------------------------------------------- reading
@@ -291,11 +179,6 @@ def test_over_many_balanced_epochs_classes_come_equally_often() -> None:
         for at in batch
     )
     assert max(drawn.values()) <= 1.05 * min(drawn.values())
-
-
-def test_a_path_of_the_index_is_below_its_backbones_folder(folder: Folder) -> None:
-    row = read_features(folder.root, "vgg16")["joy/v 01%"]
-    assert row.path == Path(folder.features / "vgg16" / "joy" / "v 01%.h5")
 
 
 @pytest.mark.parametrize("axes", ["", "T", "T C H W", "T X"])

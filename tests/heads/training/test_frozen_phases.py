@@ -10,8 +10,9 @@ from torch import nn
 
 import heads
 from heads import hamf, lstm
-from heads.training.data import Features, select_videos
+from heads.training.data import Features
 from heads.training.loop import Run, train_run
+from heads.training.selection import select_videos
 from heads.training.settings import Training
 from tests.heads.conftest import EMOTIONS, Folder
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import heads
-from heads.training.data import Features, Selection, select_videos
+from heads.training.data import Features
 from heads.training.loop import (
     Run,
     Standardised,
@@ -20,6 +20,7 @@ from heads.training.loop import (
     run_seed,
     train_run,
 )
+from heads.training.selection import Selection, select_videos
 from heads.training.settings import Training, training_of
 from tests.heads.conftest import EMOTIONS, Folder, frames, make_folder
 

@@ -14,8 +14,9 @@ from features.backbones import resnet18_mfcc
 from features.networks import resnet18
 from features.weights.file import load, write_pretrained, write_seeded
 from heads import vaanet
-from heads.training.data import Features, Sample, Video
+from heads.training.data import Features, Sample
 from heads.training.loop import _start, train_run
+from heads.training.selection import Video
 from heads.training.settings import Training
 
 CLASSES = ("anger", "joy", "sadness")

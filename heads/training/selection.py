@@ -1,0 +1,218 @@
+"""Which videos an experiment trains and tests on: those that have every feature it reads.
+
+Reads what the stages leave behind: the index of the videos (label, status, splits), and the index
+of each backbone's features. A role string is `<backbone>/<feature>`, for example `vggface/fc6`.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from features.cache import tables
+
+# A class that a run never sees cannot be answered; with one video it has no triplet, but a loss.
+MIN_TRAIN_VIDEOS = 1
+
+_OK = "ok"
+_SPLIT_COLUMN = re.compile(r"split_\d{2,}")
+_PARTS = ("train", "test")
+
+
+@dataclass(frozen=True)
+class FeatureRow:
+    """One row of a backbone's index: the file of one video, or why there is none."""
+
+    path: Path
+    key: str
+    content: str
+    pretrained: bool
+    status: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Video:
+    """A video that every backbone in use has features for.
+
+    Attributes:
+        video_id: `<label>/<name>`.
+        label: position of its label among the classes.
+        files: backbone -> feature file.
+        keys: backbone -> key that the file must carry.
+        contents: backbone -> hash of what is in it, by which a run knows its features.
+    """
+
+    video_id: str
+    label: int
+    files: dict[str, Path]
+    keys: dict[str, str]
+    contents: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Split:
+    """Positions in `Selection.videos` of one run's training and test videos."""
+
+    train: tuple[int, ...]
+    test: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The videos of an experiment.
+
+    Attributes:
+        classes: labels of the data set, sorted; `Video.label` counts in it.
+        videos: sorted by `video_id`.
+        missing: `video_id` -> reason, the videos that are left out.
+        splits: name of the split column -> its videos.
+        pretrained: false when any of the features comes from seeded weights.
+    """
+
+    classes: tuple[str, ...]
+    videos: tuple[Video, ...]
+    missing: dict[str, str]
+    splits: dict[str, Split]
+    pretrained: bool
+
+
+def split_role(role: str, source: str) -> tuple[str, str]:
+    """Return (backbone, feature) of a role string `<backbone>/<feature>`.
+
+    Raises:
+        ValueError: another form.
+    """
+    backbone, slash, feature = source.partition("/")
+    if not backbone or not slash or not feature or "/" in feature:
+        raise ValueError(
+            f"role '{role}': expected '<backbone>/<feature>' as in 'vggface/fc6', found '{source}'"
+        )
+    return backbone, feature
+
+
+def read_features(root: Path, backbone: str) -> dict[str, FeatureRow]:
+    """Return `video_id` -> row of the index that a backbone's extraction left.
+
+    Args:
+        root: folder that has `tables/<backbone>.parquet`, and the files in `features/<backbone>`.
+        backbone: name of both.
+
+    Raises:
+        ValueError: no features of that backbone (the message lists those that there are), or an
+            index that is none.
+    """
+    path = root / "tables" / f"{backbone}.parquet"
+    if not path.is_file():
+        known = sorted(table.stem for table in root.glob("tables/*.parquet"))
+        raise ValueError(
+            f"{path}: no features of backbone '{backbone}', there are {known}: "
+            "extract them, or correct the experiment's roles"
+        )
+    columns = ("video_id", "key", "content", "path", "pretrained", "status", "reason")
+    return {
+        str(row["video_id"]): FeatureRow(
+            path=root / "features" / backbone / str(row["path"] or ""),
+            key=str(row["key"] or ""),
+            content=str(row["content"] or ""),
+            pretrained=bool(row["pretrained"]),
+            status=str(row["status"]),
+            reason=str(row["reason"] or "no reason given"),
+        )
+        for row in tables.read(path, columns)
+    }
+
+
+def select_videos(index: Path, root: Path, roles: Mapping[str, str]) -> Selection:
+    """Return the videos that have every feature an experiment reads, and the splits over them.
+
+    Args:
+        index: the index of the videos, Parquet: `video_id`, `label`, `status`, `reason` and the
+            columns `split_00`, `split_01`, ... that say `train`, `test` or null (not in that run).
+        root: folder of the features and their tables, see `read_features`.
+        roles: role -> `<backbone>/<feature>`.
+
+    Raises:
+        ValueError: a malformed role or index, or a split that cannot be trained on.
+    """
+    backbones = sorted({split_role(role, source)[0] for role, source in roles.items()})
+    features = {backbone: read_features(root, backbone) for backbone in backbones}
+    rows = tables.read(index, ("video_id", "label", "status", "reason", "split_00"))
+    rows.sort(key=lambda row: str(row["video_id"]))
+    classes = tuple(sorted({str(row["label"]) for row in rows}))
+    columns = sorted({name for row in rows for name in row if _SPLIT_COLUMN.fullmatch(name)})
+    videos: list[Video] = []
+    missing: dict[str, str] = {}
+    parts: list[dict[str, object]] = []
+    pretrained = True
+    for row in rows:
+        video_id = str(row["video_id"])
+        reason = _why_missing(video_id, row, features)
+        if reason is not None:
+            missing[video_id] = reason
+            continue
+        feature_rows = {backbone: table[video_id] for backbone, table in features.items()}
+        pretrained &= all(item.pretrained for item in feature_rows.values())
+        videos.append(
+            Video(
+                video_id=video_id,
+                label=classes.index(str(row["label"])),
+                files={backbone: item.path for backbone, item in feature_rows.items()},
+                keys={backbone: item.key for backbone, item in feature_rows.items()},
+                contents={backbone: item.content for backbone, item in feature_rows.items()},
+            )
+        )
+        parts.append({name: row[name] for name in columns})
+    splits = {name: _read_split(index, name, parts) for name in columns}
+    for name, split in splits.items():
+        _check_split(index, name, split, videos, classes, missing)
+    return Selection(classes, tuple(videos), missing, splits, pretrained)
+
+
+def _why_missing(
+    video_id: str, row: tables.Row, features: Mapping[str, Mapping[str, FeatureRow]]
+) -> str | None:
+    """Return why a video cannot be used, None when it can."""
+    if row["status"] != _OK:
+        return str(row["reason"])
+    for backbone, table in features.items():
+        if video_id not in table:
+            return f"{backbone}: not in the index of its features"
+        if table[video_id].status != _OK:
+            return f"{backbone}: {table[video_id].reason}"
+    return None
+
+
+def _read_split(index: Path, name: str, parts: Sequence[Mapping[str, object]]) -> Split:
+    """Return the positions whose cell in column `name` says train, and test."""
+    odd = {part[name] for part in parts} - {*_PARTS, None}
+    if odd:
+        raise ValueError(f"{index}: column {name} must hold train, test or null, found {odd}")
+    train, test = (
+        tuple(n for n, part in enumerate(parts) if part[name] == wanted) for wanted in _PARTS
+    )
+    return Split(train, test)
+
+
+def _check_split(
+    index: Path,
+    name: str,
+    split: Split,
+    videos: Sequence[Video],
+    classes: Sequence[str],
+    missing: Mapping[str, str],
+) -> None:
+    """Raise ValueError for a run without test videos or a class with too few to train on."""
+    left_out = f"{len(missing)} videos were left out"
+    if missing:
+        left_out += f", the first: {next(f'{k}: {why}' for k, why in missing.items())}"
+    if not split.test:
+        raise ValueError(f"{index}: {name} has no test video ({left_out})")
+    counts = Counter(classes[videos[position].label] for position in split.train)
+    few = {label: counts[label] for label in classes if counts[label] < MIN_TRAIN_VIDEOS}
+    if few:
+        raise ValueError(
+            f"{index}: {name} must train on at least {MIN_TRAIN_VIDEOS} videos of each class, "
+            f"found {few} ({left_out}): add videos of these classes or remove the class"
+        )
