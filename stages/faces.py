@@ -139,28 +139,30 @@ def compute(task: Task, outputs: Mapping[str, Path]) -> dict[str, float]:
     detector = _detector(params.detector.module, task.options, task.weights, task.device)
     frames, shown = data["frames"].astype(np.uint8, copy=False), data["valid"]
     start = time.monotonic()
-    found = _detect(detector, frames, shown)
+    detections = _detect(detector, frames, shown)
     seconds = time.monotonic() - start
     shot = shots(frames, shown.astype(bool), cut=params.cut)
-    tracks = link(found, shot, min_overlap=params.min_overlap, max_gap=params.max_gap)
-    chosen = main_person(found, tracks)
+    tracks = link(detections, shot, min_overlap=params.min_overlap, max_gap=params.max_gap)
+    chosen = main_person(detections, tracks)
     crops = np.zeros((len(frames), CROP, CROP, 3), np.uint8)
     for row, face in enumerate(chosen):
         if face >= 0:
-            crops[row] = _cut(frames[row], found[row], int(face), params)
-    main = [np.arange(len(row.scores)) == face for row, face in zip(found, chosen, strict=True)]
+            crops[row] = _cut(frames[row], detections[row], int(face), params)
+    main = [
+        np.arange(len(row.scores)) == face for row, face in zip(detections, chosen, strict=True)
+    ]
     result = {
         "frames": crops,
         "index": data["index"],
         "pts_s": data["pts_s"],
         "valid": chosen >= 0,
         "shot": shot,
-        "det_row": np.repeat(np.arange(len(found)), [len(row.scores) for row in found]),
+        "det_row": np.repeat(np.arange(len(detections)), [len(row.scores) for row in detections]),
         "det_track": np.concatenate(tracks),
         "det_main": np.concatenate(main),
-        "det_score": np.concatenate([row.scores for row in found]),
-        "det_box": np.concatenate([row.boxes for row in found]),
-        "det_landmarks": np.concatenate([row.landmarks for row in found]),
+        "det_score": np.concatenate([row.scores for row in detections]),
+        "det_box": np.concatenate([row.boxes for row in detections]),
+        "det_landmarks": np.concatenate([row.landmarks for row in detections]),
     }
     ((key, path),) = outputs.items()
     about = {
@@ -184,19 +186,21 @@ def _detect(detector: Detector, frames: NDArray[np.uint8], shown: arrays.Array) 
         np.zeros(0, np.float32),
         np.zeros((0, detector.points, 2), np.float32),
     )
-    found = [none] * len(frames)
+    detections = [none] * len(frames)
     for row, faces in zip(rows, detector.detect_batch(frames[rows]), strict=True):
-        found[row] = faces
-    return found
+        detections[row] = faces
+    return detections
 
 
 def _cut(
-    frame: NDArray[np.uint8], found: Detections, face: int, params: Faces
+    frame: NDArray[np.uint8], detections: Detections, face: int, params: Faces
 ) -> NDArray[np.uint8]:
     if params.align == "similarity":
         names = detectors.load(params.detector.module).LANDMARKS
-        return align(frame, found.boxes[face], found.landmarks[face], names, margin=params.margin)
-    return crop(frame, found.boxes[face], margin=params.margin)
+        return align(
+            frame, detections.boxes[face], detections.landmarks[face], names, margin=params.margin
+        )
+    return crop(frame, detections.boxes[face], margin=params.margin)
 
 
 def _write_tables(
@@ -209,28 +213,28 @@ def _write_tables(
     for row in rows:
         if row["status"] == "ok":
             _key, path = keys[str(row["video_id"])]
-            found, _attributes = arrays.read(folder / "faces" / path, [*names, "pts_s"])
-            boxes.extend(_boxes(str(row["video_id"]), found))
+            faces, _attributes = arrays.read(folder / "faces" / path, [*names, "pts_s"])
+            boxes.extend(_boxes(str(row["video_id"]), faces))
     tables.write(folder / "faces_boxes.parquet", boxes, pa.schema(list(BOX_COLUMNS.items())))
 
 
-def _boxes(video_id: str, found: Mapping[str, arrays.Array]) -> list[tables.Row]:
+def _boxes(video_id: str, faces: Mapping[str, arrays.Array]) -> list[tables.Row]:
     rows = []
-    for number, at in enumerate(found["det_row"].tolist()):
-        x0, y0, x1, y1 = found["det_box"][number].tolist()
+    for number, row in enumerate(faces["det_row"].tolist()):
+        x0, y0, x1, y1 = faces["det_box"][number].tolist()
         rows.append(
             {
                 "video_id": video_id,
-                "row": at,
-                "pts_s": found["pts_s"][at].item(),
-                "track": found["det_track"][number].item(),
-                "main": found["det_main"][number].item(),
-                "score": found["det_score"][number].item(),
+                "row": row,
+                "pts_s": faces["pts_s"][row].item(),
+                "track": faces["det_track"][number].item(),
+                "main": faces["det_main"][number].item(),
+                "score": faces["det_score"][number].item(),
                 "x0": x0,
                 "y0": y0,
                 "x1": x1,
                 "y1": y1,
-                "landmarks": found["det_landmarks"][number].ravel().tolist(),
+                "landmarks": faces["det_landmarks"][number].ravel().tolist(),
             }
         )
     return rows

@@ -92,8 +92,8 @@ def main(experiment: Annotated[str, item_of("experiments")]) -> None:
             answers = _read_answers(folder / "runs", selection)
             classes = selection.classes
             scores = [
-                score_run(found["label"].astype(int), found["predicted"].astype(int), classes)
-                for found in answers.values()
+                score_run(answer["label"].astype(int), answer["predicted"].astype(int), classes)
+                for answer in answers.values()
             ]
             results.write_tables(folder, answers, classes)
             results.write_per_class(folder, per_class(scores, classes))
@@ -110,24 +110,24 @@ def _with_files(selection: Selection, run: StageRun) -> Selection:
     A clone that has pulled the indices alone reads from the store, or from what DVC fetches.
     """
     store = ItemStore(store_root())
-    found: dict[str, Path] = {}
+    elsewhere: dict[str, Path] = {}
     absent: dict[str, set[str]] = {}
     for video in selection.videos:
         for backbone, key in video.keys.items():
             if store.has(key, ".h5"):
-                found[key] = store.path(key, ".h5")
-            if not video.files[backbone].is_file() and key not in found:
+                elsewhere[key] = store.path(key, ".h5")
+            if not video.files[backbone].is_file() and key not in elsewhere:
                 absent.setdefault(backbone, set()).add(key)
     for backbone, keys in absent.items():
-        found |= dict(previous_files(f"extract@{backbone}", keys, run.note))
-        if lacking := keys - set(found):
+        elsewhere |= dict(previous_files(f"extract@{backbone}", keys, run.note))
+        if lacking := keys - set(elsewhere):
             raise fail(
                 f"{run.name}: {len(lacking)} feature files of {backbone} are neither in the output "
                 "nor in the store, DVC's cache or its remote: `dvc pull "
                 f"extract@{backbone}`, or compute them with `dvc repro extract@{backbone}`"
             )
     videos = tuple(
-        replace(video, files={b: f if f.is_file() else found[video.keys[b]] for b, f in files})
+        replace(video, files={b: f if f.is_file() else elsewhere[video.keys[b]] for b, f in files})
         for video in selection.videos
         for files in [video.files.items()]
     )
@@ -188,7 +188,7 @@ class Plan:
         videos = {
             part: [
                 [video.video_id, selection.classes[video.label], video.contents]
-                for video in (selection.videos[at] for at in positions)
+                for video in (selection.videos[position] for position in positions)
             ]
             for part, positions in asdict(split).items()
         }
@@ -229,9 +229,9 @@ class Plan:
             },
             "missing": selection.missing,
             "paper": [
-                asdict(said)
-                for said in self.head.REFERENCE
-                if results.is_row(self.head, said, roles, settings)
+                asdict(reported)
+                for reported in self.head.REFERENCE
+                if results.is_row(self.head, reported, roles, settings)
             ],
             "features": {
                 backbone: _origin(arrays.read_attributes(path))
@@ -286,11 +286,11 @@ def compute(task: Task, outputs: Mapping[str, Path]) -> dict[str, float]:
     for key, path in outputs.items():
         ingredients = task.ingredients[key]
         if ingredients["file"] == "answers":
-            found, axes = run_arrays(result)
+            answers, axes = run_arrays(result)
             attributes = describe(key, ingredients, axes, pretrained=task.pretrained)
-            arrays.write(path, found, attributes)
+            arrays.write(path, answers, attributes)
         else:
-            known = {
+            stated = {
                 "key": key,
                 **{name: ingredients[name] for name in STATED},
                 "run": task.run,
@@ -300,7 +300,7 @@ def compute(task: Task, outputs: Mapping[str, Path]) -> dict[str, float]:
                 "pretrained": task.pretrained,
             }
             # One entry alone: the format keeps several in no fixed order, and bytes would differ.
-            save_file(result.state, path, {"affectline": json.dumps(known, sort_keys=True)})
+            save_file(result.state, path, {"affectline": json.dumps(stated, sort_keys=True)})
     return {"train_seconds": seconds}
 
 
@@ -350,8 +350,8 @@ def _origin(attributes: Mapping[str, Any]) -> dict[str, object]:
 def _commonest_accuracy(selection: Selection, split: Split) -> float:
     """Return the accuracy of always answering the commonest class of the training videos."""
     labels = [video.label for video in selection.videos]
-    ((commonest, _),) = Counter(labels[at] for at in split.train).most_common(1)
-    return sum(labels[at] == commonest for at in split.test) / len(split.test)
+    ((commonest, _),) = Counter(labels[position] for position in split.train).most_common(1)
+    return sum(labels[position] == commonest for position in split.test) / len(split.test)
 
 
 def _tell(run: StageRun, metrics: Mapping[str, Any]) -> None:

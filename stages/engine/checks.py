@@ -19,12 +19,12 @@ from features.cache.tables import TableError
 from stages.engine.device import device_of
 from stages.engine.dvc_lock import DVC, needs_git, read_deps
 from stages.engine.params import PARAMS, Backbone, Params, ParamsError, read_yaml
-from stages.engine.paths import PIPELINE
+from stages.engine.paths import INDEX, PIPELINE, index_of
 from stages.engine.progress import MEND, fail, reason, told
 from stages.engine.start import check_watched, stage_names
 
 NOT_RUN = (
-    "data/index.parquet: not made yet; `dvc repro` makes it, `dvc pull` brings what others have run"
+    f"{index_of(INDEX)}: not made yet; `dvc repro` makes it, `dvc pull` brings what others have run"
 )
 """What a command says that asks for what stages have made."""
 
@@ -69,7 +69,7 @@ def check_modules(params: Params) -> None:
 
 def _raise(wrong: list[str]) -> None:
     if wrong:
-        raise ParamsError("\n".join(f"params.yaml: {line}" for line in wrong))
+        raise ParamsError("\n".join(f"{PARAMS}: {line}" for line in wrong))
 
 
 def _backbones(params: Params) -> list[str]:

@@ -73,9 +73,9 @@ def read_outputs() -> list[Output]:
     try:
         return [
             Output(stage, Path(out["path"]), str(out["md5"]), int(out.get("size", 0)))
-            for stage, said in lock.get("stages", {}).items()
+            for stage, block in lock.get("stages", {}).items()
             if stage in names
-            for out in said.get("outs", ())
+            for out in block.get("outs", ())
         ]
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise LockError(LOCK, f"expected path and md5 of each output, found {error!r}") from error
@@ -117,13 +117,13 @@ def _stages() -> set[str]:
 def _yaml(path: Path) -> dict[str, Any]:
     try:
         loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast
-        found = yaml.load(path.read_text(encoding="utf-8"), loader)
+        content = yaml.load(path.read_text(encoding="utf-8"), loader)
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         text = " ".join(str(error).split())
         raise LockError(path, f"expected YAML, found: {text}") from error
-    if not isinstance(found, dict):
-        raise LockError(path, f"expected keys and values, found {type(found).__name__}")
-    return found
+    if not isinstance(content, dict):
+        raise LockError(path, f"expected keys and values, found {type(content).__name__}")
+    return content
 
 
 # ------------------------------------------------------------------------------ DVC's cache
@@ -137,8 +137,8 @@ def cache_folder() -> Path:
 
 def remotes() -> dict[str, dict[str, Any]]:
     """Return the settings of each of DVC's remotes, by name."""
-    found: dict[str, dict[str, Any]] = _config().get("remote", {})
-    return found
+    settings: dict[str, dict[str, Any]] = _config().get("remote", {})
+    return settings
 
 
 def needs_git() -> bool:
@@ -215,10 +215,10 @@ def is_spoilt() -> bool:
 def _held() -> dict[str, Any] | None:
     """Return what DVC says that it holds: ``write``, path -> who, and ``read``, path -> several."""
     try:
-        found = json.loads(RWLOCK.read_text(encoding="utf-8"))
+        locks = json.loads(RWLOCK.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    return found if isinstance(found, dict) else None
+    return locks if isinstance(locks, dict) else None
 
 
 def _is_alive(pid: int) -> bool:

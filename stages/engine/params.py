@@ -363,10 +363,10 @@ def _line(item: Any, raw: object) -> str:
         place = where.removesuffix(".[key]")
         return f"{place}: found {item['input']!r}, expected {A_NAME}"
     if item["type"] == "value_error":
-        said = str(item["ctx"]["error"])
-        return f"{where}: {said}" if where else said
-    found = repr(item["input"])
-    shown = found if len(found) <= LONGEST_VALUE else f"{found[:LONGEST_VALUE]} …"
+        text = str(item["ctx"]["error"])
+        return f"{where}: {text}" if where else text
+    value = repr(item["input"])
+    shown = value if len(value) <= LONGEST_VALUE else f"{value[:LONGEST_VALUE]} …"
     return f"{where}: found {shown}; {item['msg'].replace('Input', 'it', 1)}"
 
 

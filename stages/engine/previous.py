@@ -13,7 +13,9 @@ import pyarrow.parquet as pq
 
 from features.cache import tables
 from stages.engine.dvc_lock import (
+    DVC,
     FOLDER,
+    LOCK,
     LockError,
     Output,
     cache_folder,
@@ -78,16 +80,16 @@ def changed_deps(stage: str) -> set[str]:
     logging.getLogger("dvc").setLevel(logging.ERROR)
     with Repo(".") as repo:
         (known,) = repo.stage.collect(stage)
-        found = {"command"} if known.cmd_changed else set()
+        changed = {"command"} if known.cmd_changed else set()
         for dep in known.deps:  # the dvc that runs the stage has locked it: no `dvc status`
             for name, change in dep.status().items():
-                found |= set(change) if isinstance(change, dict) else {name}
-    return found
+                changed |= set(change) if isinstance(change, dict) else {name}
+    return changed
 
 
 def _cached_files(stage: str, note: Note) -> dict[Path, Path]:
     """Return the files of a stage's last outputs: path in the project, path in the cache."""
-    if not (Path("dvc.lock").is_file() and Path(".dvc").is_dir()):
+    if not (LOCK.is_file() and DVC.is_dir()):
         return {}
     try:
         outputs = [output for output in read_outputs() if output.stage == stage]

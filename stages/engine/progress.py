@@ -241,12 +241,12 @@ class StageRun:
                 bar.stop()
 
     def _lines(self, iterable: Iterable[T], total: float | None, unit: str) -> Iterator[T]:
-        start = told = time.monotonic()
+        start = last = time.monotonic()
         for done, value in enumerate(iterable, start=1):
             yield value
             now = time.monotonic()
-            if now - told > LINE_EVERY_S:
-                told = now
+            if now - last > LINE_EVERY_S:
+                last = now
                 rate = done / (now - start)
                 left = f", {(total - done) / rate:.0f} s left" if total else ""
                 self.note(f"{done}/{total or '?'} {unit}, {rate:.2f} {unit}/s{left}")

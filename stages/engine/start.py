@@ -128,7 +128,7 @@ def _deps(block: Mapping[str, Any], params: Params, stage: str) -> Iterator[Pure
     values |= {"key": item, "item": section.get(item)}
     for dep in block.get("do", block).get("deps", ()):
         path = dep if isinstance(dep, str) else next(iter(dep))
-        yield PurePosixPath(re.sub(r"\$\{([^}]*)\}", lambda said: _value(values, said[1]), path))
+        yield PurePosixPath(re.sub(r"\$\{([^}]*)\}", lambda match: _value(values, match[1]), path))
 
 
 def _value(values: Any, place: str) -> str:

@@ -85,17 +85,17 @@ def read_attention(result: Result) -> list[Weights]:
                 videos = sheets.setdefault((name, role), {}).setdefault(label, {})
                 videos.setdefault(row["video_id"], []).append(row["value"])
         else:
-            found = maps.setdefault((name, role), {}).setdefault(label, _Mean())
+            means = maps.setdefault((name, role), {}).setdefault(label, _Mean())
             if values.any():  # a masked row has no weight anywhere
-                found.add(values)
+                means.add(values)
     return [
         *(
-            RowWeights(name, role, first, {k: _arrays(v) for k, v in sorted(found.items())})
-            for (name, role), found in sheets.items()
+            RowWeights(name, role, first, {k: _arrays(v) for k, v in sorted(means.items())})
+            for (name, role), means in sheets.items()
         ),
         *(
-            MapWeights(name, role, {k: v.value() for k, v in sorted(found.items()) if v.count})
-            for (name, role), found in maps.items()
+            MapWeights(name, role, {k: v.value() for k, v in sorted(means.items()) if v.count})
+            for (name, role), means in maps.items()
         ),
         *_role_weights(shares),
     ]

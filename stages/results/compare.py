@@ -91,11 +91,11 @@ def compare(first: Result, second: Result) -> Comparison:
 
 def _answers(result: Result) -> dict[str, dict[tuple[str, str], bool]]:
     """Return run -> (video, label) -> whether the answer is right."""
-    found: dict[str, dict[tuple[str, str], bool]] = {}
+    answers: dict[str, dict[tuple[str, str], bool]] = {}
     for row in result.predictions:
         key = (str(row["video_id"]), str(row["label"]))
-        found.setdefault(str(row["run"]), {})[key] = row["label"] == row["predicted"]
-    return dict(sorted(found.items()))
+        answers.setdefault(str(row["run"]), {})[key] = row["label"] == row["predicted"]
+    return dict(sorted(answers.items()))
 
 
 def _check_same(
@@ -126,31 +126,39 @@ def _shorten(names: Sequence[str]) -> str:
     return shown if len(names) <= _SHOWN else f"{shown} and {len(names) - _SHOWN} more"
 
 
-def tell(found: Comparison) -> list[str]:
+def tell(comparison: Comparison) -> list[str]:
     """Return what a comparison says, a line a test."""
-    count = len(found.runs)
-    if found.plain is None:
-        said = found.difference
+    count = len(comparison.runs)
+    if comparison.plain is None:
+        difference = comparison.difference
         return [
-            _line(found, found.difference, found.test),
-            f"{said['only_first']} videos are right in {found.first} alone, "
-            f"{said['only_second']} in {found.second} alone; the test speaks of new videos, not of "
-            "new trainings",
+            _line(comparison, comparison.difference, comparison.test),
+            f"{difference['only_first']} videos are right in {comparison.first} alone, "
+            f"{difference['only_second']} in {comparison.second} alone; the test speaks of new "
+            "videos, not of new trainings",
         ]
     return [
         _line(
-            found,
-            found.difference,
-            f"{found.test} over {count} runs, which share videos",
+            comparison,
+            comparison.difference,
+            f"{comparison.test} over {count} runs, which share videos",
             "corrected 95 % interval",
         ),
-        _line(found, found.plain, "plain paired t-test, as if the runs shared none: too sure"),
+        _line(
+            comparison,
+            comparison.plain,
+            "plain paired t-test, as if the runs shared none: too sure",
+        ),
     ]
 
 
-def _line(found: Comparison, said: Difference, test: str, interval: str = "95 % interval") -> str:
-    low, high, p = said["ci95_low"], said["ci95_high"], said["p"]
-    start = f"{found.first} - {found.second}: {100 * (said['mean'] or 0):+.1f} points"
+def _line(
+    comparison: Comparison, difference: Difference, test: str, interval: str = "95 % interval"
+) -> str:
+    low, high, p = difference["ci95_low"], difference["ci95_high"], difference["p"]
+    start = (
+        f"{comparison.first} - {comparison.second}: {100 * (difference['mean'] or 0):+.1f} points"
+    )
     if low is None or high is None or p is None:
         return f"{start}, the same in every run: no interval and no p ({test})"
     return f"{start}, {interval} {100 * low:+.1f} to {100 * high:+.1f}, p = {p:.3g} ({test})"

@@ -245,19 +245,19 @@ def attention(weights: Weights) -> str:
     name = html.escape(weights.name)
     if isinstance(weights, RoleWeights):
         peak = max(float(values.max()) for values in weights.means.values())
-        values = [found.tolist() for found in weights.means.values()]
+        values = [shares.tolist() for shares in weights.means.values()]
         drawn = heat(list(weights.means), weights.roles, values, "{:.2f}", peak)
-        told = "mean weight of each role, by true class"
+        caption = "mean weight of each role, by true class"
     elif isinstance(weights, MapWeights):
         low, high = _span(weights.means)
         drawn = _maps(weights.means, low, high)
-        told = f"mean map over the rows of {html.escape(weights.role)}, by true class, from "
-        told += f"{low:.2g} to {high:.2g}"
+        caption = f"mean map over the rows of {html.escape(weights.role)}, by true class, from "
+        caption += f"{low:.2g} to {high:.2g}"
     else:
         drawn = _sheet(weights)
-        told = f"rows of {html.escape(weights.role)} from left to right, a line a test video of "
-        told += f"{html.escape(weights.run)}, by class{_effective(weights)}"
-    return f"{drawn}<figcaption><code>{name}</code>: {told}</figcaption>"
+        caption = f"rows of {html.escape(weights.role)} from left to right, a line a test video of "
+        caption += f"{html.escape(weights.run)}, by class{_effective(weights)}"
+    return f"{drawn}<figcaption><code>{name}</code>: {caption}</figcaption>"
 
 
 def _sheet(weights: RowWeights) -> str:
@@ -286,18 +286,18 @@ def _effective(weights: RowWeights) -> str:
 def _span(means: Mapping[str, Values]) -> tuple[float, float]:
     """Return the smallest and the largest value, where the colours of maps begin and end."""
     return (
-        min(float(found.min()) for found in means.values()),
-        max(float(found.max()) for found in means.values()),
+        min(float(values.min()) for values in means.values()),
+        max(float(values.max()) for values in means.values()),
     )
 
 
 def _maps(means: Mapping[str, Values], low: float, high: float) -> str:
     """Return a tile a class; a map of one axis is a line, of more than two the mean of planes."""
     parts = []
-    for label, found in means.items():
-        plane = found.mean(axis=tuple(range(found.ndim - 2))) if found.ndim > 2 else found
+    for label, values in means.items():
+        plane = values.mean(axis=tuple(range(values.ndim - 2))) if values.ndim > 2 else values
         picture, name = (plane - low) / max(high - low, 1e-12), html.escape(label)
-        if found.ndim == 1:
+        if values.ndim == 1:
             parts.append(f"<span>{name}</span>{_picture(picture[None], '1.1rem')}")
         else:
             parts.append(f"<div>{_picture(picture, 'auto')}{name}</div>")

@@ -137,15 +137,15 @@ def write_tables(folder: Path, answers: Answers, classes: Sequence[str]) -> None
     predictions: list[tables.Row] = []
     attention: list[tables.Row] = []
     curves: list[Sequence[object]] = []
-    for run, found in answers.items():
-        predictions += _prediction_rows(run, found, classes)
-        attention += _attention_rows(run, found)
-        numbers = (found[f"epoch_{name}"].tolist() for name in CURVES[3:])
+    for run, answer in answers.items():
+        predictions += _prediction_rows(run, answer, classes)
+        attention += _attention_rows(run, answer)
+        numbers = (answer[f"epoch_{name}"].tolist() for name in CURVES[3:])
         for epoch, (phase, *values) in enumerate(
-            zip(found["epoch_phase"].tolist(), *numbers, strict=True), start=1
+            zip(answer["epoch_phase"].tolist(), *numbers, strict=True), start=1
         ):
-            told = ("" if isnan(value) else round(value, DECIMALS) for value in values)
-            curves.append((run, epoch, phase.decode(), *told))
+            written = ("" if isnan(value) else round(value, DECIMALS) for value in values)
+            curves.append((run, epoch, phase.decode(), *written))
     columns = {"run": pa.string(), "video_id": pa.string()}
     columns |= {"label": pa.string(), "predicted": pa.string()}
     columns |= {f"p_{name}": pa.float32() for name in classes}
@@ -166,42 +166,42 @@ def write_per_class(folder: Path, scores: Mapping[str, Mapping[str, float]]) -> 
 
 
 def _prediction_rows(
-    run: str, found: Mapping[str, arrays.Array], classes: Sequence[str]
+    run: str, answer: Mapping[str, arrays.Array], classes: Sequence[str]
 ) -> list[tables.Row]:
     rows: list[tables.Row] = []
-    for at, video_id in enumerate(found["video_id"].tolist()):
-        chances = found["probabilities"][at].tolist()
+    for number, video_id in enumerate(answer["video_id"].tolist()):
+        chances = answer["probabilities"][number].tolist()
         rows.append(
             {
                 "run": run,
                 "video_id": video_id.decode(),
-                "label": classes[int(found["label"][at])],
-                "predicted": classes[int(found["predicted"][at])],
+                "label": classes[int(answer["label"][number])],
+                "predicted": classes[int(answer["predicted"][number])],
                 **{f"p_{name}": chance for name, chance in zip(classes, chances, strict=True)},
             }
         )
     return rows
 
 
-def _attention_rows(run: str, found: Mapping[str, arrays.Array]) -> list[tables.Row]:
+def _attention_rows(run: str, answer: Mapping[str, arrays.Array]) -> list[tables.Row]:
     rows: list[tables.Row] = []
-    videos = [name.decode() for name in found["video_id"].tolist()]
-    for name in (key.partition(":")[2] for key in found if key.startswith("attention:")):
-        weights = found[f"attention:{name}"]
+    videos = [name.decode() for name in answer["video_id"].tolist()]
+    for name in (key.partition(":")[2] for key in answer if key.startswith("attention:")):
+        weights = answer[f"attention:{name}"]
         common = {**dict.fromkeys(ATTENTION), "run": run, "name": name}
-        if f"roles:{name}" in found:
-            roles = [role.decode() for role in found[f"roles:{name}"].tolist()]
+        if f"roles:{name}" in answer:
+            roles = [role.decode() for role in answer[f"roles:{name}"].tolist()]
             for video_id, values in zip(videos, weights.tolist(), strict=True):
-                at = {**common, "video_id": video_id}
+                weight = {**common, "video_id": video_id}
                 rows += [
-                    {**at, "role": role, "value": value}
+                    {**weight, "role": role, "value": value}
                     for role, value in zip(roles, values, strict=True)
                 ]
             continue
-        common["role"] = role = found[f"role:{name}"][0].decode()
-        ends = np.cumsum(found[f"rows:{role}"])[:-1]
+        common["role"] = role = answer[f"role:{name}"][0].decode()
+        ends = np.cumsum(answer[f"rows:{role}"])[:-1]
         parts = zip(
-            videos, np.split(weights, ends), np.split(found[f"pts_s:{role}"], ends), strict=True
+            videos, np.split(weights, ends), np.split(answer[f"pts_s:{role}"], ends), strict=True
         )
         for video_id, values, times_s in parts:
             for row, (value, pts_s) in enumerate(zip(values, times_s.tolist(), strict=True)):

@@ -27,13 +27,13 @@ def accuracy(results: Sequence[Result]) -> str:
     ]
     rows = []
     for result in results:
-        said, about = result.metrics, result.about
-        accuracy, f1 = said["accuracy"], said["macro_f1"]
+        metrics, about = result.metrics, result.about
+        accuracy, f1 = metrics["accuracy"], metrics["macro_f1"]
         roles = "<br>".join(
             f"{html.escape(role)}: <code>{html.escape(source)}</code>"
             for role, source in about["roles"].items()
         )
-        weights = "pretrained" if said["pretrained"] else "seeded"
+        weights = "pretrained" if metrics["pretrained"] else "seeded"
         rows.append(
             (
                 f"<b>{html.escape(result.name)}</b><br>"
@@ -43,7 +43,7 @@ def accuracy(results: Sequence[Result]) -> str:
                     accuracy["mean"],
                     _corrected(accuracy),
                     _run_accuracies(result),
-                    said["chance"],
+                    metrics["chance"],
                     (0, 1),
                 ),
                 f"<span><b>{_percent(accuracy['mean'])}</b>{_spread(accuracy['std'])}</span>",
@@ -116,39 +116,45 @@ def differences(results: Sequence[Result]) -> str:
     """Compare every experiment with the first; nothing where there is one alone."""
     if len(results) == 1:
         return ""
-    found: list[Comparison] = []
+    comparisons: list[Comparison] = []
     other = []
     for result in results[1:]:
         try:
-            found.append(compare(result, results[0]))
+            comparisons.append(compare(result, results[0]))
         except ValueError as error:
             other.append(f"<p class=void>{html.escape(str(error))}</p>")
     first = html.escape(results[0].name)
-    if not found:
+    if not comparisons:
         return "".join(other)
-    sizes = [abs(a - b) for said in found for a, b in said.runs.values()]
-    sizes += [abs(end or 0) for said in found for end in _ends(said)]
+    sizes = [abs(a - b) for comparison in comparisons for a, b in comparison.runs.values()]
+    sizes += [abs(end or 0) for comparison in comparisons for end in _ends(comparison)]
     reach = min(1.0, max(0.1, -(-max(sizes) // 0.1) / 10))
     scale = figures.axis(f"−{100 * reach:.0f}", "0", f"+{100 * reach:.0f}")
-    interval = "95 % interval" if found[0].test == MCNEMAR else "corrected 95 % interval"
+    interval = "95 % interval" if comparisons[0].test == MCNEMAR else "corrected 95 % interval"
     head = [(f"less {first}", False), (scale, False), ("points", True), (interval, True)]
     rows = [
         (
-            f"<b>{html.escape(said.first)}</b>",
-            figures.strip(_mean(said), _ends(said), _gaps(said), 0, (-reach, reach)),
-            f"<b>{_signed(_mean(said))}</b>",
-            _interval(*_ends(said)),
-            _p(said.difference["p"]),
+            f"<b>{html.escape(comparison.first)}</b>",
+            figures.strip(
+                _mean(comparison), _ends(comparison), _gaps(comparison), 0, (-reach, reach)
+            ),
+            f"<b>{_signed(_mean(comparison))}</b>",
+            _interval(*_ends(comparison)),
+            _p(comparison.difference["p"]),
         )
-        for said in found
+        for comparison in comparisons
     ]
     how = (
         f"By {MCNEMAR} on the test videos of the single split; interval of Bonett and Price."
-        if found[0].test == MCNEMAR
+        if comparisons[0].test == MCNEMAR
         else "By the corrected resampled t-test (Nadeau and Bengio 2003), which allows for the "
         "videos that the runs share, as its interval does."
     )
-    many = f" The {len(found)} p values are not corrected for their number." if found[1:] else ""
+    many = (
+        f" The {len(comparisons)} p values are not corrected for their number."
+        if comparisons[1:]
+        else ""
+    )
     return (
         figures.table([*head, ("p", True)], rows, "cards")
         + "".join(other)
@@ -158,17 +164,17 @@ def differences(results: Sequence[Result]) -> str:
     )
 
 
-def _mean(said: Comparison) -> float:
-    return float(said.difference["mean"] or 0)
+def _mean(comparison: Comparison) -> float:
+    return float(comparison.difference["mean"] or 0)
 
 
-def _ends(said: Comparison) -> tuple[float | None, float | None]:
+def _ends(comparison: Comparison) -> tuple[float | None, float | None]:
     """Return the interval of a difference, of the test that the comparison names."""
-    return said.difference["ci95_low"], said.difference["ci95_high"]
+    return comparison.difference["ci95_low"], comparison.difference["ci95_high"]
 
 
-def _gaps(said: Comparison) -> list[float]:
-    return [a - b for a, b in said.runs.values()]
+def _gaps(comparison: Comparison) -> list[float]:
+    return [a - b for a, b in comparison.runs.values()]
 
 
 def _p(value: float | int | None) -> str:
@@ -180,18 +186,18 @@ def _p(value: float | int | None) -> str:
 # --------------------------------------------------------------------------------- papers
 
 
-def papers(found: Sequence[PaperTable], dataset: str | None, broken: Sequence[str] = ()) -> str:
+def papers(printed: Sequence[PaperTable], dataset: str | None, broken: Sequence[str] = ()) -> str:
     """Return the papers' tables with ours beside; nothing where no row of one was run.
 
     Args:
-        found: the tables.
+        printed: the tables.
         dataset: name of the data, as the papers call it.
         broken: what is wrong with heads whose tables are therefore not among them.
     """
     lacking = "".join(
         f"<p><small>Left out: the tables of {html.escape(line)}</small></p>" for line in broken
     )
-    if not found:
+    if not printed:
         return lacking
     note = (
         "<p><small>Accuracy in %. Ours is the experiment that has the row's head, roles and "
@@ -203,7 +209,7 @@ def papers(found: Sequence[PaperTable], dataset: str | None, broken: Sequence[st
         + figures.panels(
             (
                 (f"{table.paper}, {table.table}: {table.data}", _paper(table, dataset))
-                for table in found
+                for table in printed
             ),
             "columns",
         )
@@ -214,14 +220,16 @@ def _paper(table: PaperTable, dataset: str | None) -> str:
     same = dataset is not None and dataset.casefold() == table.data.casefold()
     head = [("row", False), ("paper", True), ("ours", True)]
     rows = []
-    for said, ours in table.rows:
+    for reported, ours in table.rows:
         cells = [
             f"<b>{_percent(result.metrics['accuracy']['mean'])}</b>"
             f"{_spread(result.metrics['accuracy']['std'])}<br><small>"
             f"{html.escape(_told_apart(result, ours))}</small>"
             for result in ours
         ]
-        rows.append((html.escape(said.name), _percent(said.accuracy), "<br>".join(cells) or "–"))
+        rows.append(
+            (html.escape(reported.name), _percent(reported.accuracy), "<br>".join(cells) or "–")
+        )
     drawn = figures.table(head, rows) + _unlike(table) + _by_class(table)
     if same:
         return drawn
@@ -256,18 +264,18 @@ def _unlike(table: PaperTable) -> str:
         return ""
     alike: dict[str, list[str]] = {}
     for name, settings in trained.items():
-        told = ", ".join(f"{k} {json.dumps(settings.get(k))}" for k in differ)
-        alike.setdefault(told, []).append(name)
-    lines = "; ".join(f"{', '.join(group)}: {told}" for told, group in alike.items())
+        text = ", ".join(f"{k} {json.dumps(settings.get(k))}" for k in differ)
+        alike.setdefault(text, []).append(name)
+    lines = "; ".join(f"{', '.join(group)}: {text}" for text, group in alike.items())
     return f"<p class=void>Not trained alike, so not to be compared: {html.escape(lines)}.</p>"
 
 
 def _by_class(table: PaperTable) -> str:
     """Return accuracy class by class, the paper's and ours, of the rows of which it is printed."""
     drawn = []
-    for said, ours in table.rows:
-        columns = list(said.classes)
-        lines = {"paper": [100 * share for share in said.classes.values()]}
+    for reported, ours in table.rows:
+        columns = list(reported.classes)
+        lines = {"paper": [100 * share for share in reported.classes.values()]}
         for result in ours:
             recall = {
                 row["class"].casefold(): 100 * float(row["recall"]) for row in result.per_class
@@ -276,7 +284,7 @@ def _by_class(table: PaperTable) -> str:
                 lines[result.name] = [recall[name.casefold()] for name in columns]
         if columns and len(lines) > 1:
             drawn.append(
-                (said.name, figures.heat(list(lines), columns, list(lines.values()), "{:.1f}"))
+                (reported.name, figures.heat(list(lines), columns, list(lines.values()), "{:.1f}"))
             )
     if not drawn:
         return ""
@@ -339,18 +347,20 @@ def attention(results: Sequence[Result]) -> str:
     """Return what each experiment's head attends to."""
     shown, without = [], []
     for result in results:
-        found = read_attention(result)
-        if not found:
+        kinds = read_attention(result)
+        if not kinds:
             without.append(html.escape(result.name))
-        shown += [(result.name, figures.attention(weights)) for weights in found]
+        shown += [(result.name, figures.attention(weights)) for weights in kinds]
     if not shown:
         return ""
-    told = "The deeper the blue, the more weight: in sheets and tables from none to the largest of "
-    told += "the line (of the table), in maps between the two numbers. Grey: no such row, or one "
-    told += "that has no weight."
+    legend = (
+        "The deeper the blue, the more weight: in sheets and tables from none to the largest of "
+    )
+    legend += "the line (of the table), in maps between the two numbers. Grey: no such row, or one "
+    legend += "that has no weight."
     if without:
-        told += f" No attention: {', '.join(without)}."
-    return f"{figures.panels(shown)}<p><small>{told}</small></p>"
+        legend += f" No attention: {', '.join(without)}."
+    return f"{figures.panels(shown)}<p><small>{legend}</small></p>"
 
 
 # --------------------------------------------------------------------------------- origin
