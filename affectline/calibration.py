@@ -21,8 +21,8 @@ from features.cache.store import link_or_copy, replacing, store_root
 from features.video.listing import Video
 from features.weights.file import write_seeded
 from stages.decode import wanted_views
-from stages.engine.params import PARAMS, Model, Params, read_yaml
-from stages.engine.paths import FEATURES, INDEX, LOGS, PIPELINE, VIEWS, weights_file
+from stages.engine.params import Model, Params, read_yaml
+from stages.engine.paths import FEATURES, INDEX, LOGS, PARAMS, PIPELINE, VIEWS, weights_file
 from stages.engine.progress import console, last_pace
 from stages.engine.workers import workers
 

@@ -32,7 +32,8 @@ def check() -> None:
     from features.video.listing import list_videos
     from stages.engine import dvc_lock
     from stages.engine.checks import check_all, check_dvc, check_root, check_store, in_project
-    from stages.engine.params import PARAMS, ParamsError, load_params
+    from stages.engine.params import ParamsError, load_params
+    from stages.engine.paths import PARAMS
     from stages.engine.progress import say
 
     with in_project():
@@ -141,8 +142,8 @@ def compare_two(
     """Compare the accuracies of two experiments, run by run on the same test videos."""
     from features.options import near
     from stages.engine.checks import in_project
-    from stages.engine.params import PARAMS, ParamsError, load_params
-    from stages.engine.paths import RESULTS
+    from stages.engine.params import ParamsError, load_params
+    from stages.engine.paths import PARAMS, RESULTS
     from stages.engine.progress import print_json, print_table, say
     from stages.results.compare import compare, tell
     from stages.results.files import read_result

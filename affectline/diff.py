@@ -19,7 +19,8 @@ from rich.table import Table
 from affectline.plan import changes
 from features.cache import arrays, tables
 from features.video.views import FRAME_ARRAYS
-from stages.engine.dvc_lock import LOCK, Output, cache_folder, listing, object_path
+from stages.engine.dvc_lock import Output, cache_folder, listing, object_path
+from stages.engine.paths import LOCK
 from stages.engine.previous import fetch_objects
 from stages.engine.progress import in_a_line
 

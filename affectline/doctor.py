@@ -23,6 +23,7 @@ from stages.engine import dvc_lock
 from stages.engine.checks import check_store
 from stages.engine.items import software
 from stages.engine.params import Params
+from stages.engine.paths import LOCK
 
 COPY_S = 3600.0
 """An unfinished copy in DVC's cache is nobody's after so long: other clones may share the cache."""
@@ -72,7 +73,7 @@ def kept() -> Iterator[Finding]:
     try:
         outputs = dvc_lock.read_outputs()
     except dvc_lock.LockError as error:
-        to_do = f"`git checkout {error.path}`" + ", or remove it" * (error.path == dvc_lock.LOCK)
+        to_do = f"`git checkout {error.path}`" + ", or remove it" * (error.path == LOCK)
         yield Finding(error.what, str(error.path), to_do)
         return
     cache = dvc_lock.cache_folder()
@@ -119,10 +120,10 @@ def _spoilt() -> Iterator[Finding]:
         what = "DVC was killed while it wrote this file, and refuses to work with it"
         to_do = "remove it, or `affectline doctor --repair`"
         yield Finding(what, str(dvc_lock.RWLOCK), to_do, (dvc_lock.RWLOCK,))
-    if dvc_lock.LOCK.is_file() and not dvc_lock.LOCK.read_text(encoding="utf-8").strip():
+    if LOCK.is_file() and not LOCK.read_text(encoding="utf-8").strip():
         what = "DVC was killed while it wrote this file, and refuses to work with it"
         to_do = "`git checkout dvc.lock`, or remove it, or `affectline doctor --repair`"
-        yield Finding(what, str(dvc_lock.LOCK), to_do, (dvc_lock.LOCK,))
+        yield Finding(what, str(LOCK), to_do, (LOCK,))
 
 
 # ---------------------------------------------------------------------------- what is whole

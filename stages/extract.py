@@ -31,8 +31,7 @@ from stages.engine.device import be_reproducible, device_of
 from stages.engine.ingredients import of_features
 from stages.engine.items import describe, files_below, items_of, merge_reasons, run_items
 from stages.engine.outputs import check_failures, fresh_outputs, write_index
-from stages.engine.params import PARAMS
-from stages.engine.paths import FEATURES, TABLES, VIEWS, index_of, weights_file
+from stages.engine.paths import FEATURES, PARAMS, TABLES, VIEWS, index_of, weights_file
 from stages.engine.progress import StageRun, told
 from stages.engine.start import item_of, launch, start
 from stages.engine.workers import Workers, workers

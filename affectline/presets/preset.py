@@ -45,7 +45,8 @@ from affectline.presets.split_files import PARTS, Remark, read_lists, spellings
 from features import backbones
 from features.cache.store import replacing
 from features.video.listing import EXTENSIONS, list_videos
-from stages.engine.params import PARAMS, Backbone, Params, load_params
+from stages.engine.params import Backbone, Params, load_params
+from stages.engine.paths import PARAMS
 
 DATA = Path("data")
 

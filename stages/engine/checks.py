@@ -18,8 +18,8 @@ from features.cache.store import store_root
 from features.cache.tables import TableError
 from stages.engine.device import device_of
 from stages.engine.dvc_lock import DVC, needs_git, read_deps
-from stages.engine.params import PARAMS, Backbone, Params, ParamsError, read_yaml
-from stages.engine.paths import INDEX, PIPELINE, index_of
+from stages.engine.params import Backbone, Params, ParamsError, read_yaml
+from stages.engine.paths import INDEX, PARAMS, PIPELINE, index_of
 from stages.engine.progress import MEND, fail, reason, told
 from stages.engine.start import check_watched, stage_names
 

@@ -14,10 +14,8 @@ from typing import Any
 
 import yaml
 
-from stages.engine.paths import PIPELINE
+from stages.engine.paths import LOCK, PARAMS, PIPELINE
 
-LOCK = Path("dvc.lock")
-PARAMS = Path("params.yaml")
 DVC = Path(".dvc")
 RWLOCK = DVC / "tmp" / "rwlock"
 

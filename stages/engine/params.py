@@ -15,8 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from features.options import axes_of, dtypes_of, near, options_of, views_of
 from features.video.views import View
-
-PARAMS = Path("params.yaml")
+from stages.engine.paths import PARAMS
 
 NAME = r"^[a-z][a-z0-9_]*$"
 A_NAME = "a name of small letters, digits and _ that begins with a letter"

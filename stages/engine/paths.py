@@ -16,7 +16,9 @@ WEIGHTS = Path("data/weights")
 RESULTS = Path("results")
 REPORT = Path("report")
 LOGS = Path("logs")
+PARAMS = Path("params.yaml")
 PIPELINE = Path("dvc.yaml")
+LOCK = Path("dvc.lock")
 
 
 def index_of(folder: Path) -> Path:

@@ -15,7 +15,6 @@ from features.cache import tables
 from stages.engine.dvc_lock import (
     DVC,
     FOLDER,
-    LOCK,
     LockError,
     Output,
     cache_folder,
@@ -24,7 +23,7 @@ from stages.engine.dvc_lock import (
     object_path,
     read_outputs,
 )
-from stages.engine.paths import folder_of
+from stages.engine.paths import LOCK, folder_of
 
 Note = Callable[[str], None]
 
