@@ -18,6 +18,7 @@ import typer
 import yaml
 from dvc.cli import parse_args
 from pydantic import BaseModel
+from setuptools import find_packages
 
 from affectline.cli import app
 from features import backbones, detectors
@@ -327,9 +328,25 @@ def test_the_citation_is_valid_and_names_the_five_papers() -> None:
 def test_the_package_is_not_for_an_index() -> None:
     settings = tomllib.loads((PROJECT / "pyproject.toml").read_text())
     assert "Private :: Do Not Upload" in settings["project"]["classifiers"]
-    assert "packages" in settings["tool"]["setuptools"]
-    assert settings["tool"]["setuptools"]["packages"].keys() == {"find"}
     assert "urls" not in settings["project"]
+
+
+def test_the_package_has_every_file_of_its_rooms() -> None:
+    settings = tomllib.loads((PROJECT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    rooms = set(find_packages(str(PROJECT), **settings["packages"]["find"]))
+    listed = subprocess.run(
+        ["git", "ls-files", "affectline", "features", "heads", "sample", "stages"],
+        cwd=PROJECT,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.split()
+    assert "affectline/presets/ve8.yaml" in listed
+    for path in map(Path, listed):
+        room = ".".join(path.parent.parts)
+        assert room in rooms, path
+        data = settings["package-data"].get(room, [])
+        assert path.suffix == ".py" or any(path.match(pattern) for pattern in data), path
 
 
 def test_ci_calls_what_a_person_calls_on_each_python() -> None:
