@@ -183,6 +183,15 @@ def test_the_reference_has_every_backbone_detector_and_head() -> None:
         assert row and all(f"`{part}`" in row[0] for part in backbones.load(name).FEATURES), name
 
 
+def test_each_section_of_the_report_is_explained() -> None:
+    source = (PROJECT / "stages/report.py").read_text()
+    sections = re.findall(r'^ +"([A-Z][\w ]+)": sections\.', source, re.M)
+    page = (PROJECT / "docs/reading-the-results.md").read_text()
+    table = page.partition("| section |")[2].partition("\n\n")[0]
+    assert len(sections) > 5
+    assert re.findall(r"^\| ([A-Z][\w ]+) \|", table, re.M) == sections
+
+
 # ------------------------------------------------------------------------ the troubleshooting
 
 
