@@ -128,7 +128,7 @@ class BlazePose(nn.Module):
     def forward(self, frames_THWC: Tensor) -> dict[str, Tensor]:
         """Return the FEATURES and ``valid`` (T,) of frames, uint8 (T, H, W, 3) RGB."""
         images = np.ascontiguousarray(frames_THWC.cpu().numpy())
-        found = {
+        arrays = {
             name: np.zeros((len(images), *shape), np.float32) for name, shape in FEATURES.items()
         }
         valid = np.zeros(len(images), np.bool_)
@@ -137,11 +137,11 @@ class BlazePose(nn.Module):
             if result.pose_landmarks:
                 points = result.pose_landmarks[0]
                 world = result.pose_world_landmarks[0]
-                found["landmarks"][row] = [(p.x, p.y, p.z) for p in points]
-                found["world"][row] = [(p.x, p.y, p.z) for p in world]
-                found["visibility"][row] = [p.visibility for p in points]
+                arrays["landmarks"][row] = [(p.x, p.y, p.z) for p in points]
+                arrays["world"][row] = [(p.x, p.y, p.z) for p in world]
+                arrays["visibility"][row] = [p.visibility for p in points]
                 valid[row] = True
-        tensors = {name: torch.from_numpy(array) for name, array in found.items()}
+        tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
         return {**tensors, "valid": torch.from_numpy(valid)}
 
     def _detect(self, image_HWC: NDArray[np.uint8]) -> "vision.PoseLandmarkerResult":

@@ -133,8 +133,8 @@ def preprocess(
         return
     chosen = taken(1 + length(waveform) // HOP, options)
     first = int(chosen.min())
-    found = mfcc(waveform, first, int(chosen.max()) + 1)[chosen - first]
-    segments = torch.from_numpy(found).view(-1, 1, options.rows, COEFFICIENTS)
+    coefficients = mfcc(waveform, first, int(chosen.max()) + 1)[chosen - first]
+    segments = torch.from_numpy(coefficients).view(-1, 1, options.rows, COEFFICIENTS)
     yield segments, (chosen[:: options.rows] * HOP).astype(np.float64) / SAMPLE_RATE_HZ
 
 

@@ -144,5 +144,5 @@ class ResNet50(nn.Sequential):
         res5_TCHW = frames_TCHW.contiguous(memory_format=torch.channels_last)
         for layer in self:
             res5_TCHW = layer(res5_TCHW)
-        found = {"res5": res5_TCHW, "pooled": res5_TCHW.mean((2, 3))}
-        return {name: found[name] for name in self.keep}
+        outputs = {"res5": res5_TCHW, "pooled": res5_TCHW.mean((2, 3))}
+        return {name: outputs[name] for name in self.keep}

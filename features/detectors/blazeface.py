@@ -105,18 +105,18 @@ class BlazeFace(nn.Module):
         if self._detector is None:
             with quiet():  # noise comes when it is made and at its first use
                 self._detector = self._open()
-                found = self._detector.detect(image).detections
+                faces = self._detector.detect(image).detections
         else:
-            found = self._detector.detect(image).detections
-        found.sort(key=lambda face: -face.categories[0].score)
+            faces = self._detector.detect(image).detections
+        faces.sort(key=lambda face: -face.categories[0].score)
         corners = [
             (b.origin_x, b.origin_y, b.origin_x + b.width, b.origin_y + b.height)
-            for b in (face.bounding_box for face in found)
+            for b in (face.bounding_box for face in faces)
         ]
-        points = [[(p.x * width, p.y * height) for p in face.keypoints] for face in found]
+        points = [[(p.x * width, p.y * height) for p in face.keypoints] for face in faces]
         return Detections(
             np.array(corners, np.float32).reshape(-1, 4),
-            np.array([face.categories[0].score for face in found], np.float32),
+            np.array([face.categories[0].score for face in faces], np.float32),
             np.array(points, np.float32).reshape(-1, self.points, 2),
         )
 

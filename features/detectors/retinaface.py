@@ -236,10 +236,10 @@ class RetinaFace(nn.Module):
             The faces of each frame, the best score first, in pixels of the frame from its upper
             left corner. Boxes may reach out of the frame.
         """
-        found = []
+        detections = []
         for start in range(0, len(frames), CHUNK):
-            found.extend(self._detect_chunk(frames[start : start + CHUNK]))
-        return found
+            detections.extend(self._detect_chunk(frames[start : start + CHUNK]))
+        return detections
 
     @torch.inference_mode()
     def _detect_chunk(self, frames_NHWC: NDArray[np.uint8]) -> list[Detections]:
@@ -271,12 +271,12 @@ class RetinaFace(nn.Module):
 
     def _select(
         self,
-        found: tuple[Tensor, Tensor, Tensor],
+        output: tuple[Tensor, Tensor, Tensor],
         priors: Tensor,
         size: tuple[int, int],
     ) -> Detections:
         """Return the faces of one frame of (height, width) from the output for each prior."""
-        offsets, all_scores, point_offsets = found
+        offsets, all_scores, point_offsets = output
         order = torch.argsort(all_scores, descending=True, stable=True)
         order = order[all_scores[order] > self.options.min_score][:CANDIDATES]
         extent = torch.tensor(size[::-1], device=priors.device)  # of what the network sees, shares

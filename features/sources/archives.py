@@ -29,16 +29,16 @@ def sizes(path: Path) -> dict[str, int]:
             members = [member for member in archive.infolist() if not member.is_dir()]
     except (OSError, zipfile.BadZipFile) as error:
         raise ArchiveError(f"{path}: expected a zip, found: {error}") from error
-    found = {member.filename: member.file_size for member in members}
-    if strange := sorted(name for name in found if _leads_out(name)):
+    unpacked = {member.filename: member.file_size for member in members}
+    if strange := sorted(name for name in unpacked if _leads_out(name)):
         raise ArchiveError(f"{path}: its file {strange[0]!r} would lie outside of it; not unpacked")
-    if len(found) < len(members):
+    if len(unpacked) < len(members):
         raise ArchiveError(f"{path}: it has two files of one name; not unpacked")
-    if (total := sum(found.values())) > LARGEST_BYTES:
+    if (total := sum(unpacked.values())) > LARGEST_BYTES:
         raise ArchiveError(
             f"{path}: it would unpack to {total:,} bytes, allowed are {LARGEST_BYTES:,}"
         )
-    return found
+    return unpacked
 
 
 def _leads_out(name: str) -> bool:
@@ -71,7 +71,7 @@ def unpack(path: Path, name: str, target: Path) -> Path:
 
 
 def _check_has(path: Path, name: str) -> None:
-    found = sizes(path)
-    if name not in found:
-        shown = ", ".join(sorted(found)[:5]) or "nothing"
+    members = sizes(path)
+    if name not in members:
+        shown = ", ".join(sorted(members)[:5]) or "nothing"
         raise ArchiveError(f"{path}: expected the file {name} in it, found {shown}")

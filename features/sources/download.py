@@ -79,15 +79,15 @@ def download(
         spliced = _size(part) > 0
         spliced |= _receive_all(url, part, sha256, size_bytes, track, pauses_s)
         try:
-            found = _check(part, sha256, size_bytes)
+            digest = _check(part, sha256, size_bytes)
         except DownloadError:
             if not spliced:
                 raise
             _receive_all(url, part, sha256, size_bytes, track, pauses_s)  # anew, from the start
-            found = _check(part, sha256, size_bytes)
+            digest = _check(part, sha256, size_bytes)
         part.replace(path)
         _validator_path(part).unlink(missing_ok=True)
-    return found
+    return digest
 
 
 def _receive_all(
@@ -213,8 +213,8 @@ def _is_encoded(response: requests.Response) -> bool:
 
 def _range_start(response: requests.Response) -> int | None:
     """Return where a partial reply begins, from ``Content-Range: bytes <start>-<end>/<size>``."""
-    found = re.match(r"bytes (\d+)-", response.headers.get("Content-Range", ""))
-    return int(found[1]) if found else None
+    match = re.match(r"bytes (\d+)-", response.headers.get("Content-Range", ""))
+    return int(match[1]) if match else None
 
 
 def _whole_size(response: requests.Response) -> int | None:
@@ -235,17 +235,17 @@ def _check_status(response: requests.Response) -> None:
 
 
 def _check(part: Path, sha256: str | None, size_bytes: int | None) -> str:
-    size, found = _size(part), file_sha256(part)
+    size, digest = _size(part), file_sha256(part)
     problem = "it is empty" if size == 0 else None
     if size_bytes is not None and size != size_bytes:
         problem = f"expected {size_bytes:,} bytes, found {size:,}"
-    elif sha256 is not None and not found.startswith(sha256):
+    elif sha256 is not None and not digest.startswith(sha256):
         digits = "" if len(sha256) == CHECKSUM_DIGITS else "that begins with "
-        problem = f"expected a sha256 {digits}{sha256}, found {found} ({size:,} bytes)"
+        problem = f"expected a sha256 {digits}{sha256}, found {digest} ({size:,} bytes)"
     if problem:
         _forget(part)
         raise DownloadError(f"not the file expected: {problem}. It was removed")
-    return found
+    return digest
 
 
 def _forget(part: Path) -> None:

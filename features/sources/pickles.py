@@ -50,10 +50,10 @@ def open_apart(path: Path, folder: Path, time_limit_s: float = TIME_LIMIT_S) -> 
     Raises:
         PickleError: it took too long, failed, or found no tensors.
     """
-    made, said = folder / "tensors.safetensors", folder / "said"
+    made, log = folder / "tensors.safetensors", folder / "log"
     environment = {name: os.environ[name] for name in ENVIRONMENT if name in os.environ}
     environment |= {"HOME": str(folder), "TMPDIR": str(folder), "OMP_NUM_THREADS": "1"}
-    with said.open("wb") as messages:
+    with log.open("wb") as messages:
         process = subprocess.Popen(
             [sys.executable, "-I", "-B", __file__, str(path.absolute()), made.name],
             cwd=folder,
@@ -72,14 +72,14 @@ def open_apart(path: Path, folder: Path, time_limit_s: float = TIME_LIMIT_S) -> 
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
     if status:
-        raise PickleError(f"{path}: it cannot be opened: {_last_line(said) or f'status {status}'}")
+        raise PickleError(f"{path}: it cannot be opened: {_last_line(log) or f'status {status}'}")
     if not os.path.lexists(made) or not stat.S_ISREG(made.lstat().st_mode):
         raise PickleError(f"{path}: opening it gave no tensors")
     return made
 
 
-def _last_line(said: Path) -> str:
-    lines = said.read_bytes()[-2000:].decode(errors="replace").split("\n")
+def _last_line(log: Path) -> str:
+    lines = log.read_bytes()[-2000:].decode(errors="replace").split("\n")
     return next((line.strip() for line in reversed(lines) if line.strip()), "")
 
 
@@ -89,17 +89,17 @@ def nested(tensors: Mapping[str, Tensor]) -> dict[str, object]:
     Raises:
         PickleError: no mapping flattens to these keys.
     """
-    found: dict[str, object] = {}
+    mappings: dict[str, object] = {}
     for key, tensor in tensors.items():
         *outer, name = key.split(SEPARATOR)
-        place = found
+        place = mappings
         for part in outer:
             inner = place.setdefault(part, {})
             if not isinstance(inner, dict):
                 raise PickleError(f"key {key}: {part} is both a tensor and a mapping")
             place = inner
         place[name] = tensor
-    return found
+    return mappings
 
 
 # ------------------------------------------------------------------------------- the process
@@ -144,17 +144,17 @@ def _open(source: str) -> object:
 def _flat(content: object, prefix: str = "") -> dict[str, Tensor]:
     if isinstance(content, torch.nn.Module):
         content = content.state_dict()
-    found: dict[str, Tensor] = {}
+    tensors: dict[str, Tensor] = {}
     if isinstance(content, Mapping):
         for key, value in content.items():
             if isinstance(key, str) and SEPARATOR not in key:
                 if isinstance(value, np.ndarray) and value.dtype.kind in "fiub":
                     value = torch.from_numpy(np.array(value, order="C"))
                 if isinstance(value, Tensor):
-                    found[prefix + key] = value.detach().clone().contiguous()
+                    tensors[prefix + key] = value.detach().clone().contiguous()
                 else:
-                    found |= _flat(value, f"{prefix}{key}{SEPARATOR}")
-    return found
+                    tensors |= _flat(value, f"{prefix}{key}{SEPARATOR}")
+    return tensors
 
 
 if __name__ == "__main__":

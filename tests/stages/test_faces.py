@@ -1,4 +1,5 @@
 import json
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,17 +13,21 @@ import torch
 import yaml
 from numpy.typing import NDArray
 from torch import nn
+from typer.testing import CliRunner
 
+from affectline.cli import app
 from features import detectors
-from features.cache import arrays, tables
+from features.cache import arrays, keys, tables
 from features.detectors.retinaface import LANDMARKS
 from features.faces import TEMPLATE, Detections
 from features.sources import readers
-from features.weights.file import write_pretrained, write_seeded
+from features.weights.file import metadata, write_pretrained, write_seeded
 from features.weights.record import Weights
-from stages import faces
+from stages import faces, weights
+from stages.engine import start
 from stages.engine.outputs import INDEX
 from tests.features.conftest import real_file  # noqa: F401
+from tests.modules import put
 
 PROJECT = Path(__file__).parents[2]
 WEIGHTS = Path("data/weights/detector.safetensors")
@@ -349,3 +354,92 @@ def test_the_astronaut_is_found_by_mediapipe(
     np.testing.assert_array_equal(found["frames"][0], found["frames"][2])
     assert found["frames"][0].std() > 20
     assert (said["rows_with_face"], found["det_landmarks"].shape[1:]) == (2, (6, 2))
+
+
+# ---------------------------------------------------------------- a detector in a file of its own
+
+TOY = """
+from dataclasses import dataclass
+
+import numpy as np
+from torch import nn
+
+from features.faces import Detections
+from features.weights.record import Weights
+
+ONE_CORE = False
+LANDMARKS = ("left eye", "right eye")
+WEIGHTS = Weights("MIT", ())
+
+
+@dataclass(frozen=True)
+class Options:
+    min_score: float = 0.5
+    side: int = 40
+
+
+class Corner(nn.Module):
+    points = len(LANDMARKS)
+
+    def __init__(self, options):
+        super().__init__()
+        self.layer = nn.Linear(1, 1)
+        self.side = float(options.side)
+
+    def detect_batch(self, frames):
+        box = np.array([[0, 0, self.side, self.side]], np.float32)
+        points = np.zeros((1, 2, 2), np.float32)
+        return [Detections(box, np.ones(1, np.float32), points) for _ in frames]
+
+
+def build(options=Options()):
+    return Corner(options).eval()
+"""
+
+
+def test_a_new_detector_is_one_file(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(PROJECT / "features", tmp_path / "code" / "features", ignore=NO_CACHES)
+    shutil.copytree(PROJECT / "stages", tmp_path / "code" / "stages", ignore=NO_CACHES)
+    shutil.copy(PROJECT / "dvc.yaml", project)
+    put(monkeypatch, tmp_path / "code" / "features" / "detectors", detectors, "corner", TOY)
+    monkeypatch.setattr(keys, "PROJECT", tmp_path / "code")
+    monkeypatch.setattr(start, "PROJECT", tmp_path / "code")
+    for remembered in (keys._source, keys._definition):
+        remembered.cache_clear()
+    WEIGHTS.unlink()
+    detector("corner", seed=5, options={"side": 20})
+    weights.main("detector")
+    assert metadata(WEIGHTS)["seed"] == "5"
+    assert run()["computed"] == 1
+    data, attributes = result()
+    assert data["det_box"].tolist() == [[0, 0, 20, 20]] * 5
+    assert data["valid"].tolist() == [True] * 5 + [False]
+    assert attributes["landmarks"] == ["left eye", "right eye"]
+    assert attributes["ingredients"]["detector"] == "corner"  # type: ignore[index]
+
+
+NO_CACHES = shutil.ignore_patterns("__pycache__")
+
+
+@pytest.mark.parametrize("stage", ["detector", "faces", "check", "weights"])
+def test_a_name_that_is_no_detector_lists_them(
+    project: Path, capsys: pytest.CaptureFixture[str], stage: str
+) -> None:
+    detector("mel")
+    line = "detector 'mel': expected one of blazeface, retinaface"
+    if stage in ("detector", "faces"):
+        with pytest.raises(SystemExit) as caught:
+            weights.main("detector") if stage == "detector" else faces.main()
+        assert caught.value.code == 1
+        output = capsys.readouterr().err
+    else:
+        shutil.copy(PROJECT / "dvc.yaml", project)
+        for folder in (".dvc", ".git"):
+            (project / folder).mkdir()
+        done = CliRunner().invoke(app, [stage])
+        assert done.exit_code == 1
+        output = done.output
+    assert " ".join(output.split()).count(line) == 1
+    assert "Traceback" not in output and "AttributeError" not in output
