@@ -1,6 +1,8 @@
 """The whole DAG, run as a user runs it: `dvc repro` in a clone, on a few generated clips.
 
-The tests of this file share one clone and build on each other, in order.
+The tests of this file share one clone and build on each other, in order. Its networks are small
+ones, but for one of each kind of input: what the large ones compute is compared elsewhere, how the
+pipeline treats them does not depend on their size.
 """
 
 import json
@@ -12,16 +14,54 @@ import pytest
 import yaml
 
 from features.cache.arrays import read, read_attributes
-from tests.clones import PROJECT, Clone, make_clone
+from tests.clones import PROJECT, TOY, Clone, make_clone
 from tests.conftest import write_clip
 
-STAGES = ["index", "decode", "faces", *(f"extract@{b}" for b in ("vggface", "vgg16", "vggish"))]
+pytestmark = pytest.mark.slow
+
+PICTURES = TOY.replace("colour", "fc6")
+"""Stands for VGG-16 in the pipeline: its views, its feature, next to none of its numbers."""
+
+MOTION = (
+    TOY.replace('("segments", "faces")', '"snippets"')
+    .replace("mean(dim=(1, 2)) / 255", "mean(dim=(2, 3, 4)).diff(dim=1) / 255")
+    .replace("nn.Linear(3, 4)", "nn.Linear(15, 4)")
+    .replace("colour", "change")
+)
+"""Source of a backbone that reads how fast the picture changes from frame to frame."""
+
+BACKBONES = {
+    "vggface": {"module": "pictures", "view": "faces", "source": "seeded", "seed": 1},
+    "vgg16": {"module": "pictures", "view": "segments", "source": "seeded", "seed": 2},
+    "resnet18_mfcc": {"module": "resnet18_mfcc", "view": "sound", "source": "seeded", "seed": 3},
+    "blazepose": {"module": "blazepose", "view": "uniform", "source": "pretrained"},
+}
+"""The backbones of the pipeline, under the names that README's commands have."""
+
+STAGES = ["index", "decode", "faces", *(f"extract@{name}" for name in BACKBONES)]
+
+
+def shipped() -> dict[str, dict[str, object]]:
+    """Return two experiments of params.yaml as they stand there."""
+    experiments = yaml.safe_load((PROJECT / "params.yaml").read_text())["experiments"]
+    return {name: experiments[name] for name in ("caan", "fusion_average")}
 
 
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory: pytest.TempPathFactory) -> Clone:
     """The project as git has it (with what is not yet committed), small in every number."""
-    return make_clone(tmp_path_factory.mktemp("clone"))
+    clone = make_clone(tmp_path_factory.mktemp("clone"))
+    (clone.root / "features/backbones/pictures.py").write_text(PICTURES)
+    clone.commit("pictures")
+    return clone
+
+
+def test_the_settings_that_are_shipped_are_right(clone: Clone) -> None:
+    clone.run("affectline", "check")
+    params = yaml.safe_load((PROJECT / "params.yaml").read_text())
+    names = set(clone.run("dvc", "stage", "list", "--name-only").split())
+    assert {f"extract@{name}" for name in params["backbones"]} <= names
+    assert {f"train@{name}" for name in params["experiments"]} <= names
 
 
 def test_a_folder_of_videos_becomes_a_trained_head(clone: Clone) -> None:
@@ -34,13 +74,17 @@ def test_a_folder_of_videos_becomes_a_trained_head(clone: Clone) -> None:
         clone.add_clip(label, number, name)
     (clone.root / "data/raw/fear/broken.mp4").write_bytes(b"\0" * 20)
     clone.params(
+        engine__workers=1,
         sample__clips_per_class=1,
         sample__seconds=1.0,
         index__root="data/raw",
         index__splits__runs=2,
         decode__views__segments__count=4,
         decode__views__uniform__count=4,
+        decode__views__snippets__count=1,
         train__epochs=2,
+        backbones=BACKBONES,
+        experiments=shipped(),
     )
     ran = clone.repro()
     assert ran[-1] == "report" and "train@caan" in ran
@@ -53,7 +97,7 @@ def test_a_folder_of_videos_becomes_a_trained_head(clone: Clone) -> None:
 
 def test_the_broken_video_is_a_row_with_its_reason_in_every_table(clone: Clone) -> None:
     names = ["data/index", "data/views/segments", "data/views/sound", "data/views/faces"]
-    for name in [*names, "data/features/vggface", "data/features/blazepose"]:
+    for name in [*names, "data/tables/vggface", "data/tables/blazepose"]:
         rows = {row["video_id"]: row for row in clone.table(name)}
         assert len(rows) == 5
         assert rows["fear/broken"]["status"] == "failed"
@@ -66,13 +110,13 @@ def test_the_broken_video_is_a_row_with_its_reason_in_every_table(clone: Clone) 
 def test_a_feature_file_says_where_it_came_from(clone: Clone) -> None:
     path = clone.root / 'data/features/vgg16/joy/100% "it\'s" ü.h5'
     arrays, said = read(path)
-    assert arrays["fc6"].shape == (4, 4096) and arrays["pool5"].shape == (4, 512, 7, 7)
+    assert arrays["fc6"].shape == (4, 4)
     assert arrays["valid"].all() and (arrays["pts_s"][1:] > arrays["pts_s"][:-1]).all()
     assert said["pretrained"] is False
     ingredients = said["ingredients"]
     assert isinstance(ingredients, dict)
     rows = {row["video_id"]: row for row in clone.table("data/views/segments")}
-    assert ingredients["input"] == rows['joy/100% "it\'s" ü']["key"]
+    assert ingredients["input"] == rows['joy/100% "it\'s" ü']["content"]
     assert "fc6" in clone.run("affectline", "show", str(path))
     pose = read(clone.root / "data/features/blazepose/joy/a.h5")[0]
     assert pose["valid"].all() and pose["landmarks"].shape == (4, 33, 3)
@@ -92,21 +136,20 @@ def test_results_say_that_seeded_weights_mean_nothing(clone: Clone) -> None:
 
 def readme_commands() -> list[str]:
     blocks = re.findall(r"```console\n(.*?)```", (PROJECT / "README.md").read_text(), re.S)
-    lines = [line.split("  #")[0].strip() for block in blocks for line in block.splitlines()]
-    return [line for line in lines if line]
+    return [line for block in blocks for line in block.splitlines()]
 
 
 def test_every_command_of_the_readme_works(clone: Clone) -> None:
-    makefile = (PROJECT / "Makefile").read_text()
-    commands = readme_commands()
-    assert {"make repro", "make test"} <= set(commands)
-    for command in commands:
-        program, *arguments = shlex.split(command)
-        if program == "make":
-            assert re.search(rf"^{arguments[0]}: ", makefile, re.M), command
-        elif program != "source":
-            clone.run(program, *[a.replace("clip01", "a") for a in arguments])
-    assert "make test" in (PROJECT / ".ci/run").read_text()
+    commands = [words for line in readme_commands() if (words := shlex.split(line, comments=True))]
+    mine = [words for words in commands if words[0] not in ("make", "source")]
+    assert ["dvc", "repro"] in mine and len(mine) > 5
+    params = clone.root / "params.yaml"
+    own = params.read_text()
+    for words in mine:
+        if words[1] == "preset":  # which keeps to what the names of backbones mean
+            params.write_text((PROJECT / "params.yaml").read_text())
+        clone.run(*[word.replace("clip01", "a") for word in words])
+        params.write_text(own)
 
 
 def test_a_second_repro_does_nothing(clone: Clone) -> None:
@@ -127,7 +170,7 @@ def test_a_heads_setting_reruns_that_head_and_the_report(clone: Clone) -> None:
 def test_one_video_more_costs_one_video_in_each_stage(clone: Clone) -> None:
     clone.add_clip("joy", 7, "new")
     clone.repro()
-    for stage in [*STAGES, "extract@blazepose"]:
+    for stage in STAGES:
         log = clone.log(stage)
         assert (log["computed"], log["reused"]) == (1, 4), stage
 
@@ -142,77 +185,43 @@ def test_a_video_moved_to_another_label_is_not_computed_again(clone: Clone) -> N
     assert not (clone.root / "data/features/vgg16/joy/new.h5").exists()
 
 
-TOY = '''"""A toy backbone: how fast the picture changes from frame to frame of a snippet."""
-
-from dataclasses import dataclass
-
-import torch
-from torch import Tensor, nn
-
-from features.weights.record import Weights
-
-VIEW = "snippets"
-FEATURES = {"change": (4,)}
-WEIGHTS = Weights(licence="", sources=())
-
-
-@dataclass(frozen=True)
-class Options:
-    """Nothing to choose."""
-
-
-def preprocess(snippets, options=Options()) -> Tensor:
-    """Return (T, L) mean brightness, 0..1."""
-    return torch.from_numpy(snippets).float().mean(dim=(2, 3, 4)) / 255
-
-
-class Toy(nn.Module):
-    """A layer over the steps of brightness."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.layer = nn.Linear(15, 4)
-
-    def forward(self, levels: Tensor) -> dict[str, Tensor]:
-        return {"change": self.layer(levels.diff(dim=1))}
-
-
-def build(options=Options()) -> nn.Module:
-    return Toy().eval()
-'''
-
-
 def test_a_new_backbone_is_one_file_and_one_block(clone: Clone) -> None:
-    (clone.root / "features/backbones/toy.py").write_text(TOY)
-    block = {"module": "toy", "view": "snippets", "source": "seeded"}
-    experiment = {"head": "pooling", "roles": {"motion": "toy/change"}}
-    clone.params(backbones__toy=block, experiments__motion=experiment)
-    said = clone.run("dvc", "repro", "--force", "--single-item", "index", ok=False)
-    assert "add the line `- data/features/toy.parquet`" in said
+    (clone.root / "features/backbones/motion.py").write_text(MOTION)
+    block = {"module": "motion", "view": "snippets", "source": "seeded"}
+    experiment = {"head": "pooling", "roles": {"motion": "motion/change"}}
+    clone.params(backbones__motion=block, experiments__motion=experiment)
     before = (clone.root / "data/views/segments/joy/a.h5").stat().st_ino
     clone.repro("train@motion")
     assert clone.log("decode")["computed"] == 5  # the new view only:
     assert (clone.root / "data/views/segments/joy/a.h5").stat().st_ino == before
-    assert clone.log("extract@toy")["computed"] == 5
-    assert read(clone.root / "data/features/toy/joy/a.h5")[0]["change"].shape == (10, 4)
+    assert clone.log("extract@motion")["computed"] == 5
+    assert read(clone.root / "data/features/motion/joy/a.h5")[0]["change"].shape == (1, 4)
     assert json.loads((clone.root / "results/motion.json").read_text())["videos"] == 5
 
 
 def test_the_other_papers_backbones_are_one_uncommented_line_each(clone: Clone) -> None:
+    """All of them are planned; those that are no second VGG-16 run, in float32.
+
+    bfloat16 is emulated where the processor lacks it, and then takes half an hour.
+    """
     blocks = re.findall(r"^#(  \w+: \{module: .*\})$", (PROJECT / "params.yaml").read_text(), re.M)
     more = yaml.safe_load("\n".join(blocks))
     assert set(more) == {"places365_vgg16", "resnet50", "swin", "r3d101", "resnet18_mfcc"}
-    for name, block in more.items():
-        clone.params(**{f"backbones__{name}": block})
-    clone.repro(*(f"extract@{name}" for name in more))
-    found = {name: read(clone.root / f"data/features/{name}/joy/a.h5")[0] for name in more}
-    assert found["places365_vgg16"]["fc6"].shape == (4, 4096)
-    assert found["resnet50"]["res5"].shape == (4, 2048, 7, 7)
-    assert found["swin"]["pooled"].shape == (4, 768)
-    assert found["r3d101"]["conv5"].shape == (10, 2048, 4, 4)
-    assert found["resnet18_mfcc"]["mfcc"].shape == (16, 256, 32)
-    for arrays in found.values():
-        assert arrays["valid"].any()
+    clone.params(**{f"backbones__{name}": block for name, block in more.items()})
+    clone.run("affectline", "check")
+    rows = {row["name"]: row for row in json.loads(clone.run("affectline", "status", "--json"))}
+    assert all(rows[f"extract@{name}"]["to_compute"] == 5 for name in more)
+    large = [name for name in more if name != "places365_vgg16"]
+    clone.params(**{f"backbones__{name}__precision": "float32" for name in large})
+    clone.repro(*(f"extract@{name}" for name in large))
+    arrays = {name: read(clone.root / f"data/features/{name}/joy/a.h5")[0] for name in large}
+    assert arrays["resnet50"]["res5"].shape == (4, 2048, 7, 7)
+    assert arrays["swin"]["pooled"].shape == (4, 768)
+    assert arrays["r3d101"]["conv5"].shape == (1, 2048, 4, 4)
+    assert arrays["resnet18_mfcc"]["mfcc"].shape == (16, 256, 32)
+    assert all(each["valid"].any() for each in arrays.values())
+    raw = yaml.safe_load((clone.root / "params.yaml").read_text())
+    clone.params(backbones={name: raw["backbones"][name] for name in (*BACKBONES, "motion")})
 
 
 def test_without_a_store_the_last_output_is_found_in_dvcs_cache(clone: Clone) -> None:
