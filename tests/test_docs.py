@@ -283,7 +283,6 @@ def test_a_worked_example_is_short_and_in_the_projects_style(name: str, tmp_path
 
 
 @pytest.mark.slow
-@pytest.mark.slow
 def test_the_worked_examples_give_features_and_train_on_them(tmp_path: Path) -> None:
     clone = make_light_clone(tmp_path / "clone")
     clone.params(engine__workers=1, decode__views__segments__count=2)
