@@ -44,7 +44,10 @@ class Section(BaseModel):
 
 
 class Engine(Section):
-    """How this machine runs the stages; no number depends on it, so DVC does not watch it.
+    """How this machine runs the stages: in no key, and DVC does not watch it.
+
+    Another device, or another number of threads, moves features by less than float16 rounds them
+    (docs/reproducibility.md has the figures), and machines that differ in it share what they make.
 
     Attributes:
         workers: processes for index, decode and faces; 0 takes one a core.
