@@ -11,6 +11,9 @@ from typer.testing import CliRunner
 from tests.conftest import write_clip
 
 
+pytestmark = pytest.mark.slow  # a detector's network and processes that import torch
+
+
 @pytest.fixture
 def clips(tmp_path: Path) -> Path:
     """A folder with a clip with sound, and a file that is none."""
