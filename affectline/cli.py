@@ -251,7 +251,7 @@ def _show_plan(plan: "Plan", dry_run: bool) -> None:
         columns = ["class", "published", "here", "train / test in run 1"]
         print_table(title, columns, plan.counts())
     experiments = (
-        (planned.name, planned.head, ", ".join(planned.said[0].roles), planned.reported())
+        (planned.name, planned.head, ", ".join(planned.rows[0].roles), planned.reported())
         for planned in plan.experiments
     )
     print_table("experiments", ["name", "head", "roles", "reported, %"], experiments)

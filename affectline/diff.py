@@ -104,18 +104,18 @@ def diff(first: str, second: str | None = None) -> list[Difference]:
             raise RevisionError(
                 f"{name}: expected stages {STAGE}<backbone> in dvc.lock, found none"
             )
-    found = []
+    differences = []
     for backbone in dict.fromkeys([*locks[0], *locks[1]]):
         pair = [lock.get(backbone) for lock in locks]
         if pair[0] is None or pair[1] is None:
-            found.append(Difference(backbone, "second" if pair[0] is None else "first"))
+            differences.append(Difference(backbone, "second" if pair[0] is None else "first"))
             continue
         sides = [
             Side.read(name, backbone, outputs)
             for name, outputs in zip(names, (pair[0], pair[1]), strict=True)
         ]
-        found.append(_compare(backbone, *sides))
-    return found
+        differences.append(_compare(backbone, *sides))
+    return differences
 
 
 # ------------------------------------------------------------------------------- revisions
@@ -134,14 +134,14 @@ def locked_features(revision: str | None) -> dict[str, list[Output]]:
         return {
             stage.removeprefix(STAGE): [
                 Output(stage, Path(out["path"]), str(out["md5"]), int(out.get("size", 0)))
-                for out in said["outs"]
+                for out in stage_entry["outs"]
             ]
-            for stage, said in stages.items()
+            for stage, stage_entry in stages.items()
             if stage.startswith(STAGE)
         }
     except (yaml.YAMLError, AttributeError, KeyError, TypeError, ValueError) as error:
-        said = " ".join(str(error).split())
-        raise RevisionError(f"{name}: expected dvc.lock as DVC writes it, found: {said}") from error
+        text = " ".join(str(error).split())
+        raise RevisionError(f"{name}: expected dvc.lock as DVC writes it, found: {text}") from error
 
 
 def _lock_text(revision: str | None) -> str:
@@ -216,13 +216,13 @@ def _bring(what: str, md5s: Iterable[str]) -> None:
     """
     cache = cache_folder()
     absent = {md5 for md5 in md5s if not object_path(cache, md5).is_file()}
-    said = fetch_objects(absent) if absent else None
+    refusal = fetch_objects(absent) if absent else None
     still = sorted(md5 for md5 in absent if not object_path(cache, md5).is_file())
     if still:
         raise RevisionError(
             f"{what} are neither in DVC's cache nor in its remote: {len(still)} objects are "
             f"missing, e.g. {still[0]}"
-            + (f" ({said})" if said else "; whoever made them has to `dvc push` them")
+            + (f" ({refusal})" if refusal else "; whoever made them has to `dvc push` them")
         )
 
 
@@ -297,16 +297,16 @@ def measure(
     """
     valid = [side["valid"].astype(bool) for side in (was, now)]
     both, in_one = valid[0] & valid[1], int(np.count_nonzero(valid[0] ^ valid[1]))
-    found = []
+    moved = []
     for name in sorted(set(was) - set(FRAME_ARRAYS)):
         a, b = (side[name][both].astype(np.float64) for side in (was, now))
         if a.size == 0:
-            found.append(Moved(video_id, name, 0, in_one, None, None, None, None))
+            moved.append(Moved(video_id, name, 0, in_one, None, None, None, None))
             continue
         a_TD, b_TD = a.reshape(len(a), -1), b.reshape(len(b), -1)
         cosines_T = _cosines(a_TD, b_TD)
         largest, scale = float(np.abs(a_TD - b_TD).max()), float(np.abs(a_TD).max())
-        found.append(
+        moved.append(
             Moved(
                 video_id,
                 name,
@@ -318,7 +318,7 @@ def measure(
                 largest / scale if scale else None,
             )
         )
-    return found
+    return moved
 
 
 def _cosines(a_TD: NDArray[np.float64], b_TD: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -340,10 +340,10 @@ def _worst_first(moved: Moved) -> tuple[float, float, str, str]:
 # -------------------------------------------------------------------------- for a person
 
 
-def as_tables(found: Sequence[Difference], worst: int) -> Iterator[RenderableType]:
+def as_tables(differences: Sequence[Difference], worst: int) -> Iterator[RenderableType]:
     """Yield what a person sees: all backbones, then of each what moved most, ``worst`` rows."""
-    yield _summary(found)
-    for part in found:
+    yield _summary(differences)
+    for part in differences:
         if part.moved:
             table = Table(title=part.backbone, title_justify="left")
             for column in ("video", "feature", "rows", "cosine", "mean", "largest", "relative"):
@@ -368,11 +368,11 @@ def as_tables(found: Sequence[Difference], worst: int) -> Iterator[RenderableTyp
             yield in_a_line(f"{part.backbone}: {video_id} cannot be compared: {reason}")
 
 
-def _summary(found: Sequence[Difference]) -> Table:
+def _summary(differences: Sequence[Difference]) -> Table:
     table = Table(title="features", title_justify="left")
     for column in ("backbone", "videos", "same", "moved", "lowest cosine", "largest", "changed"):
         table.add_column(column, overflow="fold")
-    for part in found:
+    for part in differences:
         if part.found_in != "both":
             where = {"first": "before", "second": "after"}[part.found_in]
             table.add_row(part.backbone, "–", "–", "–", "–", "–", f"only {where}")

@@ -86,12 +86,13 @@ def kept() -> Iterator[Finding]:
             continue
         sizes = {path: _size(dvc_lock.object_path(cache, md5)) for path, md5 in listed.items()}
         lacking = [path for path, size in sizes.items() if size is None]
-        found = sum(size or 0 for size in sizes.values())
+        bytes_there = sum(size or 0 for size in sizes.values())
         if lacking:
             what = f"DVC's cache lacks {len(lacking)} of {len(listed)} files of {output.stage}"
             yield Finding(what, str(lacking[0]), _again(output.stage))
-        elif found != output.size:
-            what = f"DVC's cache holds {found} bytes of {output.path}, dvc.lock says {output.size}"
+        elif bytes_there != output.size:
+            sizes_told = f"{bytes_there} bytes of {output.path}, dvc.lock says {output.size}"
+            what = f"DVC's cache holds {sizes_told}"
             yield Finding(what, str(output.path), "`affectline doctor` finds the damaged files")
 
 
@@ -138,22 +139,22 @@ class _Reader:
 
     def fault(self, path: Path, suffix: str, key: str | None = None) -> str | None:
         """Return what is wrong with an item's file, None if it is whole."""
-        at = _inode(path)
-        if at not in self._items:
-            self._items[at] = fault_of(path, suffix, key)
-        return self._items[at]
+        inode = _inode(path)
+        if inode not in self._items:
+            self._items[inode] = fault_of(path, suffix, key)
+        return self._items[inode]
 
     def md5(self, path: Path) -> str:
         """Return the md5 of a file, as DVC names it."""
-        at = _inode(path)
-        if at not in self._md5s:
-            self._md5s[at] = dvc_lock.file_md5(path)
-        return self._md5s[at]
+        inode = _inode(path)
+        if inode not in self._md5s:
+            self._md5s[inode] = dvc_lock.file_md5(path)
+        return self._md5s[inode]
 
 
 def _inode(path: Path) -> tuple[int, int]:
-    found = path.stat()
-    return found.st_dev, found.st_ino
+    state = path.stat()
+    return state.st_dev, state.st_ino
 
 
 def whole() -> Iterator[Finding]:
@@ -230,11 +231,13 @@ def packages() -> Iterator[Finding]:
             if requirement.marker is not None and not requirement.marker.evaluate():
                 continue  # of an extra, or of another system
             try:
-                found = version(requirement.name)
+                installed = version(requirement.name)
             except PackageNotFoundError:
-                found = "none"
-            if found == "none" or not requirement.specifier.contains(found, prereleases=True):
-                what = f"{name} asks for {requirement}, found {found}"
+                installed = "none"
+            if installed == "none" or not requirement.specifier.contains(
+                installed, prereleases=True
+            ):
+                what = f"{name} asks for {requirement}, found {installed}"
                 yield Finding(what, sys.prefix, "`make setup`, or install that version")
     try:
         import torchvision  # noqa: F401  # its operators are registered with torch, or it fails

@@ -87,12 +87,12 @@ def explain(params: Params, video_id: str, backbone: str) -> Explanation:
     sha256 = file_sha256(location) if location.is_file() else str(video["sha256"])
     links = []
     for link in plan.chain(video_id, sha256, backbone):
-        found = recorded(link, plan.rows(link.output).get(video_id))
-        was = found.ingredients
+        record = recorded(link, plan.rows(link.output).get(video_id))
+        was = record.ingredients
         if link.stage == "index" and video["sha256"] != sha256:
             was = {**link.ingredients, "video": video["sha256"]}
         changed = list(changes(was, link.ingredients)) if was else []
-        links.append(Explained(link, found, changed, plan.content(link)))
+        links.append(Explained(link, record, changed, plan.content(link)))
     networks = [backbone, *(["detector"] if params.backbones[backbone].view == "faces" else [])]
     weights = {name: _weights(name) for name in networks}
     is_current = links[-1].link.stage.startswith("extract") and all(
@@ -121,20 +121,20 @@ def _verdict(
     if is_current:
         return "current: dvc repro would compute nothing for it"
     for part in links:
-        stage, found = part.link.stage, part.found
+        stage, record = part.link.stage, part.found
         own = [name for name, _was, _now in part.changed if name != "input"]
-        if found.state == "failed":
-            return f"failed in {stage}: {found.reason}"
-        if found.state == "damaged":
-            return f"damaged: {found.reason}"
+        if record.state == "failed":
+            return f"failed in {stage}: {record.reason}"
+        if record.state == "damaged":
+            return f"damaged: {record.reason}"
         if own:
             return f"not current: {', '.join(own)} of {stage} changed"
-        if found.state == "stale":
+        if record.state == "stale":
             return f"not current: {stage} was made of something else"
-        if found.state == "missing":
-            where = "in the store, linked by dvc repro" if found.in_store else "not made yet"
+        if record.state == "missing":
+            where = "in the store, linked by dvc repro" if record.in_store else "not made yet"
             return f"{stage}: not in the output; {where}"
-    lacking = [name for name, said in weights.items() if "missing" in said]
+    lacking = [name for name, facts in weights.items() if "missing" in facts]
     return f"the weights of {', '.join(lacking)} are not here: dvc repro {_stage_of(lacking[0])}"
 
 
@@ -142,14 +142,14 @@ def _stage_of(network: str) -> str:
     return "detector" if network == "detector" else f"weights@{network}"
 
 
-def as_record(said: Explanation) -> dict[str, Any]:
+def as_record(explanation: Explanation) -> dict[str, Any]:
     """Return an explanation as JSON values."""
     return {
-        "video": {name: value for name, value in said.video.items() if value is not None},
-        "backbone": said.backbone,
-        "is_current": said.is_current,
-        "verdict": said.verdict,
-        "weights": said.weights,
+        "video": {name: value for name, value in explanation.video.items() if value is not None},
+        "backbone": explanation.backbone,
+        "is_current": explanation.is_current,
+        "verdict": explanation.verdict,
+        "weights": explanation.weights,
         "software_now": software(),
         "links": [
             {
@@ -167,7 +167,7 @@ def as_record(said: Explanation) -> dict[str, Any]:
                 ],
                 "software": part.found.attributes.get("software"),
             }
-            for part in said.links
+            for part in explanation.links
         ],
     }
 
@@ -175,33 +175,33 @@ def as_record(said: Explanation) -> dict[str, Any]:
 COLOURS = {"current": "green", "stale": "yellow", "missing": "yellow"}
 
 
-def as_tree(said: Explanation) -> Tree:
+def as_tree(explanation: Explanation) -> Tree:
     """Return an explanation for a person: the features on top, below each what it is made of."""
-    video = said.video
-    name = f"{video['video_id']} × {said.backbone}"
-    tree = Tree(_line((name, "bold"), f": {said.verdict}"))
+    video = explanation.video
+    name = f"{video['video_id']} × {explanation.backbone}"
+    tree = Tree(_line((name, "bold"), f": {explanation.verdict}"))
     place, told = tree, Text()
-    last = said.links[-1].link.stage
-    if said.links[-1].content is None and not last.startswith("extract"):
+    last = explanation.links[-1].link.stage
+    if explanation.links[-1].content is None and not last.startswith("extract"):
         place = place.add(_line(f"what comes after {last} is known when that is made"))
-    for part in reversed(said.links):
-        link, found = part.link, part.found
-        state = (found.state, COLOURS.get(found.state, "red"))
+    for part in reversed(explanation.links):
+        link, record = part.link, part.found
+        state = (record.state, COLOURS.get(record.state, "red"))
         content = f" content {part.content[:SHORT]}" if part.content else ""
         key = f" key {link.key[:SHORT]}{content}  {link.file}"
         place = place.add(_line((link.stage, "bold"), " ", state, key))
         for name, value in link.ingredients.items():
             if name not in ("stage", "input", "code"):
-                place.add(_line(f"{name}: {_told(name, value, said, link)}"))
+                place.add(_line(f"{name}: {_told(name, value, explanation, link)}"))
         code = link.ingredients["code"]
         assert isinstance(code, dict)
         modules = sorted({name.rpartition(".")[0] for name in code})
         place.add(_line(f"code: {len(code)} definitions of {', '.join(modules)}"))
         for name, was, now in part.changed:
             place.add(_line(("changed", "yellow"), f" {name}: was {_short(was)}, is {_short(now)}"))
-        if found.reason:
-            place.add(_line((found.reason, "red")))
-        versions = _versions(found.attributes.get("software"))
+        if record.reason:
+            place.add(_line((record.reason, "red")))
+        versions = _versions(record.attributes.get("software"))
         if versions and versions != told:
             told = versions
             place.add(versions)
@@ -225,9 +225,9 @@ def _line(*parts: str | tuple[str, str]) -> Text:
     )
 
 
-def _told(name: str, value: object, said: Explanation, link: Link) -> str:
+def _told(name: str, value: object, explanation: Explanation, link: Link) -> str:
     if name == "weights":
-        known = said.weights["detector" if link.stage == "faces" else said.backbone]
+        known = explanation.weights["detector" if link.stage == "faces" else explanation.backbone]
         if "missing" not in known:
             seed = f", seed {known['seed']}" if known.get("source") == "seeded" else ""
             licence = f", licence {known['licence']}" if known.get("licence") else ""

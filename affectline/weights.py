@@ -66,9 +66,9 @@ def survey(params: Params) -> list[Standing]:
 def lacking(params: Params) -> list[str]:
     """Return a line for each network whose weights only a person can bring, and has not brought."""
     return [
-        f"{found.network}: {found.to_do}"
-        for found in survey(params)
-        if found.source in ("file", "by hand") and not (found.has_source or found.is_made)
+        f"{standing.network}: {standing.to_do}"
+        for standing in survey(params)
+        if standing.source in ("file", "by hand") and not (standing.has_source or standing.is_made)
     ]
 
 
@@ -78,14 +78,14 @@ def _standing(where: str, params: Params) -> Standing:
     name = where.rpartition(".")[2]
     if block.source == "seeded":
         facts = {"source": "seeded", "seed": str(block.seed)}
-        found = Standing(where, "seeded", f"seed {block.seed}", is_made=_is_made(name, facts))
+        standing = Standing(where, "seeded", f"seed {block.seed}", is_made=_is_made(name, facts))
     elif block.file is not None:
-        found = _own_standing(where, Path(block.file), weights, name)
+        standing = _own_standing(where, Path(block.file), weights, name)
     else:
-        found = _standing_at_address(where, weights, name)
-    if found.is_made:
-        return replace(found, to_do="")
-    return replace(found, to_do=found.to_do or _command(where))
+        standing = _standing_at_address(where, weights, name)
+    if standing.is_made:
+        return replace(standing, to_do="")
+    return replace(standing, to_do=standing.to_do or _command(where))
 
 
 def _command(where: str) -> str:
@@ -137,7 +137,7 @@ def _standing_at_address(where: str, weights: Weights, name: str) -> Standing:
 def _is_made(name: str, facts: Mapping[str, str], starts: tuple[str, ...] = ("",)) -> bool:
     """Tell whether a network's weights file says these facts, and begins its source so."""
     try:
-        found = metadata(weights_file(name))
+        stated = metadata(weights_file(name))
     except WeightsError:
         return False
-    return found.items() >= facts.items() and found["source"].startswith(starts)
+    return stated.items() >= facts.items() and stated["source"].startswith(starts)

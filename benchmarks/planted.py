@@ -341,7 +341,7 @@ def scenarios() -> dict[str, Scenario]:
         ),
         *_vaanet("spatial", visual, "rival", segments=3)[:2],
     ]
-    found = [
+    known = [
         Scenario("frames", "2 of 24 frames", plant_frames, 200, slow, _frames_entries()),
         Scenario(
             "frames_map",
@@ -420,7 +420,7 @@ def scenarios() -> dict[str, Scenario]:
             [_pooling("map"), *_vaanet("channel", visual, "mechanism", segments=6)],
         ),
     ]
-    return {scenario.name: scenario for scenario in found}
+    return {scenario.name: scenario for scenario in known}
 
 
 # --- Whether they find it ---
@@ -501,7 +501,9 @@ def attention_auc(
     weights = weights.reshape(*planted.shape, -1).sum(axis=-1)
     if planted.ndim == 1:
         return rank_auc(weights[real], planted[real])
-    return float(np.mean([rank_auc(weights[at], planted[at]) for at in np.flatnonzero(real)]))
+    return float(
+        np.mean([rank_auc(weights[video], planted[video]) for video in np.flatnonzero(real)])
+    )
 
 
 def run_entry(scenario: Scenario, entry: Entry, planted: Planted, seed: int) -> tuple[Outcome, Run]:
@@ -524,8 +526,8 @@ def run_entry(scenario: Scenario, entry: Entry, planted: Planted, seed: int) -> 
         of = run.weighed[entry.attention]
         videos = range(scenario.train, len(planted.samples))
         aucs = [
-            attention_auc(weights, of, entry.roles, planted.samples[at], planted.truth[at])
-            for at, weights in zip(videos, run.attention[entry.attention], strict=True)
+            attention_auc(weights, of, entry.roles, planted.samples[video], planted.truth[video])
+            for video, weights in zip(videos, run.attention[entry.attention], strict=True)
         ]
         auc = float(np.nanmean(aucs))
     accuracy = float(np.mean(run.predicted == run.labels))
@@ -547,8 +549,8 @@ def compare(first: Sequence[float], second: Sequence[float]) -> tuple[float, flo
 
     Seeds have videos of their own, so the test needs no correction for shared ones.
     """
-    found = paired_difference(first, second, test_per_train=0)
-    mean, p = found["mean"], found["p"]
+    difference = paired_difference(first, second, test_per_train=0)
+    mean, p = difference["mean"], difference["p"]
     return float(mean or 0.0), 0.0 if p is None else float(p)
 
 
@@ -556,7 +558,7 @@ def judge(scenario: Scenario, runs: Sequence[Mapping[str, Outcome]]) -> list[Fin
     """Return the rows of a scenario's table from the outcomes of its seeds, at least two."""
     accuracies = {e.name: [run[e.name].accuracy for run in runs] for e in scenario.entries}
     chance = 1 / len(scenario.classes)
-    found = []
+    findings = []
     for entry in scenario.entries:
         own = accuracies[entry.name]
         aucs = [auc for run in runs if (auc := run[entry.name].auc) is not None]
@@ -576,7 +578,7 @@ def judge(scenario: Scenario, runs: Sequence[Mapping[str, Outcome]]) -> list[Fin
         below = against_chance < 0 and p_chance < MAX_P
         if below:
             verdict = "below chance"
-        found.append(
+        findings.append(
             Finding(
                 scenario.name,
                 entry.name,
@@ -594,7 +596,7 @@ def judge(scenario: Scenario, runs: Sequence[Mapping[str, Outcome]]) -> list[Fin
                 below or (entry.kind == "mechanism" and bool(missed)),
             )
         )
-    return found
+    return findings
 
 
 def run_all(names: Sequence[str], seeds: int, workers: int) -> list[Finding]:
@@ -661,21 +663,21 @@ def _difference(gain: float | None, p: float | None) -> str:
 def notes(names: Iterable[str], seeds: int, seconds: float) -> list[str]:
     """Return what the table does not say: what is planted, chance, and how heads were trained."""
     every = scenarios()
-    found = [
+    lines = [
         f"{name}: {s.says}; {len(s.classes)} classes, chance {100 / len(s.classes):.1f}; "
         f"{s.train} training and {s.test} test videos, {s.training.epochs} epochs a phase, "
         f"batches of {s.training.batch_videos}, Adam {s.training.learning_rate:g}, weight decay "
         f"{s.training.weight_decay:g}, standardise {s.training.standardise}"
         for name, s in ((name, every[name]) for name in names)
     ]
-    return [*found, f"{seeds} seeds, {seconds / 60:.1f} minutes, torch {torch.__version__}"]
+    return [*lines, f"{seeds} seeds, {seconds / 60:.1f} minutes, torch {torch.__version__}"]
 
 
-def as_markdown(findings: Sequence[Finding], said: Sequence[str]) -> str:
+def as_markdown(findings: Sequence[Finding], remarks: Sequence[str]) -> str:
     """Return the table and its notes as Markdown."""
     rows = [COLUMNS, ("---",) * len(COLUMNS), *(cells(finding) for finding in findings)]
     table = "\n".join("| " + " | ".join(row) + " |" for row in rows)
-    return table + "\n\n" + "\n".join(f"- {line}" for line in said) + "\n"
+    return table + "\n\n" + "\n".join(f"- {line}" for line in remarks) + "\n"
 
 
 def main(
@@ -698,7 +700,7 @@ def main(
     findings = run_all(names, seeds, workers)
     if quick:
         findings = [replace(finding, verdict="", failed=False) for finding in findings]
-    said = notes(names, seeds, time.perf_counter() - started)
+    remarks = notes(names, seeds, time.perf_counter() - started)
     console = Console()
     if not console.is_terminal:
         console.width = 160
@@ -706,13 +708,13 @@ def main(
     for finding in findings:
         table.add_row(*cells(finding), style="red" if finding.failed else None)
     console.print(table)
-    for line in said:
+    for line in remarks:
         console.print(line, soft_wrap=True, highlight=False)
     if json_file is not None:
         rows = [asdict(finding) for finding in findings]
-        json_file.write_text(json.dumps({"rows": rows, "notes": said}, indent=1) + "\n")
+        json_file.write_text(json.dumps({"rows": rows, "notes": remarks}, indent=1) + "\n")
     if markdown_file is not None:
-        markdown_file.write_text(as_markdown(findings, said))
+        markdown_file.write_text(as_markdown(findings, remarks))
     failed = [f"{finding.scenario}: {finding.name}" for finding in findings if finding.failed]
     if failed:
         console.print(f"failed: {'; '.join(failed)}")

@@ -111,12 +111,12 @@ def main(
     """Measure what bookkeeping costs."""
     sizes = [BASE, *(int(size) for size in growth.split(","))] if growth else [BASE, videos]
     base = folder or Path(tempfile.mkdtemp(prefix="affectline-scale-"))
-    found: list[Timing] = []
+    timings: list[Timing] = []
     try:
         for size in sizes:
             clone = make_data_set(base / f"videos{size}", size, backbones)
             for timing in measure(clone, size):
-                found.append(timing)
+                timings.append(timing)
                 told = f"{timing.wall_s:.1f} s, processors {timing.cpu_s:.1f} s"
                 console.print(f"{size} videos, {timing.command}: {told}")
             if not keep:
@@ -124,9 +124,9 @@ def main(
     finally:
         if folder is None and not keep:
             shutil.rmtree(base, ignore_errors=True)
-    console.print(stages_table(found), totals_table(found))
+    console.print(stages_table(timings), totals_table(timings))
     if out:
-        out.write_text(json.dumps([asdict(timing) for timing in found], indent=1) + "\n")
+        out.write_text(json.dumps([asdict(timing) for timing in timings], indent=1) + "\n")
 
 
 # -------------------------------------------------------------------------------- data set
@@ -218,7 +218,7 @@ def repro(clone: Clone, videos: int, name: str) -> Timing:
     """
     shutil.rmtree(clone.root / "logs", ignore_errors=True)
     start, cpu_s = time.monotonic(), children_cpu_s()
-    marks, said = [Mark("dvc", 0.0, 0.0, 0.0)], []
+    marks, output = [Mark("dvc", 0.0, 0.0, 0.0)], []
     with subprocess.Popen(
         ["dvc", "repro"],
         cwd=clone.root,
@@ -230,13 +230,13 @@ def repro(clone: Clone, videos: int, name: str) -> Timing:
         assert process.stdout is not None
         dvc = psutil.Process(process.pid)
         for line in process.stdout:
-            said.append(line)
+            output.append(line)
             if line.startswith("Running stage '"):
                 used, wall_s = dvc.cpu_times(), time.monotonic() - start
                 own_s, stages_s = used.user + used.system, used.children_user + used.children_system
                 marks.append(Mark(line.split("'")[1], wall_s, own_s, stages_s))
     if process.returncode:
-        raise SystemExit("".join(said))
+        raise SystemExit("".join(output))
     wall_s, cpu_s = time.monotonic() - start, children_cpu_s() - cpu_s
     # what DVC took after its last line cannot be told apart: the last stage has it all
     marks.append(Mark("", wall_s, cpu_s - marks[-1].stages_s, marks[-1].stages_s))
@@ -257,8 +257,8 @@ def repro(clone: Clone, videos: int, name: str) -> Timing:
 
 def _logged(clone: Clone, stage: str) -> tuple[float, int]:
     path = clone.root / "logs" / f"{stage}.json"
-    said: Mapping[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
-    return float(said.get("seconds", 0.0)), int(said.get("computed", 0))
+    log: Mapping[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
+    return float(log.get("seconds", 0.0)), int(log.get("computed", 0))
 
 
 def children_cpu_s() -> float:
@@ -270,14 +270,14 @@ def children_cpu_s() -> float:
 # ----------------------------------------------------------------------------------- tables
 
 
-def stages_table(found: Sequence[Timing]) -> Table:
+def stages_table(timings: Sequence[Timing]) -> Table:
     """Return where the time of each `dvc repro` goes."""
     table = Table(title="dvc repro, stage by stage (seconds)", title_justify="left")
     for name in ("videos", "command", "stage"):
         table.add_column(name, no_wrap=True)
     for name in ("computed", "wall clock", "in the stage", "processors: stage", "DVC"):
         table.add_column(name, justify="right")
-    for timing in found:
+    for timing in timings:
         for part in timing.parts:
             times = (part.wall_s, part.stage_s, part.process_cpu_s, part.dvc_cpu_s)
             told = (str(part.computed), *(f"{seconds:.2f}" for seconds in times))
@@ -286,16 +286,16 @@ def stages_table(found: Sequence[Timing]) -> Table:
     return table
 
 
-def totals_table(found: Sequence[Timing]) -> Table:
+def totals_table(timings: Sequence[Timing]) -> Table:
     """Return the time of each command, one row a command, by the number of videos."""
-    sizes = sorted({timing.videos for timing in found})
+    sizes = sorted({timing.videos for timing in timings})
     title = f"seconds: wall clock (processors), {os.cpu_count()} cores"
     table = Table(title=title, title_justify="left")
     table.add_column("command", no_wrap=True)
     for size in sizes:
         table.add_column(f"{size} videos", justify="right")
-    by_place = {(timing.command, timing.videos): timing for timing in found}
-    for command in dict.fromkeys(timing.command for timing in found):
+    by_place = {(timing.command, timing.videos): timing for timing in timings}
+    for command in dict.fromkeys(timing.command for timing in timings):
         cells = []
         for size in sizes:
             timing = by_place[command, size]

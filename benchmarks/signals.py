@@ -77,9 +77,9 @@ class InMemory(Features):
         """Role -> axes of a row: all that are planted are rows or maps."""
         return {role: "D" if len(shape) == 1 else "C H W" for role, shape in self.shapes.items()}
 
-    def __getitem__(self, at: int) -> Sample:
+    def __getitem__(self, position: int) -> Sample:
         """Return the video at a position."""
-        return self._samples[at]
+        return self._samples[position]
 
 
 def directions(draw: np.random.Generator, count: int, size: int) -> Floats:
@@ -148,30 +148,30 @@ def plant_frames(
     With `marked_map` (C, H, W) the mark is not in the row but in 2 x 2 cells of its `row_map`.
     """
     codes, mark_row = np.split(directions(draw, len(EMOTIONS) + 1, size), [len(EMOTIONS)])
-    found = []
+    samples = []
     for number in range(videos):
         label, other = number % len(EMOTIONS), draw.integers(len(EMOTIONS))
         order = draw.permutation(frames)
-        at, lies = order[:planted], order[planted : planted + misleading]
+        places, lies = order[:planted], order[planted : planted + misleading]
         rows = {"row": noise(draw, frames, size)}
-        rows["row"][at] += signal * codes[label]
+        rows["row"][places] += signal * codes[label]
         rows["row"][lies] += weak * codes[other]
         if marked_map is None:
-            rows["row"][at] += mark * mark_row
+            rows["row"][places] += mark * mark_row
             rows["row_cell"] = rows["row"][:, :, None, None]
         else:
             channels, height, width = marked_map
             rows["row_map"] = noise(draw, frames, *marked_map)
             # The same channels in all videos: one direction in the space of channels.
             direction = np.where(np.arange(channels) % 2, 1, -1) / math.sqrt(channels)
-            for frame in at:
+            for frame in places:
                 top, left = draw.integers(height - 1), draw.integers(width - 1)
                 cells = rows["row_map"][frame, :, top : top + 2, left : left + 2]
                 cells += mark * direction.astype(np.float32)[:, None, None]
-        truth = np.isin(np.arange(frames), at)
+        truth = np.isin(np.arange(frames), places)
         sample = make_sample(draw, number, label, rows, {"row": truth})
-        found.append((sample, {role: truth for role in rows}))
-    return _planted(found)
+        samples.append((sample, {role: truth for role in rows}))
+    return _planted(samples)
 
 
 def plant_modalities(
@@ -189,24 +189,24 @@ def plant_modalities(
     Each shows its class in `planted` of its rows; those of the one that matters have the mark.
     """
     codes, mark_row = np.split(directions(draw, len(EMOTIONS) + 1, size), [len(EMOTIONS)])
-    found = []
+    samples = []
     for number in range(videos):
         label = number % len(EMOTIONS)
         shown = (label + np.concatenate([[0], 1 + draw.permutation(3)[:2]])) % len(EMOTIONS)
-        order = [MODALITIES[at] for at in draw.permutation(len(MODALITIES))]
+        order = [MODALITIES[position] for position in draw.permutation(len(MODALITIES))]
         gone = [name for name in order[1:] if draw.random() < GONE]
         rows, kept, truth = {}, {}, {}
-        for at, name in enumerate(order):
+        for position, name in enumerate(order):
             here = np.isin(np.arange(frames), draw.permutation(frames)[:planted])
             rows[name] = noise(draw, frames, size)
-            rows[name][here] += signal * codes[shown[at]]
-            if at == 0:
+            rows[name][here] += signal * codes[shown[position]]
+            if position == 0:
                 rows[name][here] += mark * mark_row
                 kept[name] = np.arange(frames) == draw.choice(np.flatnonzero(here))
-            truth[name] = np.array(at == 0)
+            truth[name] = np.array(position == 0)
         rows = {name: rows[name] for name in MODALITIES}
-        found.append((make_sample(draw, number, label, rows, kept, gone), truth))
-    return _planted(found)
+        samples.append((make_sample(draw, number, label, rows, kept, gone), truth))
+    return _planted(samples)
 
 
 def plant_regions(
@@ -224,7 +224,7 @@ def plant_regions(
 ) -> Planted:
     """Plant the class in a few positions of each `map`, elsewhere in every frame."""
     codes, mark_row = np.split(directions(draw, len(EMOTIONS) + 1, size), [len(EMOTIONS)])
-    found = []
+    samples = []
     for number in range(videos):
         label, other = number % len(EMOTIONS), draw.integers(len(EMOTIONS))
         cells = noise(draw, frames, area * area, size)
@@ -234,8 +234,8 @@ def plant_regions(
             truth[frame, order[:planted]] = True
             cells[frame, order[:planted]] += mark * mark_row[0] + signal * codes[label]
             cells[frame, order[planted : planted + misleading]] += weak * codes[other]
-        found.append(_map_sample(draw, number, label, cells, truth, area))
-    return _planted(found)
+        samples.append(_map_sample(draw, number, label, cells, truth, area))
+    return _planted(samples)
 
 
 PAIRS = (((0, 1), (2, 3)), ((0, 2), (1, 3)), ((0, 3), (1, 2)))
@@ -257,7 +257,7 @@ def plant_relation(
 ) -> Planted:
     """Plant the class in the co-occurrence of two things in each `map`, see `PAIRS`."""
     codes, mark_row = np.split(directions(draw, 5, size), [4])
-    found = []
+    samples = []
     for number in range(videos):
         label = number % len(PAIRS)
         pair = PAIRS[label][draw.integers(2)]
@@ -265,12 +265,12 @@ def plant_relation(
         truth = np.zeros((frames, area * area), bool)
         for frame in range(frames):
             order = draw.permutation(area * area)
-            at, lies = np.split(order[: 2 * cells_each + misleading], [2 * cells_each])
-            truth[frame, at] = True
-            cells[frame, at] += mark * mark_row[0] + signal * codes[list(pair * cells_each)]
+            places, lies = np.split(order[: 2 * cells_each + misleading], [2 * cells_each])
+            truth[frame, places] = True
+            cells[frame, places] += mark * mark_row[0] + signal * codes[list(pair * cells_each)]
             cells[frame, lies] += weak * codes[draw.integers(4, size=misleading)]
-        found.append(_map_sample(draw, number, label, cells, truth, area))
-    return _planted(found)
+        samples.append(_map_sample(draw, number, label, cells, truth, area))
+    return _planted(samples)
 
 
 def plant_segments(
@@ -287,7 +287,7 @@ def plant_segments(
 ) -> Planted:
     """Plant the class in all positions of one segment's `map`."""
     codes, mark_row = np.split(directions(draw, len(EMOTIONS) + 1, size), [len(EMOTIONS)])
-    found = []
+    samples = []
     for number in range(videos):
         label, other = number % len(EMOTIONS), draw.integers(len(EMOTIONS))
         order = draw.permutation(segments)
@@ -298,8 +298,8 @@ def plant_segments(
         cells[order[1 : 1 + misleading]] += weak * codes[other]
         truth = np.arange(segments) == order[0]
         sample = make_sample(draw, number, label, {"map": as_maps(cells, area)}, {"map": truth})
-        found.append((sample, {"map": truth}))
-    return _planted(found)
+        samples.append((sample, {"map": truth}))
+    return _planted(samples)
 
 
 def plant_channels(
@@ -321,20 +321,20 @@ def plant_channels(
     codes = directions(draw, len(EMOTIONS), group_size)
     pattern = noise(draw, area * area)
     pattern = (pattern - pattern.mean()) / pattern.std()
-    found = []
+    samples = []
     for number in range(videos):
         label = number % len(EMOTIONS)
-        at = draw.integers(groups)
+        group = draw.integers(groups)
         shown = (label + draw.integers(1, len(EMOTIONS), size=groups)) % len(EMOTIONS)
-        shown[at] = label
+        shown[group] = label
         cells = noise(draw, segments, groups, group_size, area * area)
         cells += signal * codes[shown][:, :, None]
-        cells[:, at] += mark * pattern
+        cells[:, group] += mark * pattern
         maps = cells.reshape(segments, groups * group_size, area, area)
         kept = {"map": np.arange(segments) == draw.integers(segments)}
-        truth = np.tile(np.arange(groups) == at, (segments, 1))
-        found.append((make_sample(draw, number, label, {"map": maps}, kept), {"map": truth}))
-    return _planted(found)
+        truth = np.tile(np.arange(groups) == group, (segments, 1))
+        samples.append((make_sample(draw, number, label, {"map": maps}, kept), {"map": truth}))
+    return _planted(samples)
 
 
 def _map_sample(
@@ -347,5 +347,5 @@ def _map_sample(
     return sample, {"map": truth.reshape(frames, area, area)}
 
 
-def _planted(found: Sequence[tuple[Sample, Mapping[str, Truth]]]) -> Planted:
-    return Planted([sample for sample, _ in found], [truth for _, truth in found])
+def _planted(samples: Sequence[tuple[Sample, Mapping[str, Truth]]]) -> Planted:
+    return Planted([sample for sample, _ in samples], [truth for _, truth in samples])

@@ -111,15 +111,15 @@ def write_file(folder: Path, network: str, number: int) -> None:
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     draw = np.random.default_rng([NETWORKS.index(network), number])
-    found: dict[str, arrays.Array] = {
+    data: dict[str, arrays.Array] = {
         name: draw.standard_normal((FRAMES, *shape), dtype=np.float32).astype(np.float16)
         for name, shape in SHAPES.items()
     }
     valid = np.ones(FRAMES, bool)
     if network == "vggface":
         valid = draw.random(FRAMES) >= NO_FACE
-    found |= {"index": np.arange(FRAMES), "pts_s": np.arange(FRAMES) / 2, "valid": valid}
-    arrays.write(path, found, {"key": key, "axes": AXES}, arrays.PORTABLE)
+    data |= {"index": np.arange(FRAMES), "pts_s": np.arange(FRAMES) / 2, "valid": valid}
+    arrays.write(path, data, {"key": key, "axes": AXES}, arrays.PORTABLE)
 
 
 def make_videos(folder: Path, videos: int) -> list[Video]:
@@ -144,8 +144,8 @@ def measure(
     module = heads.load(head)
     dataset = Features(make_videos(folder, videos), ROLES[head], module.ALIGNED, cache_bytes=cache)
     started = time.perf_counter()
-    for at in range(len(dataset)):
-        _ = dataset[at]
+    for position in range(len(dataset)):
+        _ = dataset[position]
     read_s = time.perf_counter() - started
     everything = range(videos)
     started = time.perf_counter()

@@ -326,11 +326,11 @@ class HAMF(Network):
         """Return every `m_video` (B, D) and `present` (B, M) bool in `global`, else nothing."""
         if phase != "global":
             return {}
-        found = {"present": self._present(mask)}
+        outputs = {"present": self._present(mask)}
         for name in self.modalities:
             video = f"{name}_video"
-            found[video] = self._aggregate(name, features, mask)[video]
-        return found
+            outputs[video] = self._aggregate(name, features, mask)[video]
+        return outputs
 
     def resume(self, frozen: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return `fused`, `modality_scores` and `logits`, see `forward`."""

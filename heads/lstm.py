@@ -224,8 +224,8 @@ class TemporalFusion(Network):
         present = output["present"]
         none = ~present.any(dim=1, keepdim=True)
         total = losses.frame_cross_entropy(output["logits"].unsqueeze(1), labels, none)
-        for at in range(len(self.roles)):
-            logits, real = output["role_logits"][:, at : at + 1], present[:, at : at + 1]
+        for n in range(len(self.roles)):
+            logits, real = output["role_logits"][:, n : n + 1], present[:, n : n + 1]
             total = total + losses.frame_cross_entropy(logits, labels, real)
         return total
 

@@ -172,9 +172,9 @@ class EncoderLayer(nn.Module):
         videos, longest = mask.shape
         width = rows.shape[1]
         depth = width // self.heads
-        found = unpack(self.query_key_value(rows), mask)
-        found = found.reshape(videos, longest, 3, self.heads, depth)
-        query, key, value = found.permute(2, 0, 3, 1, 4).unbind(0)  # (B, heads, T, depth) each
+        projected = unpack(self.query_key_value(rows), mask)
+        projected = projected.reshape(videos, longest, 3, self.heads, depth)
+        query, key, value = projected.permute(2, 0, 3, 1, 4).unbind(0)  # (B, heads, T, depth) each
         scores = query @ key.transpose(2, 3) / depth**0.5  # (B, heads, T, T)
         lowest = torch.finfo(scores.dtype).min
         scores = scores.masked_fill(~mask[:, None, None, :], lowest)
@@ -275,9 +275,9 @@ class MMF(Network):
             real = mask[name]
             rows = self.project[name](vectors(features[name])[real])
             rows = self.encode[name](rows, real)
-            found, output[f"{name}_weights"] = self.aggregate[name](rows, real)
+            pooled, output[f"{name}_weights"] = self.aggregate[name](rows, real)
             present = real.any(dim=1, keepdim=True)
-            descriptors.append(torch.where(present, found, self.absent[name]))
+            descriptors.append(torch.where(present, pooled, self.absent[name]))
         fused = self._fuse(torch.cat(descriptors, dim=1))  # eq. 1
         hidden = fused if self.hidden is None else torch.relu(self.hidden(fused))
         return output | {"fused": fused, "logits": self.classifier(hidden)}

@@ -147,9 +147,9 @@ class GatedNeXtVLAD(Network):
             rows = vectors(features[role])[real]
             if role in self.project:
                 rows = self.project[role](rows)
-            found, output[f"{role}_weights"] = self.aggregate[role](rows, real)
+            pooled, output[f"{role}_weights"] = self.aggregate[role](rows, real)
             present = real.any(dim=1, keepdim=True)
-            descriptors.append(torch.where(present, found, self.absent[role]))
+            descriptors.append(torch.where(present, pooled, self.absent[role]))
         joined = self.dropout(torch.cat(descriptors, dim=1))
         hidden = normalise(self.hidden_norm, self.hidden(joined))
         gate = torch.relu(normalise(self.squeeze_norm, self.squeeze(hidden)))

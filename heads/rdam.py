@@ -256,13 +256,13 @@ class Stream(nn.Module):
         From M (N, C, H, W), the N real frames of the batch, to (N, channels, H, W) and (N, H, W).
         """
         projected = torch.split(self.convolutions(maps), list(self.outputs.values()), dim=1)
-        found = dict(zip(self.outputs, projected, strict=True))
+        by_name = dict(zip(self.outputs, projected, strict=True))
         attention: dict[str, Tensor] = {}
         branches: list[Tensor] = []
-        if "located" in found:
-            located = found["located"]
+        if "located" in by_name:
+            located = by_name["located"]
             if self.location:
-                scores = found["location"]  # (N, 1, H, W)
+                scores = by_name["location"]  # (N, 1, H, W)
                 weights = torch.softmax(scores.flatten(1), dim=1).reshape(scores.shape)  # eq. 2
                 positions = scores.shape[2] * scores.shape[3]
                 rescale = positions if self.location_rescale else 1
@@ -270,10 +270,10 @@ class Stream(nn.Module):
                 attention["location"] = weights.squeeze(1)
             branches.append(torch.tanh(located + self.biases["located"]))  # eq. 6
         if self.relation:
-            query = (found["query"] + self.biases["query"]).squeeze(1)
-            key = found["key"].squeeze(1)
-            related, received = relate(query, key, found["related"])  # eq. 4
-            related = found["related"] + related  # eq. 5
+            query = (by_name["query"] + self.biases["query"]).squeeze(1)
+            key = by_name["key"].squeeze(1)
+            related, received = relate(query, key, by_name["related"])  # eq. 4
+            related = by_name["related"] + related  # eq. 5
             branches.append(torch.tanh(related + self.biases["related"]))  # eq. 7
             attention |= {"relation_query": query, "relation_key": key, "relation": received}
         return torch.stack(branches).sum(dim=0), attention
@@ -318,8 +318,8 @@ class RDAM(Network):
         """
         output: dict[str, Tensor] = {}
         for role, stream in self.streams.items():
-            found = stream(features[role], mask[role])
-            output |= {f"{role}_{name}": value for name, value in found.items()}
+            outputs = stream(features[role], mask[role])
+            output |= {f"{role}_{name}": value for name, value in outputs.items()}
         video = torch.cat([output[f"{role}_video"] for role in self.streams], dim=1)
         if self.fusion is not None:
             video = functional.relu(self.fusion(video))

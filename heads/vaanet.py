@@ -314,20 +314,20 @@ class _Visual(nn.Module):
         maps = rows[mask].flatten(2)  # (N, C, m)
         if self.conv0 is not None and self.norm0 is not None:
             maps = torch.relu(normalise(self.norm0, self.conv0(maps)))
-        found = {}
+        outputs = {}
         maps = maps.transpose(1, 2)  # F_i, (N, m, n), eq. 1
         if self.spatial is not None:
             weights = self.spatial(maps)  # eq. 2
-            found["spatial"] = unpack(weights.unflatten(1, self.shape[1:]), mask)
+            outputs["spatial"] = unpack(weights.unflatten(1, self.shape[1:]), mask)
             scale = self.places if self.rescale else 1
             maps = maps * (scale * weights.unsqueeze(2))  # eq. 3
         if self.channel is not None:
             weights = self.channel(maps.transpose(1, 2))  # eqs. 4 and 5
-            found["channel"] = unpack(weights, mask)
+            outputs["channel"] = unpack(weights, mask)
             scale = self.size if self.rescale else 1
             maps = maps * (scale * weights.unsqueeze(1))  # eq. 6
         embedding, weights = self.segments(maps.mean(dim=1), mask)  # eqs. 7 to 9
-        return embedding, found | {"temporal": weights}
+        return embedding, outputs | {"temporal": weights}
 
 
 class _Audio(nn.Module):
@@ -364,9 +364,9 @@ class _Audio(nn.Module):
             return chunks.new_zeros(0, resnet18.POOLED_DIM)
         # One chunk has no statistics of a batch: those of training so far stand in.
         resnet.train(self.training and len(chunks) > 1)
-        found: dict[str, Tensor] = resnet(chunks.unsqueeze(1))
+        outputs: dict[str, Tensor] = resnet(chunks.unsqueeze(1))
         resnet.train(self.training)
-        return found["pooled"]
+        return outputs["pooled"]
 
 
 class VAANet(Network):
@@ -420,15 +420,15 @@ class VAANet(Network):
             ValueError: a video has more rows than t.
         """
         embeddings: list[Tensor] = []
-        found: dict[str, Tensor] = {}
+        outputs: dict[str, Tensor] = {}
         for role, stream in (("visual", self.visual), ("audio", self.audio)):
             if stream is not None:
                 self._check_rows(role, mask[role])
                 embedding, weights = stream(features[role], mask[role])
                 embeddings.append(embedding)
-                found |= weights
+                outputs |= weights
         logits = self.classifier(torch.cat(embeddings, dim=1))
-        return {"logits": logits} | {name: found[name] for name in self.attention}
+        return {"logits": logits} | {name: outputs[name] for name in self.attention}
 
     def loss(self, output: Mapping[str, Tensor], labels: Tensor, phase: str) -> Tensor:
         """Return the polarity-consistent cross-entropy, eq. 13, a scalar."""
@@ -458,9 +458,9 @@ def _polarity(params: Params, classes: Sequence[str]) -> Tensor:
         ValueError: a class of which it is not known, where the loss asks for it.
     """
     positive, negative = _folded(params.positive), _folded(params.negative)
-    found = _folded(classes)
+    known = _folded(classes)
     unknown = [
-        name for name, key in zip(classes, found, strict=True) if key not in {*positive, *negative}
+        name for name, key in zip(classes, known, strict=True) if key not in {*positive, *negative}
     ]
     if unknown and params.penalty > 0:
         raise ValueError(
@@ -468,7 +468,7 @@ def _polarity(params: Params, classes: Sequence[str]) -> Tensor:
             f"{negative}, found {', '.join(unknown)} in neither: list it in `positive` or "
             "`negative`, or set `penalty` to 0 for plain cross-entropy"
         )
-    return torch.tensor([key in positive for key in found])
+    return torch.tensor([key in positive for key in known])
 
 
 def build(

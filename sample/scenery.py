@@ -145,8 +145,8 @@ def _night(rng: np.random.Generator) -> Scene:
             if (time_s + shift) % 1.6 > 0.25:
                 _oval(picture, (x, y), (3, 2), (250, 210, 60))
                 _oval(picture, (x + 10, y), (3, 2), (250, 210, 60))
-        at = round(drift_px_s * time_s) % WIDTH_PX
-        fog = (0.75 * low * mist[:, at : at + WIDTH_PX])[..., None]
+        offset_px = round(drift_px_s * time_s) % WIDTH_PX
+        fog = (0.75 * low * mist[:, offset_px : offset_px + WIDTH_PX])[..., None]
         return np.asarray(picture + fog * (np.array([108, 120, 146]) - picture), dtype=np.float32)
 
     return draw
@@ -167,9 +167,10 @@ def _swamp(rng: np.random.Generator) -> Scene:
     def draw(time_s: float) -> Array:
         picture = canvas.copy()
         for (x, y), speed, radius in zip(bubbles, rise_px_s, radius_px, strict=True):
-            at = (x, HEIGHT_PX + 10 - (y + speed * time_s) % 110)
-            _oval(picture, at, (radius, radius), (128, 146, 48))
-            _oval(picture, (at[0] - radius / 3, at[1] - radius / 3), (1.6, 1.6), (226, 236, 160))
+            centre = (x, HEIGHT_PX + 10 - (y + speed * time_s) % 110)
+            _oval(picture, centre, (radius, radius), (128, 146, 48))
+            shine = (centre[0] - radius / 3, centre[1] - radius / 3)
+            _oval(picture, shine, (1.6, 1.6), (226, 236, 160))
         for x, length, speed, width in zip(columns, length_px, drip_px_s, width_px, strict=True):
             end = length + speed * time_s
             _rectangle(picture, (x - width, -4), (x + width, end), (112, 138, 22))
@@ -201,8 +202,8 @@ def _burst(rng: np.random.Generator) -> Scene:
         picture = _to_picture(light + ring * (255 - light))
         for way, speed, delay, colour in zip(heading, speed_px_s, delay_s, colours, strict=True):
             reach = speed * ((time_s + delay) % 1.6)
-            at = (centre_x + reach * np.cos(way), centre_y + reach * np.sin(way))
-            _oval(picture, at, (4, 2.5), colour, float(np.degrees(way + 5 * time_s)))
+            end = (centre_x + reach * np.cos(way), centre_y + reach * np.sin(way))
+            _oval(picture, end, (4, 2.5), colour, float(np.degrees(way + 5 * time_s)))
         return picture.astype(np.float32)
 
     return draw
@@ -238,8 +239,8 @@ def _oval(
     angle_deg: float = 0.0,
 ) -> None:
     """Fill an ellipse; axes are half widths in pixels."""
-    at, half = _eighths(*centre), _eighths(*axes)
-    cv2.ellipse(canvas, at, half, angle_deg, 0, 360, colour, -1, cv2.LINE_AA, SHIFT_BITS)
+    middle, half = _eighths(*centre), _eighths(*axes)
+    cv2.ellipse(canvas, middle, half, angle_deg, 0, 360, colour, -1, cv2.LINE_AA, SHIFT_BITS)
 
 
 def _disc(canvas: Picture, centre: tuple[int, int], radius_px: int, colour: Colour) -> None:

@@ -57,11 +57,11 @@ def _gurgle(samples: int, rng: np.random.Generator) -> Wave:
     wave = np.zeros(samples)
     for start in _onsets(samples, 0.13, 0.06, rng):
         length = _samples(rng.uniform(0.09, 0.18))
-        at = np.linspace(0, 1, length)
-        pitch_hz = rng.uniform(260, 520) * 2 ** (-1.8 * at)
-        bubbling_hz = pitch_hz * (1 + 0.3 * np.sin(2 * np.pi * 5 * at))
-        blob = _sine(bubbling_hz, rng) * np.sin(np.pi * at) ** 2
-        _add(wave, blob + 0.4 * _band(rng.normal(size=length), 200, 900) * (1 - at), start)
+        share = np.linspace(0, 1, length)
+        pitch_hz = rng.uniform(260, 520) * 2 ** (-1.8 * share)
+        bubbling_hz = pitch_hz * (1 + 0.3 * np.sin(2 * np.pi * 5 * share))
+        blob = _sine(bubbling_hz, rng) * np.sin(np.pi * share) ** 2
+        _add(wave, blob + 0.4 * _band(rng.normal(size=length), 200, 900) * (1 - share), start)
     wobble_hz = 110 * 2 ** (0.5 * _sine(np.full(samples, rng.uniform(1.6, 2.4)), rng))
     return wave + 0.25 * _sine(wobble_hz, rng)
 

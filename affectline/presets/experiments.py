@@ -104,11 +104,11 @@ class Rule(Section):
     use_maps: Literal["never", "single", "always"] | None = None
     weights: dict[Name, Name] = {}
 
-    def holds(self, head: str, said: Reported, here: bool) -> bool:
+    def holds(self, head: str, row: Reported, here: bool) -> bool:
         """Tell whether the rule is for this row; `here`: it is about the preset's data set."""
         return (
             self.head in (None, head)
-            and self.paper in (None, said.paper)
+            and self.paper in (None, row.paper)
             and self.here in (None, here)
         )
 
@@ -193,7 +193,7 @@ class Planned:
     Attributes:
         name: its name in params.yaml.
         head: its head.
-        said: what the papers report of it, the row it is named for first.
+        rows: what the papers report of it, the row it is named for first.
         roles: role -> feature.
         overrides: hyper-parameters.
         train: training settings.
@@ -202,7 +202,7 @@ class Planned:
 
     name: str
     head: str
-    said: tuple[Reported, ...]
+    rows: tuple[Reported, ...]
     roles: Mapping[str, str]
     overrides: Mapping[str, object]
     train: Mapping[str, object]
@@ -211,8 +211,7 @@ class Planned:
     def reported(self) -> str:
         """Return what the papers report of it, e.g. `HAMF, MHED, Table 4: 63.08`."""
         return "; ".join(
-            f"{said.paper}, {said.data}, {said.table}: {100 * said.accuracy:.2f}"
-            for said in self.said
+            f"{row.paper}, {row.data}, {row.table}: {100 * row.accuracy:.2f}" for row in self.rows
         )
 
     def block(self) -> dict[str, object]:
@@ -233,11 +232,11 @@ def reported(paper: str | None = None) -> list[tuple[str, Reported]]:
     Raises:
         PresetError: no row is of this paper.
     """
-    rows = [(name, said) for name in heads.names() for said in heads.load(name).REFERENCE]
-    papers = sorted({said.paper for _, said in rows})
+    rows = [(name, row) for name in heads.names() for row in heads.load(name).REFERENCE]
+    papers = sorted({row.paper for _, row in rows})
     if paper is None:
         return rows
-    chosen = [(head, said) for head, said in rows if said.paper.casefold() == paper.casefold()]
+    chosen = [(head, row) for head, row in rows if row.paper.casefold() == paper.casefold()]
     if not chosen:
         raise PresetError(f"unknown paper {paper!r}: expected one of {', '.join(papers)}")
     return chosen
@@ -248,23 +247,23 @@ def choose(preset: Preset, rows: Sequence[tuple[str, Reported]]) -> list[tuple[s
 
     The fullest has the most roles, and of these the best accuracy.
     """
-    here = [(head, said) for head, said in rows if said.data == preset.title]
+    here = [(head, row) for head, row in rows if row.data == preset.title]
     if here:
         return here
     best: dict[tuple[str, str], Reported] = {}
-    for head, said in rows:
-        if said.paper not in (preset.papers or (said.paper,)):
+    for head, row in rows:
+        if row.paper not in (preset.papers or (row.paper,)):
             continue
         if head not in (preset.heads or (head,)):
             continue
-        other = best.get((head, said.paper))
-        if other is None or _fullness(said) > _fullness(other):
-            best[head, said.paper] = said
-    return [(head, said) for (head, _), said in best.items()]
+        other = best.get((head, row.paper))
+        if other is None or _fullness(row) > _fullness(other):
+            best[head, row.paper] = row
+    return [(head, row) for (head, _), row in best.items()]
 
 
-def _fullness(said: Reported) -> tuple[int, float]:
-    return len(said.roles), said.accuracy
+def _fullness(row: Reported) -> tuple[int, float]:
+    return len(row.roles), row.accuracy
 
 
 def plan_experiments(
@@ -290,21 +289,21 @@ def plan_experiments(
     planned: dict[str, Planned] = {}
     same: dict[object, str] = {}
     left_out = []
-    for head, said in rows:
-        here = said.data == preset.title
-        rules = [rule for rule in bindings.rules if rule.holds(head, said, here)]
-        features = _features(said, rules)
-        missing = [role for role in said.roles if role not in features]
+    for head, row in rows:
+        here = row.data == preset.title
+        rules = [rule for rule in bindings.rules if rule.holds(head, row, here)]
+        features = _features(row, rules)
+        missing = [role for role in row.roles if role not in features]
         if missing:
-            left_out.append(f"{_cell(said)} ({head}): no feature for {', '.join(missing)}")
+            left_out.append(f"{_cell(row)} ({head}): no feature for {', '.join(missing)}")
             continue
         weights = {
             role: name for rule in rules for role, name in rule.weights.items() if role in features
         }
         module = heads.load(head)
-        overrides = {**_polarity(module, preset), **_values(said.params)}
+        overrides = {**_polarity(module, preset), **_values(row.params)}
         settings = heads.validate(module, overrides)
-        protocol = bindings.protocol(said.paper)
+        protocol = bindings.protocol(row.paper)
         train = dict(protocol.train)
         if epochs is not None:
             train["epochs"] = epochs
@@ -322,18 +321,18 @@ def plan_experiments(
         )
         if identity in same:
             name = same[identity]
-            planned[name] = replace(planned[name], said=(*planned[name].said, said))
+            planned[name] = replace(planned[name], rows=(*planned[name].rows, row))
             continue
-        name = same[identity] = _experiment_name(head, said, preset, planned)
-        planned[name] = Planned(name, head, (said,), features, overrides, train, weights)
+        name = same[identity] = _experiment_name(head, row, preset, planned)
+        planned[name] = Planned(name, head, (row,), features, overrides, train, weights)
     return list(planned.values()), left_out
 
 
-def _cell(said: Reported) -> str:
-    return f"{said.paper}, {said.table}, {said.name}"
+def _cell(row: Reported) -> str:
+    return f"{row.paper}, {row.table}, {row.name}"
 
 
-def _features(said: Reported, rules: Iterable[Rule]) -> dict[str, str]:
+def _features(row: Reported, rules: Iterable[Rule]) -> dict[str, str]:
     """Return role -> feature of a row, maps included, as far as the rules know one."""
     roles: dict[str, str] = {}
     maps: dict[str, str] = {}
@@ -342,10 +341,10 @@ def _features(said: Reported, rules: Iterable[Rule]) -> dict[str, str]:
         roles |= rule.roles
         maps |= rule.maps
         use_maps = rule.use_maps or use_maps
-    found = {role: roles[role] for role in said.roles if role in roles}
-    if use_maps == "always" or (use_maps == "single" and len(said.roles) == 1):
-        found |= {f"{role}_map": maps[role] for role in found if role in maps}
-    return found
+    features = {role: roles[role] for role in row.roles if role in roles}
+    if use_maps == "always" or (use_maps == "single" and len(row.roles) == 1):
+        features |= {f"{role}_map": maps[role] for role in features if role in maps}
+    return features
 
 
 def _phases(
@@ -384,11 +383,11 @@ def _values(params: Mapping[str, object]) -> dict[str, object]:
     return {k: list(v) if isinstance(v, tuple) else v for k, v in params.items()}
 
 
-def _experiment_name(head: str, said: Reported, preset: Preset, taken: Mapping[str, object]) -> str:
+def _experiment_name(head: str, row: Reported, preset: Preset, taken: Mapping[str, object]) -> str:
     """Return `hamf_t4_g2`, or where the row is of another data set `hamf`, `pooling_caan`."""
-    paper = _slug(said.paper)
-    if said.data == preset.title:
-        name = f"{paper}_t{''.join(re.findall(r'[0-9]+', said.table))}_{_slug(said.name)}"
+    paper = _slug(row.paper)
+    if row.data == preset.title:
+        name = f"{paper}_t{''.join(re.findall(r'[0-9]+', row.table))}_{_slug(row.name)}"
     else:
         name = head if head == paper else f"{head}_{paper}"
     choices = [name, f"{name}_{head}"]

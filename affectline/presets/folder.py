@@ -87,8 +87,8 @@ def read_folder(
         elif not inside or plain(label) not in classes:
             remarks.append(Remark("not in the folder of a class", name))
         else:
-            found = plain(subset) if subset else None
-            files.append(File(classes[plain(label)], "/".join(inside), path, found))
+            subset_name = plain(subset) if subset else None
+            files.append(File(classes[plain(label)], "/".join(inside), path, subset_name))
     if not files:
         example = f"; found e.g. {remarks[0].video}" if remarks else ""
         raise ProtocolError(
@@ -152,18 +152,18 @@ def _meant(
         for entry in entries:
             if entry in meant:
                 continue
-            found = known.get((entry.label, of_entry(entry.inside)), [])
-            found = [file for file in found if file not in taken]
-            if not found:
+            candidates = known.get((entry.label, of_entry(entry.inside)), [])
+            candidates = [file for file in candidates if file not in taken]
+            if not candidates:
                 continue
-            meant[entry] = found[0]
-            taken.add(found[0])
-            if len(found) > 1:
-                others = ", ".join(file.inside for file in found[1:])
-                detail = f"took {found[0].inside}, not {others}"
+            meant[entry] = candidates[0]
+            taken.add(candidates[0])
+            if len(candidates) > 1:
+                others = ", ".join(file.inside for file in candidates[1:])
+                detail = f"took {candidates[0].inside}, not {others}"
                 remarks.append(Remark("several files of this name", "/".join(entry), detail))
             if not is_exact:
-                detail = f"took {found[0].inside}"
+                detail = f"took {candidates[0].inside}"
                 remarks.append(Remark("spelt differently", "/".join(entry), detail))
     return meant, remarks
 
@@ -226,15 +226,18 @@ def draw(files: Sequence[File], test: int, seed: int) -> list[Row]:
     for file in files:
         members[file.label].append(file)
     contents = _contents(files)
-    exact = {label: len(found) * test / len(files) for label, found in members.items()}
+    exact = {
+        label: len(members_of_label) * test / len(files)
+        for label, members_of_label in members.items()
+    }
     counts = {label: int(share) for label, share in exact.items()}
     by_rest = sorted(exact, key=lambda label: (counts[label] - exact[label], label))
     for label in by_rest[: test - sum(counts.values())]:
         counts[label] += 1
     tested: set[File] = set()
-    for label, found in members.items():
+    for label, members_of_label in members.items():
         copies = defaultdict(list)
-        for file in found:
+        for file in members_of_label:
             copies[contents[file]].append(file)
         order = sorted(
             copies.values(),
@@ -256,12 +259,12 @@ def _contents(files: Sequence[File]) -> dict[File, str]:
         with suppress(OSError):
             sizes[file] = file.path.stat().st_size
     alike = Counter(sizes.values())
-    found = {file: file.key for file in files}
+    contents = {file: file.key for file in files}
     for file, size in sizes.items():
         if size > 0 and alike[size] > 1:
             with suppress(OSError):
-                found[file] = file_sha256(file.path)
-    return found
+                contents[file] = file_sha256(file.path)
+    return contents
 
 
 # -------------------------------------------------------------------------------- writing

@@ -135,11 +135,11 @@ def _set_backbone(blocks: CommentedMap, name: str, wanted: Backbone, source: str
         source = "pretrained"
     if name in blocks:
         block = blocks[name]
-        found = (block.get("module"), block.get("view"))
-        if found != (wanted.module, wanted.view):
+        reads = (block.get("module"), block.get("view"))
+        if reads != (wanted.module, wanted.view):
             raise PresetError(
                 f"{PARAMS}: expected backbones.{name} to be {wanted.module} on the view "
-                f"{wanted.view}, found {found[0]} on {found[1]}: give yours another name"
+                f"{wanted.view}, found {reads[0]} on {reads[1]}: give yours another name"
             )
         block["source"] = source
         return
@@ -197,13 +197,13 @@ class Plan:
 
     def counts(self) -> list[tuple[str, str, int, str]]:
         """Return class, videos as published, videos here, and how many train / test in run 1."""
-        found = Counter(row.label for row in self.rows)
+        here = Counter(row.label for row in self.rows)
         parts = Counter((row.label, row.splits[0]) for row in self.rows if row.splits)
         lines = [
             (
                 label,
                 "?" if published is None else str(published),
-                found[label],
+                here[label],
                 " / ".join(str(parts[label, part]) for part in PARTS) if parts else "drawn",
             )
             for label, published in self.preset.classes.items()
@@ -285,9 +285,9 @@ def make_plan(name: str, root: Path, choices: Choices, dry_run: bool = False) ->
         trained = round(len(videos) * (1 - preset.splits.test_share))
     else:
         trained = sum(bool(splits) and splits[0] == "train" for splits in videos)
-    said = choose(preset, reported(choices.paper))
+    chosen = choose(preset, reported(choices.paper))
     experiments, left_out = plan_experiments(
-        preset, said, bindings, params, max(trained, 1), choices.epochs
+        preset, chosen, bindings, params, max(trained, 1), choices.epochs
     )
     if not experiments:
         raise PresetError(
@@ -355,11 +355,11 @@ def _notes(
     notes = []
     used = {role for planned in experiments for role in planned.roles}
     notes += [f"{role}: {why}" for role, why in bindings.stand_ins.items() if role in used]
-    papers = sorted({said.paper for planned in experiments for said in planned.said})
+    papers = sorted({row.paper for planned in experiments for row in planned.rows})
     notes += [f"{paper}: {note}" for paper in papers for note in bindings.protocol(paper).notes]
     if choices.epochs is not None:
         notes.append(f"every experiment trains {choices.epochs} epochs a phase, whatever its paper")
-    if not any(said.data == preset.title for planned in experiments for said in planned.said):
+    if not any(row.data == preset.title for planned in experiments for row in planned.rows):
         what = "your data" if preset.title is None else f"{preset.title} that the heads know"
         notes.append(f"no table is about {what}: these are the heads' fullest experiments")
     removed = [name for name in params.experiments if name not in {p.name for p in experiments}]

@@ -122,21 +122,21 @@ def _collect(path: Path, runs: int, marks: Iterable[_Mark]) -> Lists:
     Raises:
         ProtocolError: a video trains and tests in one run.
     """
-    found: dict[Entry, list[str | None]] = {}
-    said: set[tuple[Entry, int]] = set()
+    parts_of: dict[Entry, list[str | None]] = {}
+    marked: set[tuple[Entry, int]] = set()
     remarks = []
     for entry, run, part in marks:
-        parts = found.setdefault(entry, [None] * runs)
-        if (entry, run) in said:
+        parts = parts_of.setdefault(entry, [None] * runs)
+        if (entry, run) in marked:
             if parts[run] != part:
                 raise ProtocolError(
                     f"{path}: expected each video once in a run, found {'/'.join(entry)} in "
                     f"{parts[run]} and in {part} of run {run + 1}"
                 )
             remarks.append(Remark("listed twice", "/".join(entry), f"in run {run + 1}"))
-        said.add((entry, run))
+        marked.add((entry, run))
         parts[run] = part
-    return Lists(runs, {entry: tuple(parts) for entry, parts in found.items()}, remarks)
+    return Lists(runs, {entry: tuple(parts) for entry, parts in parts_of.items()}, remarks)
 
 
 def _entry(text: str, classes: Classes, where: str) -> Entry:
@@ -149,9 +149,9 @@ def _entry(text: str, classes: Classes, where: str) -> Entry:
     if text.startswith("/") or ".." in parts or _CONTROL.search(text):
         raise ProtocolError(f"{where}: expected a path below the folder, found {text!r}")
     parts = [part for part in parts if part not in ("", ".")]
-    for at, part in enumerate(parts[:-1]):
+    for depth, part in enumerate(parts[:-1]):
         if plain(part) in classes:
-            return Entry(classes[plain(part)], "/".join(parts[at + 1 :]))
+            return Entry(classes[plain(part)], "/".join(parts[depth + 1 :]))
     raise ProtocolError(
         f"{where}: expected <class>/<name> with one of the classes {', '.join(classes.values())}, "
         f"found {text!r}"
@@ -173,10 +173,10 @@ def _read_pairs(folder: Path, classes: Classes) -> tuple[int, list[_Mark]]:
 
 
 def _number(path: Path) -> str:
-    found = LIST_NAME.fullmatch(path.name)
-    if found is None:
+    match = LIST_NAME.fullmatch(path.name)
+    if match is None:
         raise ProtocolError(f"{path}: expected a name like trainlist01.txt or testlist01.txt")
-    return found[2]
+    return match[2]
 
 
 def _read_pair(path: Path, classes: Classes) -> tuple[int, list[_Mark]]:
@@ -186,11 +186,11 @@ def _read_pair(path: Path, classes: Classes) -> tuple[int, list[_Mark]]:
     for part in PARTS:
         file = path.with_name(f"{part}list{number}.txt")
         lines = [line.strip() for line in file.read_text(encoding="utf-8-sig").split("\n")]
-        named = [(at, line) for at, line in enumerate(lines, start=1) if line]
+        named = [(line_number, line) for line_number, line in enumerate(lines, start=1) if line]
         # The number of the class ends every line or none: a name may end in a number itself.
         numbered = all(re.search(r"\S \d+$", line) for _, line in named)
-        for at, line in named:
-            where = f"{file}, line {at}"
+        for line_number, line in named:
+            where = f"{file}, line {line_number}"
             name, _, stated = line.rpartition(" ") if numbered else (line, "", "")
             entry = _entry(name, classes, where)
             # A copy of the list for another set of classes would be all wrong without a sign.
@@ -209,7 +209,7 @@ def _read_json(path: Path, classes: Classes) -> tuple[int, list[_Mark]]:
         content = json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=_Pairs)
         database = _pairs(dict(_pairs(content))["database"])
         videos = [(name, dict(_pairs(video))) for name, video in database]
-        said = [
+        subsets = [
             (name, str(dict(_pairs(video["annotations"]))["label"]), str(video["subset"]))
             for name, video in videos
         ]
@@ -220,10 +220,10 @@ def _read_json(path: Path, classes: Classes) -> tuple[int, list[_Mark]]:
         ) from error
     # With two subsets, the one called validation is the test list.
     parts: dict[str, str | None] = dict(_SUBSETS)
-    tested = any(_SUBSETS.get(subset) == "test" for _, _, subset in said)
+    tested = any(_SUBSETS.get(subset) == "test" for _, _, subset in subsets)
     parts["validation"] = None if tested else "test"
     marks = []
-    for name, label, subset in said:
+    for name, label, subset in subsets:
         if subset not in parts:
             raise ProtocolError(
                 f"{path}: expected the subset of {name!r} to be one of {', '.join(parts)}, found "
@@ -288,15 +288,15 @@ def _read_xlsx(path: Path, classes: Classes) -> tuple[int, list[_Mark]]:
         )
     names = _read_names(path, sheets[0], classes)
     heads = [
-        (at, {column: match[1] for column, match in found.items()})
-        for at, row in enumerate(sheets[1])
-        if (found := _found(row, r"\s*split\D*(\d+)\s*"))
+        (row_number, {column: match[1] for column, match in matches.items()})
+        for row_number, row in enumerate(sheets[1])
+        if (matches := _found(row, r"\s*split\D*(\d+)\s*"))
     ]
     if len(heads) != 1:
         raise ProtocolError(
             f"{path}, sheet 2: expected one row with Split 1, Split 2, ..., found {len(heads)}"
         )
-    ((at, columns),) = heads
+    ((row_number, columns),) = heads
     if sorted(map(int, columns.values())) != list(range(1, len(columns) + 1)):
         raise ProtocolError(
             f"{path}, sheet 2: expected Split 1, Split 2, ... once each, found "
@@ -309,10 +309,10 @@ def _read_xlsx(path: Path, classes: Classes) -> tuple[int, list[_Mark]]:
             cells = [
                 row[column + offset] if column + offset < len(row) else None for row in sheets[1]
             ]
-            title = str(cells[at + 1]) if at + 1 < len(cells) else ""
+            title = str(cells[row_number + 1]) if row_number + 1 < len(cells) else ""
             if PARTS[1 - offset] in title.casefold():
                 raise ProtocolError(f"{place}: expected {part} below Split {run}, found {title}")
-            for number in cells[at + 2 :]:
+            for number in cells[row_number + 2 :]:
                 if number is None:
                     continue
                 if not isinstance(number, int) or number not in names:
@@ -327,7 +327,11 @@ def _read_names(path: Path, sheet: Sequence[Sequence[Cell]], classes: Classes) -
     The number stands to the left of the path.
     """
     title = r"\s*video name and directory\s*"
-    heads = [(at, *found) for at, row in enumerate(sheet) if (found := _found(row, title))]
+    heads = [
+        (row_number, *matches)
+        for row_number, row in enumerate(sheet)
+        if (matches := _found(row, title))
+    ]
     if len(heads) != 1 or len(heads[0]) != 2 or heads[0][1] == 0:
         raise ProtocolError(
             f"{path}, sheet 1: expected a column `Video Name and Directory` and the numbers on its "
@@ -335,8 +339,8 @@ def _read_names(path: Path, sheet: Sequence[Sequence[Cell]], classes: Classes) -
         )
     ((start, column),) = heads
     names: dict[int, Entry] = {}
-    for at, row in enumerate(sheet[start + 1 :], start=start + 2):
-        where = f"{path}, sheet 1, row {at}"
+    for row_number, row in enumerate(sheet[start + 1 :], start=start + 2):
+        where = f"{path}, sheet 1, row {row_number}"
         number, name = [*row, *[None] * (column + 1)][column - 1 : column + 1]
         if name is None:
             continue
@@ -354,9 +358,9 @@ def _read_names(path: Path, sheet: Sequence[Sequence[Cell]], classes: Classes) -
 
 def _found(row: Sequence[Cell], pattern: str) -> dict[int, re.Match[str]]:
     """Return column -> match of the cells whose text fits `pattern`, case aside."""
-    found = {
+    matches = {
         column: re.fullmatch(pattern, cell, re.IGNORECASE)
         for column, cell in enumerate(row)
         if isinstance(cell, str)
     }
-    return {column: match for column, match in found.items() if match}
+    return {column: match for column, match in matches.items() if match}

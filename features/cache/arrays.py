@@ -202,12 +202,12 @@ def read(
         datasets = _datasets(path, file, names)
         arrays = {name: dataset[()] for name, dataset in datasets.items()}
         attributes, expected = _attributes(file)
-        found = {"": _attributes_sha256(attributes)}
+        digests = {"": _attributes_sha256(attributes)}
     for name, array in arrays.items():
         digest = _sha256(array.dtype, array.shape)
         digest.update(_bytes(array))
-        found[name] = digest.hexdigest()
-    _compare(path, found, expected)
+        digests[name] = digest.hexdigest()
+    _compare(path, digests, expected)
     return arrays, attributes
 
 
@@ -231,8 +231,8 @@ def streamed(
             file = stack.enter_context(h5py.File(path, "r"))
             datasets = _datasets(path, file, names)
             attributes, expected = _attributes(file)
-            found = {"": _attributes_sha256(attributes)}
-        _compare(path, found, expected)
+            digests = {"": _attributes_sha256(attributes)}
+        _compare(path, digests, expected)
         parts = {name: _parts(path, name, data, expected) for name, data in datasets.items()}
         blocks = {n: Blocks(data.shape, data.dtype, parts[n]) for n, data in datasets.items()}
         yield blocks, attributes
@@ -290,7 +290,7 @@ def _datasets(path: Path, file: h5py.File, names: Sequence[str] | None) -> dict[
         raise ArrayFileError(
             f"{path}: expected the arrays {sorted(names or ())}, found {sorted(file)}"
         )
-    found = {}
+    datasets = {}
     for name in sorted(file) if names is None else names:
         if not isinstance(file.get(name, getlink=True), h5py.HardLink):
             raise ValueError(f"{name} is a link to elsewhere")
@@ -302,26 +302,26 @@ def _datasets(path: Path, file: h5py.File, names: Sequence[str] | None) -> dict[
         if dataset.dtype.kind not in "biufS":
             raise ValueError(f"{name} holds {dataset.dtype} and not numbers")
         made = dataset.id.get_create_plist()
-        filters = tuple(made.get_filter(at)[0] for at in range(made.get_nfilters()))
+        filters = tuple(made.get_filter(place)[0] for place in range(made.get_nfilters()))
         if filters not in LARGEST_RATIOS:
             raise ValueError(f"{name} is packed by the filters {list(filters)}")
         stored = dataset.id.get_storage_size()
         if dataset.nbytes > LARGEST_RATIOS[filters] * stored + CHUNK_BYTES:
             raise ValueError(f"{name} declares {dataset.nbytes:,} bytes and stores {stored:,}")
-        found[name] = dataset
-    declared = sum(dataset.nbytes for dataset in found.values())
+        datasets[name] = dataset
+    declared = sum(dataset.nbytes for dataset in datasets.values())
     if declared > LARGEST_BYTES:
         raise ValueError(f"arrays of {declared:,} bytes, allowed are {LARGEST_BYTES:,}")
-    return found
+    return datasets
 
 
-def _compare(path: Path, found: Mapping[str, str], expected: Mapping[str, object]) -> None:
+def _compare(path: Path, digests: Mapping[str, str], expected: Mapping[str, object]) -> None:
     """Compare what is in a file, sha256 by name, with what was written.
 
     Raises:
         ArrayFileError: something has been changed.
     """
-    changed = sorted(n or "the attributes" for n in found if found[n] != expected.get(n))
+    changed = sorted(n or "the attributes" for n in digests if digests[n] != expected.get(n))
     if changed:
         raise ArrayFileError(
             f"{path}: expected what was written, found {', '.join(changed)} changed since"
@@ -356,12 +356,12 @@ def _attributes(file: h5py.File) -> tuple[dict[str, object], dict[str, object]]:
     """
     names: list[bytes] = []
     h5py.h5a.iterate(file.id, names.append)
-    found = {}
+    attributes = {}
     for name in names:
         attribute, text = h5py.h5a.open(file.id, name), np.empty((), object)
         if attribute.shape != ():  # more than one would be written behind `text`
             raise ValueError(f"the attribute {name.decode()} is no text")
         attribute.read(text)
-        found[name.decode()] = json.loads(text.item())
-    digests = found.pop(SHA256, None)
-    return found, digests if isinstance(digests, dict) else {}
+        attributes[name.decode()] = json.loads(text.item())
+    digests = attributes.pop(SHA256, None)
+    return attributes, digests if isinstance(digests, dict) else {}

@@ -149,18 +149,18 @@ def sweep(parent: Path) -> list[Path]:
 
 def abandoned(parent: Path) -> list[Path]:
     """Return the scratch folders below ``parent`` whose owners are dead; nothing is removed."""
-    found = []
+    folders = []
     for folder in sorted(path for path in parent.glob("*") if path.is_dir()):
         mark = _alive(folder)
         if not mark.exists():  # it is made before the folder and goes after it
-            found.append(folder)
+            folders.append(folder)
         elif folder.name.startswith(f"{host()}-") or _age_s(mark) >= FOREIGN_S:
             claim = take(mark)
             if claim is not None:
                 os.close(claim.descriptor)  # not released: the mark stays for `sweep`
                 if claim.is_sure:
-                    found.append(folder)
-    return found
+                    folders.append(folder)
+    return folders
 
 
 def _alive(folder: Path) -> Path:

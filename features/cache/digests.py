@@ -42,17 +42,17 @@ class Digests:
         known = self._known.get(name)
         if known is not None and known[0] == stamp:
             return known[1]
-        found = file_sha256(file)
+        digest = file_sha256(file)
         if _stamp(file) == stamp and time.time_ns() - max(stamp[1:3]) > SETTLED_NS:
-            self._new[name] = (stamp, found)
-        return found
+            self._new[name] = (stamp, digest)
+        return digest
 
     def save(self) -> None:
         """Write what is new beside what is remembered by now; what is gone is forgotten."""
         if not self._new:
             return
         known = _read(self._path) | self._new
-        there = {name: said for name, said in known.items() if Path(name).is_file()}
+        there = {name: entry for name, entry in known.items() if Path(name).is_file()}
         with replacing(self._path) as partial:
             partial.write_text(json.dumps(there), encoding="utf-8")
 
@@ -60,10 +60,10 @@ class Digests:
 @contextmanager
 def digests(store: Path) -> Iterator[Digests]:
     """Yield the digests that this machine remembers in a store, and keep the new ones after."""
-    found = Digests(store / "digests" / f"{host()}.json")
-    yield found
+    known = Digests(store / "digests" / f"{host()}.json")
+    yield known
     with suppress(OSError):  # a store that is only read: the files are read again, no more
-        found.save()
+        known.save()
 
 
 def _stamp(file: Path) -> Stamp:
@@ -73,7 +73,7 @@ def _stamp(file: Path) -> Stamp:
 
 def _read(path: Path) -> dict[str, tuple[Stamp, str]]:
     try:
-        said = json.loads(path.read_text(encoding="utf-8"))
-        return {str(name): (list(stamp), str(digest)) for name, (stamp, digest) in said.items()}
+        record = json.loads(path.read_text(encoding="utf-8"))
+        return {str(name): (list(stamp), str(digest)) for name, (stamp, digest) in record.items()}
     except (OSError, ValueError, TypeError, AttributeError):
         return {}

@@ -50,9 +50,9 @@ def store_root() -> Path:
 def _home(folder: Path) -> Path:
     """Return the project that ``folder``, a project or a copy for an experiment, belongs to."""
     parts = folder.parts
-    for at in range(len(parts) - len(EXPERIMENTS), 0, -1):
-        if parts[at : at + len(EXPERIMENTS)] == EXPERIMENTS:
-            return Path(*parts[:at])
+    for length in range(len(parts) - len(EXPERIMENTS), 0, -1):
+        if parts[length : length + len(EXPERIMENTS)] == EXPERIMENTS:
+            return Path(*parts[:length])
     return folder
 
 
@@ -96,11 +96,11 @@ class ItemStore:
         for folder in sorted(self.root.glob("items/??")):
             for path in sorted(folder.iterdir()):
                 try:
-                    found = path.stat()
+                    state = path.stat()
                 except FileNotFoundError:
                     continue  # removed by another process meanwhile
-                used_s = max(found.st_mtime, found.st_ctime)  # a link made or removed is a change
-                yield Stored(path.stem, path, found.st_size, found.st_nlink, used_s)
+                used_s = max(state.st_mtime, state.st_ctime)  # a link made or removed is a change
+                yield Stored(path.stem, path, state.st_size, state.st_nlink, used_s)
 
     def remove(self, item: Stored) -> None:
         """Remove an item; outputs that share the file keep it."""

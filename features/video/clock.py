@@ -67,7 +67,7 @@ def plan(
         time_base: a unit, in seconds.
     """
     either = (d if p is None else p for p, d in zip(pts, dts, strict=True))
-    shown = [at for at in either if at is not None]
+    shown = [instant for instant in either if instant is not None]
     coded = [d for d in dts if d is not None]
     twice = len(shown) - len(set(shown))
     if len(coded) == len(shown) and twice > sum(b <= a for a, b in pairwise(coded)):
@@ -75,7 +75,7 @@ def plan(
         shown = [d + lead for d in coded]
     times = np.unique(np.array(shown, np.float64))
     step = float(np.median(np.diff(times))) if len(times) > 1 else 0.0
-    last = max(at + duration for at, duration in zip(shown, durations, strict=True))
+    last = max(instant + duration for instant, duration in zip(shown, durations, strict=True))
     unit_s = float(time_base)
     end_s = max(last, times[-1] + step) * unit_s
     return Plan(times * unit_s, end_s, np.unique(np.array(coded, np.int64)))
@@ -116,9 +116,9 @@ class Clock:
         """Count a fault if a time does not ascend; where it is missing, the other stands for it."""
         if stamp is not None and name in self.last and stamp <= self.last[name]:
             self.faults[name] += 1
-        at = other if stamp is None else stamp
-        if at is not None:
-            self.last[name] = at
+        instant = other if stamp is None else stamp
+        if instant is not None:
+            self.last[name] = instant
 
     def _shown(self, frame: av.VideoFrame) -> Shown:
         if frame.pts is not None and self.faults["pts"] <= self.faults["dts"]:

@@ -15,11 +15,11 @@ def check_at_least(params: Any, least: float, *names: str) -> None:
     """
     kinds = {field.name: field.type for field in fields(params)}
     for name in names:
-        found = getattr(params, name)
-        if found is None or (min(found) if isinstance(found, tuple) else found) >= least:
+        value = getattr(params, name)
+        if value is None or (min(value) if isinstance(value, tuple) else value) >= least:
             continue
         or_null = " or null" if NoneType in get_args(kinds[name]) else ""
-        raise ValueError(f"{name} must be at least {least}{or_null}, found {found}")
+        raise ValueError(f"{name} must be at least {least}{or_null}, found {value}")
 
 
 def check_odd(params: Any, *names: str) -> None:

@@ -85,7 +85,7 @@ def run_arrays(run: Run) -> tuple[dict[str, Array], dict[str, str]]:
     many belong to each video, and `pts_s:<role>` their times; if it is over roles,
     `roles:<name>` names them.
     """
-    found: dict[str, Array] = {
+    answers: dict[str, Array] = {
         "video_id": np.array([name.encode() for name in run.video_ids]),
         "label": run.labels,
         "predicted": run.predicted,
@@ -97,25 +97,25 @@ def run_arrays(run: Run) -> tuple[dict[str, Array], dict[str, str]]:
         "epoch_validation": np.array([epoch.validation for epoch in run.curve]),
     }
     axes = {name: "video" for name in ("video_id", "label", "predicted")}
-    axes |= {name: "epoch" for name in found if name.startswith("epoch_")}
+    axes |= {name: "epoch" for name in answers if name.startswith("epoch_")}
     axes |= {"probabilities": "video class", "kept": "one"}
     axes |= {f"role:{name}": "one" for name, of in run.weighed.items() if isinstance(of, Rows)}
     for name, weights in run.attention.items():
         weighed = run.weighed[name]
         path = f"attention:{name}"
         if isinstance(weighed, Rows):
-            found[path] = np.concatenate(weights)
-            found[f"role:{name}"] = np.array([weighed.role.encode()])
-            axes[path] = "row" + " map" * (found[path].ndim - 1)
+            answers[path] = np.concatenate(weights)
+            answers[f"role:{name}"] = np.array([weighed.role.encode()])
+            axes[path] = "row" + " map" * (answers[path].ndim - 1)
         else:
-            found[path] = np.stack(weights)
-            found[f"roles:{name}"] = np.array([role.encode() for role in weighed.roles])
+            answers[path] = np.stack(weights)
+            answers[f"roles:{name}"] = np.array([role.encode() for role in weighed.roles])
             axes |= {path: "video role", f"roles:{name}": "role"}
     for role, times in run.pts_s.items():
-        found[f"rows:{role}"] = np.array([len(part) for part in times], dtype=np.int64)
-        found[f"pts_s:{role}"] = np.concatenate(times)
+        answers[f"rows:{role}"] = np.array([len(part) for part in times], dtype=np.int64)
+        answers[f"pts_s:{role}"] = np.concatenate(times)
         axes |= {f"rows:{role}": "video", f"pts_s:{role}": "row"}
-    return found, axes
+    return answers, axes
 
 
 class Standardised(nn.Module):
@@ -212,11 +212,11 @@ def input_statistics(
         wide = _statistics_shape(shape, dataset.axes[role])
         over = (
             0,
-            *(1 + at for at, axis in enumerate(dataset.axes[role].split()) if axis in PLACES),
+            *(n for n, axis in enumerate(dataset.axes[role].split(), start=1) if axis in PLACES),
         )
         count, total, squares = 0, np.zeros(wide), np.zeros(wide)
-        for at in train:
-            sample = dataset[at]
+        for position in train:
+            sample = dataset[position]
             rows = sample.features[role][sample.mask[role]].astype(np.float64)
             count += rows.size // total.size
             total += rows.sum(axis=over).reshape(wide)
@@ -274,7 +274,7 @@ class _Trainer:
                 yield waiting.result()
 
     def _read(self, positions: Sequence[int]) -> Batch:
-        return collate([self.dataset[at] for at in positions]).to(self.device)
+        return collate([self.dataset[position] for position in positions]).to(self.device)
 
     def in_order(self, positions: Sequence[int]) -> Iterator[Batch]:
         """Yield all of `positions`, batch by batch."""
@@ -283,7 +283,7 @@ class _Trainer:
     def cut(self, positions: Sequence[int]) -> list[Sequence[int]]:
         """Return `positions` in batches, as they come."""
         size = self.training.batch_videos
-        return [positions[at : at + size] for at in range(0, len(positions), size)]
+        return [positions[start : start + size] for start in range(0, len(positions), size)]
 
 
 def train_run(
@@ -325,7 +325,7 @@ def train_run(
         network.mean[role].copy_(mean)
         network.std[role].copy_(std)
     trainer = _Trainer(network.to(device), training, dataset, torch.device(device))
-    labels = [dataset.videos[at].label for at in train]
+    labels = [dataset.videos[position].label for position in train]
     each = training.videos_per_class if training.sampling == "balanced" else None
     curve: list[Epoch] = []
     with _seeded(seed, device):  # dropout and the like
@@ -336,7 +336,7 @@ def train_run(
             best, kept = -1.0, None
             for _ in range(training.epochs):
                 drawn = draw_batches(labels, training.batch_videos, each, generator)
-                loss, accuracy = step([[train[at] for at in batch] for batch in drawn])
+                loss, accuracy = step([[train[position] for position in batch] for batch in drawn])
                 told = _accuracy(source, validation) if validation else np.nan
                 curve.append(Epoch(phase, loss, accuracy, told))
                 if not np.isfinite(loss):
@@ -347,9 +347,9 @@ def train_run(
                     )
                 if told > best:
                     best, kept = told, (len(curve), _state(network))
-    at, state = kept or (len(curve), _state(network))
+    epoch, state = kept or (len(curve), _state(network))
     network.load_state_dict(state)
-    return _answer(trainer, test, curve, at)
+    return _answer(trainer, test, curve, epoch)
 
 
 def _start(
@@ -374,17 +374,17 @@ def _held_out(
     """
     generator = torch.Generator().manual_seed(seed)
     validation: set[int] = set()
-    for label in sorted({dataset.videos[at].label for at in train}):
-        members = [at for at in train if dataset.videos[at].label == label]
+    for label in sorted({dataset.videos[position].label for position in train}):
+        members = [position for position in train if dataset.videos[position].label == label]
         order = torch.randperm(len(members), generator=generator).tolist()
         count = min(round(share * len(members)), len(members) - 1)
-        validation.update(members[at] for at in order[:count])
+        validation.update(members[position] for position in order[:count])
     if share > 0 and not validation:
         raise ValueError(
             f"train.validation_share {share} of {len(train)} training videos leaves no video to "
             "validate on: raise it, or set it to 0"
         )
-    return [at for at in train if at not in validation], sorted(validation)
+    return [position for position in train if position not in validation], sorted(validation)
 
 
 @contextmanager
@@ -406,12 +406,12 @@ def _frozen(
     trainer.network.eval()
     kept: dict[int, dict[str, Tensor]] = {}
     for batch in trainer.in_order(positions):
-        found = trainer.network.frozen(batch.features, batch.mask, phase)
-        if not found:
+        outputs = trainer.network.frozen(batch.features, batch.mask, phase)
+        if not outputs:
             return {}
         for row in range(len(batch.labels)):
-            at = positions[len(kept)]
-            kept[at] = {name: values[row] for name, values in found.items()}
+            position = positions[len(kept)]
+            kept[position] = {name: values[row] for name, values in outputs.items()}
     return kept
 
 
@@ -430,9 +430,9 @@ class _Outputs:
                 yield trainer.network(batch.features, batch.mask), batch.labels
             return
         for wanted in positions:
-            rows = [self.kept[at] for at in wanted]
+            rows = [self.kept[position] for position in wanted]
             frozen = {name: torch.stack([row[name] for row in rows]) for name in rows[0]}
-            labels = [trainer.dataset.videos[at].label for at in wanted]
+            labels = [trainer.dataset.videos[position].label for position in wanted]
             yield trainer.network.network.resume(frozen), torch.tensor(labels).to(trainer.device)
 
 
@@ -484,12 +484,12 @@ def _accuracy(source: _Outputs, positions: Sequence[int]) -> float:
 @torch.no_grad()
 def _answer(trainer: _Trainer, test: Sequence[int], curve: list[Epoch], kept: int) -> Run:
     """Return the run: answers, attention and the state of the trained network."""
-    network, videos = trainer.network, [trainer.dataset.videos[at] for at in test]
+    network, videos = trainer.network, [trainer.dataset.videos[position] for position in test]
     network.eval()
     weighed = dict(network.network.attention)
     timed = sorted({of.role for of in weighed.values() if isinstance(of, Rows)})
     attention: dict[str, list[NDArray[np.float32]]] = {name: [] for name in weighed}
-    pts_s = {role: [trainer.dataset[at].pts_s[role] for at in test] for role in timed}
+    pts_s = {role: [trainer.dataset[position].pts_s[role] for position in test] for role in timed}
     logits: list[Tensor] = []
     for batch in trainer.in_order(test):
         output = network(batch.features, batch.mask)

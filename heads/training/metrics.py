@@ -43,10 +43,10 @@ def score_run(labels: Labels, predicted: Labels, classes: Sequence[str]) -> dict
         "accuracy": float(accuracy_score(labels, predicted)),
         "macro_f1": float(np.mean(f1)),
     }
-    for at, name in enumerate(classes):
-        scores[f"{name}/precision"] = float(precision[at])
-        scores[f"{name}/recall"] = float(recall[at])
-        scores[f"{name}/f1"] = float(f1[at])
+    for label, name in enumerate(classes):
+        scores[f"{name}/precision"] = float(precision[label])
+        scores[f"{name}/recall"] = float(recall[label])
+        scores[f"{name}/f1"] = float(f1[label])
     return scores
 
 
@@ -73,14 +73,14 @@ def over_runs(values: Sequence[float], test_per_train: float) -> dict[str, float
     _check_ratio(test_per_train)
     mean, runs = float(np.mean(values)), len(values)
     std = float(np.std(values, ddof=1)) if runs > 1 else None
-    found: dict[str, float | int | None] = {"mean": mean, "std": std}
+    summary: dict[str, float | int | None] = {"mean": mean, "std": std}
     for name, ratio in (("corrected", test_per_train), ("plain", 0.0)):
         low = high = None
         if std is not None:
             half = _quantile(runs) * std * sqrt(1 / runs + ratio)
             low, high = max(0.0, mean - half), min(1.0, mean + half)
-        found |= {f"ci95_{name}_low": low, f"ci95_{name}_high": high}
-    return found | {"runs": runs}
+        summary |= {f"ci95_{name}_low": low, f"ci95_{name}_high": high}
+    return summary | {"runs": runs}
 
 
 def _quantile(runs: int) -> float:
@@ -137,14 +137,14 @@ def paired_difference(
     differences = np.asarray(first, dtype=np.float64) - np.asarray(second, dtype=np.float64)
     runs, mean = len(differences), float(differences.mean())
     std = float(differences.std(ddof=1))
-    found: dict[str, float | int | None] = {"mean": mean, "std": std, "runs": runs}
+    summary: dict[str, float | int | None] = {"mean": mean, "std": std, "runs": runs}
     if std < _NO_SPREAD:
         same = bool(abs(mean) < _NO_SPREAD)
         limit = 0.0 if same else None
-        return found | {"ci95_low": limit, "ci95_high": limit, "p": 1.0 if same else None}
+        return summary | {"ci95_low": limit, "ci95_high": limit, "p": 1.0 if same else None}
     error = std * sqrt(1 / runs + test_per_train)
     half = _quantile(runs) * error
-    return found | {
+    return summary | {
         "ci95_low": max(-1.0, mean - half),
         "ci95_high": min(1.0, mean + half),
         "p": 2 * float(stdtr(runs - 1, -abs(mean) / error)),

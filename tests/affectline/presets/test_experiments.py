@@ -205,7 +205,7 @@ def test_a_row_whose_features_are_not_here_is_left_out_and_told() -> None:
 def test_rows_that_are_the_same_network_are_one_experiment() -> None:
     rows = [said("a"), said("b", table="Table 3", params={"score_layers": None})]
     (planned,), _ = plan(*(("caan", row) for row in rows))
-    assert planned.name == "caan_t2_a" and planned.said == tuple(rows)
+    assert planned.name == "caan_t2_a" and planned.rows == tuple(rows)
 
 
 def test_rows_of_one_name_are_two_experiments() -> None:
@@ -228,18 +228,18 @@ def test_a_null_that_stands_for_the_value_of_another_row_is_the_same_network() -
         for name, layers in (("1FC, both", 1), ("3FC, both", 3), ("own, both", None))
     ]
     found, _ = plan(*(("caan", row) for row in (*alone, *both)))
-    assert [[row.name for row in planned.said] for planned in found] == [
+    assert [[row.name for row in planned.rows] for planned in found] == [
         ["1FC", "own"],
         ["1FC, both"],
         ["3FC, both", "own, both"],
     ]
     locals_ = [said(str(of), params={"local_attention": of}) for of in ("L1", "L2", None)]
     found, _ = plan(*(("hamf", row) for row in locals_))
-    assert [[row.name for row in planned.said] for planned in found] == [["L1"], ["L2", "None"]]
+    assert [[row.name for row in planned.rows] for planned in found] == [["L1"], ["L2", "None"]]
     forms = [said(str(of), "visual", params={"rescale": of}) for of in (True, False, None)]
     visual = {"roles": {"visual": "v/pool5"}}
     found, _ = plan(*(("vaanet", row) for row in forms), rules=(visual,))
-    assert [[r.name for r in planned.said] for planned in found] == [["True", "None"], ["False"]]
+    assert [[r.name for r in planned.rows] for planned in found] == [["True", "None"], ["False"]]
 
 
 def test_a_network_that_two_papers_train_differently_is_two_experiments() -> None:
@@ -304,7 +304,7 @@ def test_the_report_shows_an_experiment_in_the_rows_that_it_was_planned_for(name
             if (other.head, set(other.roles)) == (one.head, set(one.roles))
             and (other.train, other.roles) != (one.train, one.roles)
         ]
-        wanted = [row for plan in (one, *twins) for row in plan.said]
+        wanted = [row for plan in (one, *twins) for row in plan.rows]
         assert sorted(shown, key=repr) == sorted(wanted, key=repr), one.name
 
 
@@ -388,7 +388,7 @@ def test_all_rows_of_a_paper_train_alike_but_for_their_phases() -> None:
         settings: dict[str, dict[str, object]] = {}
         for planned in found:
             train = {key: value for key, value in planned.train.items() if key != "epochs"}
-            assert settings.setdefault(planned.said[0].paper, train) == train, planned.name
+            assert settings.setdefault(planned.rows[0].paper, train) == train, planned.name
 
 
 def test_a_paper_without_a_protocol_is_an_error() -> None:

@@ -181,7 +181,7 @@ def test_experiments_are_replaced_and_told_or_kept(project: Path) -> None:
 def test_training_is_the_papers_where_they_give_it(project: Path) -> None:
     make_folder("ve8")
     planned = make_plan("ve8", RAW, Choices(), dry_run=True).experiments
-    train = {(p.said[0].paper, p.head): dict(p.train) for p in planned}
+    train = {(p.rows[0].paper, p.head): dict(p.train) for p in planned}
     assert train["VAANet", "vaanet"] == {
         "optimiser": "adam",
         "learning_rate": 0.0002,
