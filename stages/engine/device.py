@@ -103,9 +103,9 @@ def device_of(engine: Engine) -> str:
 
 def be_reproducible(device: str) -> None:
     """Have networks on ``device`` give the same numbers in every run, in full float32."""
-    import torch
-
     if device == "cuda":
+        import torch
+
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True)
         torch.backends.cudnn.conv.fp32_precision = "ieee"  # type: ignore[attr-defined]  # not TF32

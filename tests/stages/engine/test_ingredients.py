@@ -190,8 +190,8 @@ def test_a_field_of_the_probe_is_the_index_s_alone(project: Path, changed: Chang
         ("features/video/views.py", "ROUNDING_S = 1e-6", "ROUNDING_S = 1e-5", {"frames"}),
         (
             "stages/faces.py",
-            "margin=params.margin)\n    return crop",
-            "margin=0)\n    return crop",
+            "margin=params.margin\n        )",
+            "margin=0\n        )",
             DETECTORS,
         ),
         ("features/faces.py", "CROP = 224", "CROP = 112", DETECTORS),
