@@ -231,10 +231,13 @@ RUN = """
 import sys
 import torch
 from torchvision.models import mobilenet_v3_small
+from features.backbones import mobilenet
 from stages import decode, extract, index, train, weights
 if __name__ == "__main__":
     torch.manual_seed(0)
-    torch.save(mobilenet_v3_small().state_dict(), "trained.pth")
+    published = mobilenet_v3_small().state_dict()
+    assert list(mobilenet.convert(published)) == list(mobilenet.build().state_dict())
+    torch.save(published, "trained.pth")
     index.main()
     decode.main()
     weights.main("mobilenet")
