@@ -10,7 +10,6 @@ from typer.testing import CliRunner
 
 from tests.conftest import write_clip
 
-
 pytestmark = pytest.mark.slow  # a detector's network and processes that import torch
 
 
