@@ -15,10 +15,10 @@ from typing import Any, Literal
 from features import backbones, detectors
 from features.cache import tables
 from features.cache.arrays import ArrayFileError, content_sha256, read_attributes
-from features.cache.keys import canonical, file_sha256, item_key
+from features.cache.keys import canonical, item_key
 from features.cache.store import ItemStore, store_root
 from features.options import dtypes_of, options_of
-from features.weights.file import write_seeded
+from features.weights.file import tensors_sha256, write_seeded
 from stages.decode import wanted_views
 from stages.engine.ingredients import Ingredients, of_faces, of_features, of_headers, of_view
 from stages.engine.items import item_path
@@ -83,7 +83,7 @@ class Plan:
     dtypes: dict[str, dict[str, str]] = field(default_factory=dict)
 
     def weights_sha256(self, name: str, block: Model) -> str | None:
-        """Return the checksum of a network's weights file as `dvc repro` would leave it.
+        """Return the hash of a network's weights as `dvc repro` would leave it.
 
         A seeded one is known from its seed. A pretrained one is taken as it is on disk; None where
         there is none.
@@ -94,9 +94,9 @@ class Plan:
                 with tempfile.TemporaryDirectory() as folder:
                     made = Path(folder, path.name)
                     write_seeded(made, name, block.seed)
-                    self.weights[name] = file_sha256(made)
+                    self.weights[name] = tensors_sha256(made)
             else:
-                self.weights[name] = file_sha256(path) if path.is_file() else None
+                self.weights[name] = tensors_sha256(path) if path.is_file() else None
         return self.weights[name]
 
     @cached_property

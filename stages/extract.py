@@ -22,11 +22,10 @@ from torch import nn
 
 from features import backbones
 from features.cache import arrays, tables
-from features.cache.keys import file_sha256
 from features.networks.extraction import extract
 from features.options import axes_of, options_of, views_of
 from features.waveform import Samples, Waveform
-from features.weights.file import load, metadata
+from features.weights.file import load, metadata, tensors_sha256
 from stages.engine.device import be_reproducible, device_of
 from stages.engine.ingredients import of_features
 from stages.engine.items import describe, files_below, items_of, merge_reasons, run_items
@@ -69,7 +68,7 @@ def main(backbone: Annotated[str, item_of("backbones")]) -> None:
         videos = tables.read(index_of(view), ["video_id", "content", "path"])
         if not is_pretrained:
             run.note(f"weights are seeded (random): no emotion can be read from {backbone}")
-        digest = file_sha256(weights)
+        digest = tensors_sha256(weights)
         items = items_of(
             videos,
             lambda content: of_features(block, options, dtypes, digest, content),

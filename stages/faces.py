@@ -20,10 +20,9 @@ from numpy.typing import NDArray
 
 from features import detectors
 from features.cache import arrays, tables
-from features.cache.keys import file_sha256
 from features.faces import CROP, Detections, Detector, align, crop, link, main_person, shots
 from features.options import options_of
-from features.weights.file import load, metadata
+from features.weights.file import load, metadata, tensors_sha256
 from stages.engine.device import be_reproducible, device_of
 from stages.engine.ingredients import of_faces
 from stages.engine.items import describe, files_below, items_of, merge_reasons, run_items
@@ -100,7 +99,7 @@ def main() -> None:
         if metadata(weights)["pretrained"] != "true":
             run.note("weights of the detector are seeded (random): what it finds are no faces")
         videos = tables.read(index_of(view), ["video_id", "content", "path"])
-        digest = file_sha256(weights)
+        digest = tensors_sha256(weights)
         items = items_of(
             videos,
             lambda content: of_faces(params.faces, options, digest, content),

@@ -22,9 +22,9 @@ from safetensors.torch import save_file
 
 import heads
 from features.cache import arrays, tables
-from features.cache.keys import file_sha256, item_key
+from features.cache.keys import item_key
 from features.cache.store import ItemStore, store_root
-from features.weights.file import metadata
+from features.weights.file import metadata, tensors_sha256
 from heads.training.data import Features
 from heads.training.loop import run_arrays, run_seed, train_run
 from heads.training.metrics import over_runs, per_class, score_run
@@ -168,7 +168,7 @@ class Plan:
             "params": asdict(heads.resolve(self.params, self.block.roles)),
             "training": asdict(self.training),
             "roles": self.block.roles,
-            "weights": {role: file_sha256(file) for role, file in self.starts.items()},
+            "weights": {role: tensors_sha256(file) for role, file in self.starts.items()},
             "classes": selection.classes,
             "code": code_of_run(self.block.head),
         }

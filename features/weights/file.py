@@ -14,6 +14,7 @@ What writes a seeded file or reads what a file says of itself needs no torch, an
 for it.
 """
 
+import hashlib
 import json
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -21,7 +22,7 @@ from typing import TYPE_CHECKING
 
 from safetensors import SafetensorError, safe_open, serialize_file
 
-from features.cache.keys import code_fingerprint, item_key
+from features.cache.keys import canonical, code_fingerprint, item_key
 from features.cache.store import replacing
 from features.weights.naming import Tensors
 from features.weights.record import Weights, WeightsError
@@ -154,6 +155,27 @@ def metadata(path: Path) -> dict[str, str]:
         WeightsError: no such file, or not a weights file.
     """
     return _read(path, with_tensors=False)[0]
+
+
+def tensors_sha256(path: Path) -> str:
+    """Return the hash of what a weights file gives a network: 64 hexadecimal digits.
+
+    Tensors count with their names, types and shapes; of a seeded file the seed and the code that
+    draws from it. Where they come from and under which licence makes no number.
+
+    Raises:
+        WeightsError: as :func:`metadata`.
+    """
+    facts = metadata(path)
+    with path.open("rb") as file:
+        header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+        header["__metadata__"] = {
+            name: facts[name] for name in ("seed", "initialiser") if facts["source"] == "seeded"
+        }
+        digest = hashlib.sha256(canonical(header).encode())
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def load(path: Path, module: "nn.Module") -> "nn.Module":

@@ -12,6 +12,7 @@ from features.weights.file import (
     check_keys,
     load,
     metadata,
+    tensors_sha256,
     write,
     write_pretrained,
     write_seeded,
@@ -201,3 +202,24 @@ def test_weights_may_depend_on_options() -> None:
 def test_a_source_needs_a_checksum_of_the_right_form(sha256: str) -> None:
     with pytest.raises(ValueError, match="hex digits"):
         Source("http://x/a.pth", sha256, None)
+
+
+def test_what_a_file_gives_a_network_counts_and_not_where_it_is_from(tmp_path: Path) -> None:
+    path = tmp_path / "net.safetensors"
+    given = {"w": torch.arange(6.0).reshape(2, 3), "b": torch.zeros(2)}
+
+    def pretrained(tensors: dict[str, torch.Tensor], licence: str, source: str) -> str:
+        write_pretrained(path, "net", Weights(licence, ()), tensors, source, "0" * 64)
+        return tensors_sha256(path)
+
+    def seeded(name: str, seed: int) -> str:
+        write_seeded(path, name, seed)
+        return tensors_sha256(path)
+
+    before = pretrained(given, "MIT", "https://a.example/net.pth")
+    assert pretrained(given, "BSD", "https://mirror.example/net.pth") == before
+    others = [{**given, "b": torch.ones(2)}, {"v": given["w"], "b": given["b"]}]
+    others.append({**given, "w": given["w"].reshape(3, 2)})
+    others.append({**given, "b": torch.zeros(2, dtype=torch.int32)})
+    assert len({before, *(pretrained(other, "MIT", "a") for other in others)}) == 5
+    assert seeded("one", 1) == seeded("other", 1) != seeded("one", 2)
