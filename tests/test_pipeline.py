@@ -224,6 +224,15 @@ def test_the_other_papers_backbones_are_one_uncommented_line_each(clone: Clone) 
     clone.params(backbones={name: raw["backbones"][name] for name in (*BACKBONES, "motion")})
 
 
+def test_too_many_bad_videos_end_the_stage_and_lose_nothing(clone: Clone) -> None:
+    write_clip(clone.root / "data/raw/joy/sound.mp4", picture=False, sound_s=1.0)
+    said = clone.run("dvc", "repro", ok=False)
+    assert "2 of 7 videos failed, allowed are 20%" in said
+    assert "no video stream" in said and "cannot be opened" in said
+    (clone.root / "data/raw/joy/sound.mp4").unlink()
+    clone.repro()
+
+
 def test_without_a_store_the_last_output_is_found_in_dvcs_cache(clone: Clone) -> None:
     shutil.rmtree(clone.root / ".store")
     before = (clone.root / "data/features/vgg16/joy/a.h5").read_bytes()
@@ -238,15 +247,6 @@ def test_a_lock_file_without_its_data_is_no_hindrance(clone: Clone) -> None:
     clone.repro("--force", "--single-item", "index")
     assert clone.log("index")["computed"] == 5
     clone.repro("decode")
-
-
-def test_too_many_bad_videos_end_the_stage_and_lose_nothing(clone: Clone) -> None:
-    write_clip(clone.root / "data/raw/joy/sound.mp4", picture=False, sound_s=1.0)
-    said = clone.run("dvc", "repro", ok=False)
-    assert "2 of 7 videos failed, allowed are 20%" in said
-    assert "no video stream" in said and "cannot be opened" in said
-    (clone.root / "data/raw/joy/sound.mp4").unlink()
-    clone.repro()
 
 
 def test_a_wrong_setting_ends_at_once(clone: Clone) -> None:
