@@ -252,4 +252,4 @@ def test_a_lock_file_without_its_data_is_no_hindrance(clone: Clone) -> None:
 def test_a_wrong_setting_ends_at_once(clone: Clone) -> None:
     clone.params(faces__margn=0.3)
     said = clone.run("dvc", "repro", "faces", ok=False)
-    assert "params.yaml: faces.margn: unknown key; did you mean 'margin'?" in said
+    assert "params.yaml: faces.margn: unknown key, did you mean 'margin'?" in said
