@@ -114,10 +114,16 @@ def test_failures_are_told_once_with_the_stage_they_came_from(project: Path) -> 
 def test_check_tells_what_is_wrong(project: Path) -> None:
     code, said = run("check")
     assert code == 0 and "videos of data/sample: all right" in said
+    before = Path("params.yaml").read_text().partition("\nmax_failed:")[0]
+    line = 2 + before.count("\n")
     for wrong, right, words in (
         ("root: data/sample ", "root: data/smaple ", "index.root: found nothing at data/smaple"),
         ("pretrained}", "pretrained, file: no.task}", "backbones.blazepose: no such file: no.task"),
-        ("report:\n", "max_failed: 0.3\nreport:\n", "max_failed: found twice, in line 3 and in "),
+        (
+            "report:\n",
+            "max_failed: 0.3\nreport:\n",
+            f"max_failed: found twice, in line {line} and in ",
+        ),
     ):
         text = Path("params.yaml").read_text()
         assert wrong in text
