@@ -84,6 +84,11 @@ ITEM_STAGES = ("index", "decode", "faces", "extract", "train")
 """Stages whose items lie in the store."""
 
 
+def heed_ctrl_c() -> None:
+    """Undo what a shell does to commands in its background, the tests perhaps: they ignore it."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 class Clone:
     """A clone of the project, at ``root``."""
 
@@ -126,6 +131,7 @@ class Clone:
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
+                preexec_fn=heed_ctrl_c,
             )
 
     def params(self, **changes: Any) -> None:

@@ -28,6 +28,7 @@ from stages.engine.items import (
 )
 from stages.engine.progress import StageRun
 from stages.engine.workers import Item, PartlyFailed, Workers
+from tests.clones import heed_ctrl_c
 from tests.conftest import HANGING_S
 
 
@@ -293,6 +294,7 @@ def test_ctrl_c_says_what_is_done_and_loses_none_of_it(in_folder: Path, processe
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,  # a terminal sends Ctrl-C to the whole group
+        preexec_fn=heed_ctrl_c,
     )
     while not (Path("begun").is_file() and Path("begun").read_text()):
         assert stage.poll() is None, stage.communicate()[1]
