@@ -52,12 +52,12 @@ def test_a_changed_setting_is_foretold(clone: Clone, name: str) -> None:
     assert explained(clone)["is_current"]
 
 
-def test_a_changed_formula_is_named_with_its_module(clone: Clone) -> None:
+def test_a_changed_formula_is_named_with_its_function(clone: Clone) -> None:
     toy = clone.root / "features/backbones/toy.py"
     toy.write_text(TOY.replace("/ 255", "/ 128"))
     said = explained(clone)
     assert said["verdict"] == (
-        "not current: code.features.backbones.toy of extract@faces_toy changed"
+        "not current: code.features.backbones.toy.preprocess of extract@faces_toy changed"
     )
     foretold = to_compute(clone)
     assert {name: foretold[name] for name in foretold if name.startswith("extract")} == {
