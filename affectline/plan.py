@@ -59,6 +59,7 @@ class Plan:
     params: Params
     weights: dict[str, str | None] = field(default_factory=dict)
     options: dict[str, Ingredients] = field(default_factory=dict)
+    dtypes: dict[str, dict[str, str]] = field(default_factory=dict)
     rows_by_output: dict[Path, dict[str, tables.Row]] = field(default_factory=dict)
 
     def rows(self, output: Path) -> dict[str, tables.Row]:
@@ -79,8 +80,6 @@ class Plan:
             return content_sha256(file) if file.is_file() else None
         except ArrayFileError:
             return None
-
-    dtypes: dict[str, dict[str, str]] = field(default_factory=dict)
 
     def weights_sha256(self, name: str, block: Model) -> str | None:
         """Return the hash of a network's weights as `dvc repro` would leave it.
