@@ -224,9 +224,20 @@ class Experiment(Section):
 
 
 class Report(Section):
-    """The page: its title."""
+    """The page.
+
+    Attributes:
+        title: of the page.
+        videos: ids of videos that are shown besides those that the page chooses.
+        faces: ``show`` them, ``blur`` them, or ``leave out`` every picture with people, for a page
+            that leaves the house.
+        max_mb: most of the page in MB (10^6 bytes); past it fewer pictures are shown.
+    """
 
     title: str
+    videos: list[Annotated[str, Field(min_length=1)]] = []
+    faces: Literal["show", "blur", "leave out"] = "show"
+    max_mb: Annotated[float, Field(ge=1, le=1000)] = 10.0
 
 
 class Params(Section):

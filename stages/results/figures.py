@@ -1,315 +1,161 @@
-"""What the report draws: pieces of HTML that need no network and fit a phone.
+"""Figures: one style for all, as files for a paper and as pictures of the page.
 
-Text stays text; only training curves are drawn by matplotlib, as SVG, and attention is a picture
-of one pixel a weight, which the browser enlarges.
+A figure is as wide as it is printed, so its letters are as large as the style says. On the page it
+stands in the page's own ink, light or dark, for which everything that is no colour of `PALETTE` is
+drawn in `INK`, fainter by its opacity. Text stays text. The same figure has the same bytes.
 """
 
-import base64
-import html
 import io
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from itertools import groupby
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+from xml.etree import ElementTree
 
 import matplotlib
-
-matplotlib.use("agg")
-
-import matplotlib.pyplot as plt
-import numpy as np
-from matplotlib.axes import Axes
+from cycler import cycler
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 
-from features.cache import tables
-from stages.results.attention import MapWeights, RoleWeights, RowWeights, Values, Weights
+INK = "#1b2530"
+"""Of lines and letters; on the page the colour of its text."""
 
-BLUE, ORANGE, GREY, INK = "#2b6ca3", "#c4661f", "#9aa4ad", "#1c2733"
+PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+"""Okabe and Ito, Color Universal Design, 2008, but for black and yellow; those that stand out on
+white and on black first."""
 
-_DARK = 0.65
-"""Cells of a deeper colour than this have white text."""
+COLUMN_IN, PAGE_IN = 3.4, 7.0
+"""Width in inches of a figure in one column of a paper, and across two."""
 
-STYLE = """
-.strip { position: relative; height: 1.6rem; min-width: min(16rem, 45vw); background: #f4f6f8;
-         border-radius: 3px; }
-.strip * { position: absolute; top: 50%; transform: translate(-50%, -50%); }
-.strip i { width: .5rem; height: .5rem; border-radius: 50%; background: #7d8a96; opacity: .6; }
-.strip b { height: 3px; background: #2b6ca3; transform: translateY(-50%); }
-.strip u { width: 4px; height: 1.1rem; background: #2b6ca3; border-radius: 2px; }
-.strip s { height: 100%; border-left: 1px dashed #54616d; }
-.axis { display: flex; justify-content: space-between; font-weight: 400; }
-table.heat { width: auto; font-size: .8rem; border-collapse: separate; border-spacing: 2px; }
-table.heat td, table.heat th { border: 0; padding: .25rem .35rem; }
-table.heat td { text-align: center; min-width: 2.1rem; border-radius: 3px; }
-figure table.heat { font-size: .72rem; border-spacing: 1px; }
-figure table.heat td { min-width: 1.75rem; padding: .25rem .15rem; }
-figure table.heat th { font-weight: 400; padding: .25rem .3rem .25rem 0; color: #1c2733; }
-table.heat th.up span { writing-mode: vertical-rl; transform: rotate(180deg); max-height: 8rem; }
-table.heat th.up { vertical-align: bottom; text-align: center; }
-.panels { display: grid; gap: 1.4rem 2rem;
-          grid-template-columns: repeat(auto-fill, minmax(min(20rem, 100%), 1fr)); }
-.columns { column-width: 20rem; column-gap: 2rem; }
-.columns figure { break-inside: avoid; padding-bottom: 1.4rem; }
-figure { margin: 0; min-width: 0; } figcaption { font-size: .85rem; color: #54616d; }
-figure h3 { margin: 0 0 .3rem; font-size: .95rem; }
-figure svg { width: 100%; height: auto; } figure svg text { font-family: system-ui, sans-serif
-           !important; }
-.sheet { display: grid; grid-template-columns: auto 1fr; gap: 3px .6rem; font-size: .75rem;
-         align-items: center; }
-.sheet img, .tiles img { width: 100%; image-rendering: pixelated; background: #e6eaee;
-                         display: block; }
-.tiles { display: grid; grid-template-columns: repeat(auto-fill, minmax(4.5rem, 1fr)); gap: .5rem;
-         font-size: .75rem; text-align: center; }
-"""
+PNG_DPI = 300
 
+_STYLE: Any = {
+    "font.family": "DejaVu Sans",  # comes with matplotlib: places are the same on each machine
+    "font.size": 8.0,
+    "axes.labelsize": 8.0,
+    "axes.titlesize": 8.0,
+    "xtick.labelsize": 7.0,
+    "ytick.labelsize": 7.0,
+    "legend.fontsize": 7.0,
+    "legend.frameon": False,
+    "lines.linewidth": 1.4,
+    "lines.markersize": 4.0,
+    "axes.linewidth": 0.6,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
+    "grid.color": INK,
+    "grid.alpha": 0.15,
+    "grid.linewidth": 0.6,
+    "axes.prop_cycle": cycler(color=PALETTE),
+    "text.parse_math": False,  # a name may have dollar signs
+    "svg.fonttype": "none",
+    **dict.fromkeys(
+        ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), INK
+    ),
+}
 
-# ---------------------------------------------------------------------------- arrangements
+# One process draws one page: whatever style this machine's matplotlibrc has, it is not asked for.
+matplotlib.rcdefaults()
+matplotlib.rcParams.update(_STYLE)
 
-
-def table(head: Sequence[tuple[str, bool]], rows: Iterable[Sequence[str]], kind: str = "") -> str:
-    """Return a table; ``head`` is (name, whether its column holds numbers), all of it is HTML.
-
-    A table of the kind `cards` becomes a card a row on a phone.
-    """
-    kinds = [" class=n" if number else "" for _, number in head]
-    names = ["" if "<" in name else f' data-is="{name}"' for name, _ in head]
-    first = "".join(f"<th{kind}>{name}</th>" for kind, (name, _) in zip(kinds, head, strict=True))
-    body = "".join(
-        "<tr>"
-        + "".join(
-            f"<td{k}{is_}>{cell}</td>" for k, is_, cell in zip(kinds, names, row, strict=True)
-        )
-        + "</tr>"
-        for row in rows
-    )
-    return f'<div class=scroll><table class="{kind}"><tr>{first}</tr>{body}</table></div>'
+_SVG, _XLINK = "{http://www.w3.org/2000/svg}", "{http://www.w3.org/1999/xlink}"
+_NOTHING = dict.fromkeys(("Creator", "Date", "Format", "Type"))
 
 
-def panels(parts: Iterable[tuple[str, str]], kind: str = "panels") -> str:
-    """Return small multiples, (title, HTML) each: in rows (`panels`) or in `columns`."""
-    shown = "".join(
-        f"<figure><h3>{html.escape(name)}</h3>{drawn}</figure>" for name, drawn in parts
-    )
-    return f"<div class={kind}>{shown}</div>"
-
-
-# ---------------------------------------------------------------------------------- strips
-
-
-def strip(
-    mean: float,
-    interval: tuple[float | None, float | None],
-    dots: Iterable[float],
-    line: float,
-    span: tuple[float, float],
-) -> str:
-    """Return one line of a dot plot.
+def new(alt: str, width_in: float = COLUMN_IN, height_in: float = 2.4) -> Figure:
+    """Return an empty figure in the project's style.
 
     Args:
-        mean: over the runs.
-        interval: its ends; None where there is none.
-        dots: a value a run.
-        line: where the dashed line is.
-        span: values at the left and the right end.
+        alt: what it shows, in words, for who cannot see it.
+        width_in: `COLUMN_IN`, or at most `PAGE_IN`.
+        height_in: in inches too.
     """
-
-    def at(value: float) -> str:
-        share = (value - span[0]) / (span[1] - span[0])
-        return f"{100 * min(max(share, 0), 1):.1f}%"
-
-    low, high = interval
-    parts = [f'<s style="left:{at(line)}"></s>']
-    parts += [f'<i style="left:{at(value)}"></i>' for value in dots]
-    if low is not None and high is not None:
-        width = 100 * (min(high, span[1]) - max(low, span[0])) / (span[1] - span[0])
-        parts.append(f'<b style="left:{at(low)};width:{width:.1f}%"></b>')
-    parts.append(f'<u style="left:{at(mean)}"></u>')
-    return f"<div class=strip>{''.join(parts)}</div>"
+    figure = Figure(figsize=(width_in, height_in), layout="constrained")
+    figure.set_label(alt)
+    return figure
 
 
-def axis(*labels: str) -> str:
-    """Return the head of a column of strips: labels from its left end to its right."""
-    return f"<div class=axis>{''.join(f'<span>{label}</span>' for label in labels)}</div>"
-
-
-# ------------------------------------------------------------------------------ heat tables
-
-
-def heat(
-    rows: Sequence[str],
-    columns: Sequence[str],
-    values: Sequence[Sequence[float]],
-    form: str = "{:.0f}",
-    full: float = 100.0,
-) -> str:
-    """Return a table whose cells are the deeper blue the larger their value; ``full`` is deepest.
+def svg(figure: Figure, name: str) -> str:
+    """Return a figure as an SVG file.
 
     Args:
-        rows: names at the left.
-        columns: names above, written upwards.
-        values: a row of numbers for each of ``rows``.
-        form: how a number is written.
-        full: the value of the deepest colour.
+        figure: made by `new`.
+        name: what its ids are made of.
     """
-    head = "".join(f"<th class=up><span>{html.escape(name)}</span></th>" for name in columns)
-    body = "".join(
-        f"<tr><th>{html.escape(name)}</th>{''.join(_cell(v, form, full) for v in cells)}</tr>"
-        for name, cells in zip(rows, values, strict=True)
-    )
-    return f"<div class=scroll><table class=heat><tr><th></th>{head}</tr>{body}</table></div>"
-
-
-def _cell(value: float, form: str, full: float) -> str:
-    depth = min(max(value / full, 0.0), 1.0) if full > 0 else 0.0
-    text = form.format(value)
-    colour = "#fff" if depth > _DARK else INK if float(text) else GREY
-    return f'<td style="background:rgba(43,107,163,{depth:.2f});color:{colour}">{text}</td>'
-
-
-def confusion(predictions: Sequence[tables.Row], classes: Sequence[str]) -> str:
-    """Return the confusion of all runs: rows are the true classes, in per cent of their videos."""
-    place = {name: number for number, name in enumerate(classes)}
-    counts = np.zeros((len(classes), len(classes)))
-    for row in predictions:
-        counts[place[str(row["label"])], place[str(row["predicted"])]] += 1
-    shares = 100 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    return heat(classes, classes, shares.tolist())
-
-
-# ---------------------------------------------------------------------------------- curves
-
-
-def curves(rows: Sequence[Mapping[str, str]]) -> str:
-    """Return training loss and accuracy by epoch as SVG: a thin line a run, their mean thick."""
-    figure, (above, below) = plt.subplots(
-        2, 1, sharex=True, figsize=(3.8, 3.2), height_ratios=(1, 1.3), layout="constrained"
-    )
-    runs = {run: list(part) for run, part in groupby(rows, key=lambda row: row["run"])}
-    _draw_lines(above, runs, "loss", BLUE, "")
-    _draw_lines(below, runs, "accuracy", BLUE, "training", 100)
-    if all(row["validation"] for row in rows):
-        _draw_lines(below, runs, "validation", ORANGE, "validation", 100)
-    phases = [row["phase"] for row in next(iter(runs.values()))]
-    starts = [at for at in range(1, len(phases)) if phases[at] != phases[at - 1]]
-    for axes, name in ((above, "loss"), (below, "accuracy, %")):
-        axes.set_ylabel(name)
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.grid(axis="y", color="#e6eaee")
-        for start in starts:
-            axes.axvline(start + 0.5, color=GREY, linestyle="--", linewidth=0.8)
-    if starts:
-        for start in (0, *starts):
-            above.annotate(phases[start], (start + 1, 1), xycoords=("data", "axes fraction"))
-    low, high = above.get_ylim()
-    above.set_ylim(min(0, low), high + 0.05 * abs(high))
-    below.set_ylim(0, 101)
-    below.set_xlabel("epoch")
-    below.xaxis.get_major_locator().set_params(integer=True)
-    below.legend(frameon=False, loc="lower right", handlelength=1)
-    return _svg(figure, "training loss and accuracy by epoch")
-
-
-def _draw_lines(
-    axes: Axes,
-    runs: Mapping[str, Sequence[Mapping[str, str]]],
-    column: str,
-    colour: str,
-    label: str,
-    scale: float = 1,
-) -> None:
-    lines = np.array([[scale * float(row[column]) for row in rows] for rows in runs.values()])
-    epochs = np.arange(1, lines.shape[1] + 1)
-    if len(lines) > 1:
-        axes.plot(epochs, lines.T, color=colour, alpha=0.25, linewidth=0.8)
-    axes.plot(epochs, lines.mean(axis=0), color=colour, linewidth=2, label=label, marker=".")
-
-
-def _svg(figure: Figure, label: str) -> str:
-    """Return a figure as SVG for a page; the same bytes each time, no address of a namespace."""
     buffer = io.StringIO()
-    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": label}):
-        nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
-        figure.savefig(buffer, format="svg", metadata=nothing, transparent=True)
-    plt.close(figure)
-    drawn = buffer.getvalue()
-    drawn = drawn[drawn.index("<svg") :]
-    drawn = re.sub(r'\s(xmlns(:\w+)?|width|height|version)="[^"]*"', "", drawn, count=5)
-    return drawn.replace("<svg", f'<svg role="img" aria-label="{label}"', 1).strip()
+    with matplotlib.rc_context({"svg.hashsalt": name}), _any_letter():
+        figure.savefig(buffer, format="svg", metadata=_NOTHING, transparent=True)
+    return re.sub(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]", " ", buffer.getvalue())
 
 
-# ------------------------------------------------------------------------------- attention
-
-
-def attention(weights: Weights) -> str:
-    """Return one attention: a sheet of rows, mean maps, or a table of roles."""
-    name = html.escape(weights.name)
-    if isinstance(weights, RoleWeights):
-        peak = max(float(values.max()) for values in weights.means.values())
-        values = [shares.tolist() for shares in weights.means.values()]
-        drawn = heat(list(weights.means), weights.roles, values, "{:.2f}", peak)
-        caption = "mean weight of each role, by true class"
-    elif isinstance(weights, MapWeights):
-        low, high = _span(weights.means)
-        drawn = _maps(weights.means, low, high)
-        caption = f"mean map over the rows of {html.escape(weights.role)}, by true class, from "
-        caption += f"{low:.2g} to {high:.2g}"
-    else:
-        drawn = _sheet(weights)
-        caption = f"rows of {html.escape(weights.role)} from left to right, a line a test video of "
-        caption += f"{html.escape(weights.run)}, by class{_effective(weights)}"
-    return f"{drawn}<figcaption><code>{name}</code>: {caption}</figcaption>"
-
-
-def _sheet(weights: RowWeights) -> str:
-    longest = max(len(row) for videos in weights.videos.values() for row in videos.values())
-    parts = []
-    for label, videos in weights.videos.items():
-        picture = np.full((len(videos), longest), np.nan)
-        for number, values in enumerate(videos.values()):
-            shares = values / max(values.max(initial=0), 1e-12)
-            picture[number, : len(values)] = np.where(values == 0, np.nan, shares)
-        height = max(1.1, 0.22 * len(videos))
-        parts.append(f"<span>{html.escape(label)}</span>{_picture(picture, f'{height:.2f}rem')}")
-    return f"<div class=sheet>{''.join(parts)}</div>"
-
-
-def _effective(weights: RowWeights) -> str:
-    """Say over how many rows the weights spread: (sum w)^2 / sum w^2, the mean over videos."""
-    rows = [row for videos in weights.videos.values() for row in videos.values() if row.any()]
-    if not rows or min(row.min() for row in rows) < 0:
-        return ""
-    spread = np.mean([row.sum() ** 2 / np.square(row).sum() for row in rows])
-    given = np.mean([np.count_nonzero(row) for row in rows])
-    return f". The weights of a video are worth {spread:.1f} of its {given:.1f} rows"
-
-
-def _span(means: Mapping[str, Values]) -> tuple[float, float]:
-    """Return the smallest and the largest value, where the colours of maps begin and end."""
-    return (
-        min(float(values.min()) for values in means.values()),
-        max(float(values.max()) for values in means.values()),
-    )
-
-
-def _maps(means: Mapping[str, Values], low: float, high: float) -> str:
-    """Return a tile a class; a map of one axis is a line, of more than two the mean of planes."""
-    parts = []
-    for label, values in means.items():
-        plane = values.mean(axis=tuple(range(values.ndim - 2))) if values.ndim > 2 else values
-        picture, name = (plane - low) / max(high - low, 1e-12), html.escape(label)
-        if values.ndim == 1:
-            parts.append(f"<span>{name}</span>{_picture(picture[None], '1.1rem')}")
-        else:
-            parts.append(f"<div>{_picture(picture, 'auto')}{name}</div>")
-    kind = "sheet" if next(iter(means.values())).ndim == 1 else "tiles"
-    return f"<div class={kind}>{''.join(parts)}</div>"
-
-
-def _picture(shares: NDArray[np.float64], height: str) -> str:
-    """Return shares in 0..1 as a picture of a pixel each; NaN is clear."""
-    pixels = matplotlib.colormaps["Blues"](0.08 + 0.92 * np.clip(np.nan_to_num(shares), 0, 1))
-    pixels[np.isnan(shares), 3] = 0
+def png(figure: Figure) -> bytes:
+    """Return a figure as a PNG file, on white, `PNG_DPI` dots an inch."""
     buffer = io.BytesIO()
-    plt.imsave(buffer, pixels, format="png", metadata={"Software": None})
-    data = base64.b64encode(buffer.getvalue()).decode()
-    return f'<img alt="" style="height:{height}" src="data:image/png;base64,{data}">'
+    with _any_letter():
+        figure.savefig(
+            buffer, format="png", dpi=PNG_DPI, facecolor="white", metadata={"Software": None}
+        )
+    return buffer.getvalue()
+
+
+def inline(figure: Figure, name: str) -> str:
+    """Return a figure as SVG to stand in the page.
+
+    Its ids are unlike those of other figures, its ink is the text's colour, its width its
+    container's, and it brings no style that others would have too.
+
+    Args:
+        figure: made by `new`.
+        name: unique in the page, of letters that an id may have.
+    """
+    root = ElementTree.fromstring(svg(figure, name))
+    places = [element for element in root.iter() if element.get(f"{_XLINK}href")]
+    used = {str(element.get(f"{_XLINK}href"))[1:] for element in places}
+    for parent in root.iter():
+        for element in [child for child in parent if child.tag in (f"{_SVG}style",)]:
+            parent.remove(element)
+    for element in root.iter():
+        _make_inline(element, name, used)
+    box = root.get("viewBox", "0 0 1 1").split()
+    root.attrib = {
+        "viewBox": " ".join(box),
+        "role": "img",
+        "aria-label": str(figure.get_label()),
+        # 4 px for 3 pt: as large as in print, at most twice as wide, never wider than its place
+        "style": f"max-width: {float(box[2]) * 2:.0f}px",
+    }
+    return ElementTree.tostring(root, encoding="unicode")
+
+
+def _make_inline(element: ElementTree.Element, name: str, used: set[str]) -> None:
+    """Take namespaces, ids that nothing names and the ink out of an element."""
+    element.tag = element.tag.removeprefix(_SVG)
+    if element.tail:
+        element.tail = element.tail.strip() or None
+    if element.tag not in ("text", "tspan") and element.text:
+        element.text = element.text.strip() or None
+    for key, value in list(element.attrib.items()):
+        del element.attrib[key]
+        if key == "id":
+            if value in used or element.tag in ("clipPath", "linearGradient"):
+                element.set("id", f"{name}-{value}")
+            continue
+        value = re.sub(r"url\(#", f"url(#{name}-", value).replace(INK, "currentColor")
+        if key == f"{_XLINK}href":
+            key, value = "href", f"#{name}-{value[1:]}" if value.startswith("#") else value
+        if key == "d":
+            value = " ".join(value.split())
+        if key == "style":
+            value = re.sub(r"font-family: [^;]*;? ?", "", value)
+            value = re.sub(r"font: ([\d.]+px) [^;]*", r"font-size: \1", value)
+        element.set(key, value)
+
+
+@contextmanager
+def _any_letter() -> Iterator[None]:
+    """Let text be in letters that the font lacks: a viewer of SVG has them."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        yield

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from features.cache import tables
-from stages.results import figures
 from stages.results.attention import read_attention
 from stages.results.compare import MCNEMAR, Comparison, PaperTable, compare
 from stages.results.files import Result
+from stages.results.sections import earlier_figures as figures
 
 # ------------------------------------------------------------------------------- accuracy
 

@@ -1,0 +1,231 @@
+"""The page: sections rendered by templates into one file, their tables and figures beside it.
+
+A section says what it shows by plain content; the templates in `templates/` make the HTML, escape
+all of it, and fail at a name that they do not know. A template `attention.html` may have a style
+sheet `attention.css` and a script `attention.js` beside it. In a template stand:
+
+`content`, `inputs`
+    what the section gave, and what the page is made of.
+`table("name")`, `figure("name")`
+    a table or figure of the section, by its name.
+`picture(...)`, `sound(...)`
+    a `Picture` or `Sound` of its content.
+"""
+
+import base64
+import hashlib
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+from matplotlib.figure import Figure
+
+from features.cache import tables
+from stages.engine.params import Report
+from stages.engine.paths import SAMPLE
+from stages.results import figures
+from stages.results.files import Result
+from stages.results.table import Table, one_line
+
+TEMPLATES = Path(__file__).parent / "templates"
+
+MB = 10**6
+
+PICTURES_SHARE = 0.7
+"""Of the page's bytes, what pictures and sound may take: the rest is for text, tables, figures."""
+
+
+class Budget:
+    """Bytes that the page may still use for pictures, sound and figures.
+
+    Attributes:
+        left: how many, as they stand in the page (base64 takes 4 for 3).
+    """
+
+    def __init__(self, size: float) -> None:
+        """Start with ``size`` bytes."""
+        self.left = size
+
+    def take(self, *data: bytes) -> bool:
+        """Take what files need; False, and nothing taken, where that is more than is left.
+
+        What belongs together is asked for together.
+        """
+        needed = sum(-(-len(part) // 3) * 4 for part in data)
+        if needed > self.left:
+            return False
+        self.left -= needed
+        return True
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What the page is made of.
+
+    Attributes:
+        settings: the section `report` of params.yaml.
+        root: where the videos came from.
+        dataset: their name, as the papers call it; None where they have none.
+        videos: rows of the index.
+        results: at least one experiment's; the first is the one that others are compared with.
+        broken: what is wrong with heads that cannot be loaded.
+        pictures: what is left for pictures and sound: take from it before you embed one.
+    """
+
+    settings: Report
+    root: Path
+    dataset: str | None
+    videos: Sequence[tables.Row]
+    results: Sequence[Result]
+    broken: Sequence[str] = ()
+    pictures: Budget = field(default_factory=lambda: Budget(0))
+
+    @property
+    def is_sample(self) -> bool:
+        """Whether the videos are the built-in sample, whose planted truth a page may read."""
+        return self.root == SAMPLE
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture for the page.
+
+    Attributes:
+        data: the file's bytes.
+        kind: `image/jpeg`, `image/png`.
+        alt: what it shows, in words; empty where the text beside it says it all.
+        size: width and height in pixels.
+    """
+
+    data: bytes
+    kind: str
+    alt: str
+    size: tuple[int, int]
+
+    @property
+    def address(self) -> str:
+        """The data URI."""
+        return f"data:{self.kind};base64,{base64.b64encode(self.data).decode()}"
+
+
+@dataclass(frozen=True)
+class Sound:
+    """A sound for the page.
+
+    Attributes:
+        data: the file's bytes.
+        kind: `audio/wav`, ...
+        label: what it is, in words.
+    """
+
+    data: bytes
+    kind: str
+    label: str
+
+    @property
+    def address(self) -> str:
+        """The data URI."""
+        return f"data:{self.kind};base64,{base64.b64encode(self.data).decode()}"
+
+
+@dataclass(frozen=True)
+class Section:
+    """A section of the page.
+
+    Attributes:
+        title: its heading; `anchor` is made of it.
+        template: a file of `templates/`.
+        content: what the template reads; no HTML.
+        tables: name -> table, the name is the files' too and unlike any other of the page.
+        figures: name -> figure made by `figures.new`, likewise.
+    """
+
+    title: str
+    template: str
+    content: Any
+    tables: Mapping[str, Table] = field(default_factory=dict)
+    figures: Mapping[str, Figure] = field(default_factory=dict)
+
+    @property
+    def anchor(self) -> str:
+        """The id of the section in the page."""
+        return slug(self.title)
+
+
+def slug(name: str) -> str:
+    """Return a name that is safe in a path, an id and an address: small letters, digits, -."""
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:60] or "unnamed"
+
+
+def render(inputs: Inputs, summary: Any, sections: Sequence[Section]) -> str:
+    """Return the page.
+
+    Args:
+        inputs: what it is made of.
+        summary: what the top of the page says.
+        sections: in their order.
+    """
+    drawn = _by_name(sections, "figures")
+    budget = Budget((1 - PICTURES_SHARE) * inputs.settings.max_mb * MB)
+
+    def figure(name: str) -> Markup | None:
+        """Return a figure as SVG; None where the page has no room for it."""
+        svg = figures.inline(drawn[name], slug(name))
+        return Markup(svg) if budget.take(svg.encode()) else None
+
+    engine = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    engine.globals |= {"svg_of": figure, "slug": slug}
+    engine.filters["one_line"] = one_line
+    stems = ["page", *dict.fromkeys(section.template.removesuffix(".html") for section in sections)]
+    style, script = (_joined(stems, kind) for kind in ("css", "js"))
+    return engine.get_template("page.html").render(
+        inputs=inputs,
+        summary=summary,
+        sections=sections,
+        all_tables=_by_name(sections, "tables"),
+        all_figures=drawn,
+        style=Markup(style),
+        script=Markup(script),
+        script_sha256=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+    )
+
+
+def write(folder: Path, page: str, sections: Sequence[Section]) -> None:
+    """Write the page, its tables as CSV, Markdown and LaTeX and its figures as SVG and PNG."""
+    for room in (folder, folder / "tables", folder / "figures"):
+        room.mkdir(exist_ok=True)
+    (folder / "index.html").write_text(page, encoding="utf-8")
+    for name, table in _by_name(sections, "tables").items():
+        path = folder / "tables" / slug(name)
+        path.with_suffix(".csv").write_text(table.csv(), encoding="utf-8")
+        path.with_suffix(".md").write_text(table.markdown(), encoding="utf-8")
+        path.with_suffix(".tex").write_text(table.latex(slug(name)), encoding="utf-8")
+    for name, figure in _by_name(sections, "figures").items():
+        path = folder / "figures" / slug(name)
+        path.with_suffix(".svg").write_text(figures.svg(figure, slug(name)), encoding="utf-8")
+        path.with_suffix(".png").write_bytes(figures.png(figure))
+
+
+def _by_name(sections: Sequence[Section], kind: str) -> dict[str, Any]:
+    """Return the tables, or figures, of all sections by their names."""
+    pairs = [pair for section in sections for pair in getattr(section, kind).items()]
+    names = [slug(name) for name, _ in pairs]
+    if repeated := sorted({name for name in names if names.count(name) > 1}):
+        raise ValueError(f"{kind} of the page: expected each name once, found {repeated} again")
+    return dict(pairs)
+
+
+def _joined(stems: Sequence[str], kind: str) -> str:
+    """Return the style sheets, or scripts, of templates, one after another."""
+    paths = [TEMPLATES / f"{stem}.{kind}" for stem in stems]
+    return "\n".join(path.read_text(encoding="utf-8") for path in paths if path.is_file())

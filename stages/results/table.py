@@ -1,0 +1,263 @@
+"""Tables of the page: one set of rows, shown in HTML and written as CSV, Markdown and LaTeX.
+
+A column has a kind, which alone says how its values are written: `show` for people (in HTML,
+Markdown and LaTeX the same words), `plain` for CSV (numbers whole, shares as shares). Names of
+videos, classes and experiments come from outside and are escaped for each format; HTML is
+escaped by the template engine.
+"""
+
+import csv
+import io
+import re
+import unicodedata
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+Kind = Literal["text", "lines", "count", "number", "percent", "points", "spread", "interval",
+               "difference", "p", "strip"]  # fmt: skip
+"""What a column holds; every kind may hold None too, which is written as a dash.
+
+`text`: a str. `lines`: several. `count`: an int. `number`: a float. `percent`: a share in 0..1, in
+per cent. `points`: a difference of shares, with its sign. `spread`: mean and standard deviation of
+a share, or the mean and None. `interval`: two shares, or two None. `difference`: two differences of
+shares, with their signs. `p`: of a test. `strip`: a `Strip`, drawn in HTML, left out of files.
+"""
+
+NONE = "–"
+
+LONGEST_TABULAR = 45
+"""Rows that fit a page of LaTeX; a longer table may break."""
+
+
+@dataclass(frozen=True)
+class Strip:
+    """One line of a dot plot, in the units of `span`.
+
+    Attributes:
+        mean: where the upright bar is.
+        low: end of the interval; None where there is none.
+        high: the other end.
+        dots: a value a run.
+        line: where the dashed line is.
+        span: values at the left and at the right end.
+    """
+
+    mean: float
+    low: float | None
+    high: float | None
+    dots: tuple[float, ...]
+    line: float
+    span: tuple[float, float]
+
+    def place(self, value: float) -> float:
+        """Return where a value lies: 0 is the left end, 100 the right one."""
+        share = (value - self.span[0]) / (self.span[1] - self.span[0])
+        return round(100 * min(max(share, 0.0), 1.0), 1)
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column.
+
+    Attributes:
+        name: as its head has it.
+        kind: of its values.
+        best: whether the largest value stands out.
+    """
+
+    name: str
+    kind: Kind = "text"
+    best: bool = False
+
+    @property
+    def is_number(self) -> bool:
+        """Whether its cells stand at the right."""
+        return self.kind not in ("text", "lines", "strip")
+
+    def show(self, value: Any) -> str:
+        """Return a value for people; `lines` are parted by line feeds."""
+        if value is None or (isinstance(value, tuple) and value[0] is None):
+            return NONE
+        return _SHOWN[self.kind](value)
+
+    def plain(self, value: Any) -> list[object]:
+        """Return the CSV cells of a value, one for each of `heads`."""
+        if self.kind == "strip":
+            return []
+        if self.kind in ("spread", "interval", "difference"):
+            return ["" if part is None else part for part in value or (None, None)]
+        if self.kind == "lines":
+            return [_safe_cell("; ".join(value or ()))]
+        return ["" if value is None else _safe_cell(value) if self.kind == "text" else value]
+
+    @property
+    def heads(self) -> list[str]:
+        """Names of its columns in a CSV file."""
+        name = re.sub(r", (%|points)$", "", self.name)
+        if self.kind == "strip":
+            return []
+        if self.kind == "spread":
+            return [name, f"{name}: standard deviation"]
+        if self.kind in ("interval", "difference"):
+            return [f"{name}: low", f"{name}: high"]
+        return [name]
+
+    def sort_key(self, value: Any) -> float | str | None:
+        """Return what a column of the page is sorted by; None comes last."""
+        if isinstance(value, Strip):
+            return value.mean
+        if self.kind == "lines":
+            return "\n".join(value)
+        key: float | str | None = value[0] if isinstance(value, tuple) else value
+        return key
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f}"
+
+
+def _signed(share: float, plus: str = "+") -> str:
+    return f"{100 * share:{plus}.1f}".replace("-", "−")
+
+
+def _p(value: float) -> str:
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def _spread(value: tuple[float, float | None]) -> str:
+    mean, std = value
+    return _percent(mean) if std is None else f"{_percent(mean)} ± {_percent(std)}"
+
+
+_SHOWN: dict[str, Callable[[Any], str]] = {
+    "text": str,
+    "lines": "\n".join,
+    "count": lambda value: f"{value:,}".replace(",", "\N{NARROW NO-BREAK SPACE}"),
+    "number": lambda value: f"{value:.4g}".replace("-", "−"),
+    "percent": _percent,
+    "points": _signed,
+    "spread": _spread,
+    "interval": lambda value: f"{_signed(value[0], '')} to {_signed(value[1], '')}",
+    "difference": lambda value: f"{_signed(value[0])} to {_signed(value[1])}",
+    "p": _p,
+    "strip": lambda value: "",
+}
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows under columns.
+
+    Attributes:
+        columns: of every row.
+        rows: a value for each column.
+        caption: what the table is, without its title's full stop.
+    """
+
+    columns: tuple[Column, ...]
+    rows: Sequence[Sequence[Any]]
+    caption: str
+
+    def best(self, column: Column) -> float | None:
+        """Return the value that stands out in a column; None where none does."""
+        place = self.columns.index(column)
+        keys = [column.sort_key(row[place]) for row in self.rows]
+        numbers = [key for key in keys if isinstance(key, int | float)]
+        return max(numbers) if column.best and len(numbers) > 1 else None
+
+    def _cells(self, escape: Callable[[str], str], strong: str) -> list[list[str]]:
+        """Return the cells of all rows as people read them, strips left out."""
+        best = {column: self.best(column) for column in self.columns}
+        rows = []
+        for row in self.rows:
+            cells = []
+            for column, value in zip(self.columns, row, strict=True):
+                if column.kind == "strip":
+                    continue
+                text = escape(column.show(value).replace("\n", "; "))
+                is_best = value is not None and column.sort_key(value) == best[column]
+                cells.append(strong.format(text) if is_best else text)
+            rows.append(cells)
+        return rows
+
+    def csv(self) -> str:
+        """Return the table as CSV: whole numbers, shares in 0..1."""
+        buffer = io.StringIO()
+        writer = csv.writer(buffer, lineterminator="\n")
+        writer.writerow([_safe_cell(head) for column in self.columns for head in column.heads])
+        for row in self.rows:
+            cells = zip(self.columns, row, strict=True)
+            writer.writerow([cell for column, value in cells for cell in column.plain(value)])
+        return buffer.getvalue()
+
+    def markdown(self) -> str:
+        """Return the table as Markdown, with its caption above."""
+        shown = [column for column in self.columns if column.kind != "strip"]
+        lines = [
+            [_markdown(column.name) for column in shown],
+            ["--:" if column.is_number else ":--" for column in shown],
+            *self._cells(_markdown, "**{}**"),
+        ]
+        body = "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+        return f"{_markdown(self.caption)}\n\n{body}\n"
+
+    def latex(self, name: str) -> str:
+        """Return the table as LaTeX, for the package booktabs (and longtable, where it is long).
+
+        Args:
+            name: what its label is made of.
+        """
+        shown = [column for column in self.columns if column.kind != "strip"]
+        form = "".join("r" if column.is_number else "l" for column in shown)
+        head = " & ".join(_latex(column.name) for column in shown) + r" \\"
+        body = [" & ".join(cells) + r" \\" for cells in self._cells(_latex, r"\textbf{{{}}}")]
+        title = rf"\caption{{{_latex(self.caption)}}}\label{{tab:{name}}}"
+        if len(self.rows) > LONGEST_TABULAR:
+            start = [rf"\begin{{longtable}}{{{form}}}", rf"{title} \\", r"\toprule", head]
+            lines = [*start, r"\midrule", r"\endhead", *body, r"\bottomrule", r"\end{longtable}"]
+        else:
+            start = [r"\begin{table}", r"\centering", title, rf"\begin{{tabular}}{{{form}}}"]
+            end = [r"\bottomrule", r"\end{tabular}", r"\end{table}"]
+            lines = [*start, r"\toprule", head, r"\midrule", *body, *end]
+        return "\n".join(["% needs booktabs, longtable", *lines]) + "\n"
+
+
+# -------------------------------------------------------------------------------- escaping
+
+
+def one_line(text: str) -> str:
+    """Return text in one line: control characters, which no format takes, become spaces."""
+    kept = (" " if unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") else c for c in text)
+    return " ".join("".join(kept).split())
+
+
+def _safe_cell(value: object) -> str:
+    """Return a text cell of CSV; a spreadsheet runs what begins with one of these as a formula."""
+    text = one_line(str(value))
+    return f"'{text}" if text.startswith(("=", "+", "-", "@")) else text
+
+
+def _markdown(text: str) -> str:
+    return re.sub(r"([\\`*_{}\[\]<>#|~$&!])", r"\\\1", one_line(text))
+
+
+_LATEX = {
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "−": "$-$",
+    "±": r"$\pm$",
+    "–": "--",
+    "<": "$<$",
+    ">": "$>$",
+    "|": r"\textbar{}",
+    '"': r"\textquotedbl{}",
+    "\N{NARROW NO-BREAK SPACE}": r"\,",
+    **{sign: f"\\{sign}" for sign in "&%$#_{}"},
+}
+
+
+def _latex(text: str) -> str:
+    """Return text that LaTeX sets as it is; letters beyond Latin need XeLaTeX or LuaLaTeX."""
+    return "".join(_LATEX.get(sign, sign) for sign in one_line(text))
