@@ -105,6 +105,11 @@ def code_fingerprint(*entries: str) -> Fingerprint:
         ModuleNotFoundError: an entry is not of the project.
         ValueError: a module that is reached imports ``*``, or is no Python.
     """
+    return dict(_fingerprint(entries))
+
+
+@cache  # a stage asks for each of its items
+def _fingerprint(entries: tuple[str, ...]) -> Fingerprint:
     waiting = [reached for entry in entries for reached in _resolve(entry)]
     if missing := [entry for entry in entries if not any(_resolve(entry))]:
         raise ModuleNotFoundError(f"{', '.join(missing)}: expected a definition of the project")

@@ -406,7 +406,7 @@ def test_a_new_detector_is_one_file(
     put(monkeypatch, tmp_path / "code" / "features" / "detectors", detectors, "corner", TOY)
     monkeypatch.setattr(keys, "PROJECT", tmp_path / "code")
     monkeypatch.setattr(start, "PROJECT", tmp_path / "code")
-    for remembered in (keys._source, keys._definition):
+    for remembered in (keys._source, keys._definition, keys._fingerprint):
         remembered.cache_clear()
     WEIGHTS.unlink()
     detector("corner", seed=5, options={"side": 20})

@@ -598,7 +598,7 @@ def toy(
     shutil.copy(ROOT / "dvc.yaml", Path.cwd())
     monkeypatch.setattr(keys, "PROJECT", tmp_path / "project")
     monkeypatch.setattr(start, "PROJECT", tmp_path / "project")
-    for remembered in (keys._source, keys._definition):
+    for remembered in (keys._source, keys._definition, keys._fingerprint):
         remembered.cache_clear()
     tensors = {"dense.kernel": torch.arange(6.0).view(2, 3), "b": torch.ones(3)}
     torch.save({**tensors, "head.bias": torch.ones(9)}, tmp_path / "toy.pth")
@@ -645,6 +645,7 @@ def edit_toy(path: Path, old: str, new: str) -> None:
     path.write_text(path.read_text().replace(old, new))
     keys._source.cache_clear()
     keys._definition.cache_clear()
+    keys._fingerprint.cache_clear()
 
 
 def test_a_published_file_that_is_another_than_expected_is_named(

@@ -66,6 +66,7 @@ def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Write:
         path.write_text(textwrap.dedent(source), encoding="utf-8")
         keys._source.cache_clear()
         keys._definition.cache_clear()
+        keys._fingerprint.cache_clear()
 
     module("features.__init__", "")
     module("features.a", "import os\nfrom features.b import f\n\ndef g(x):\n    return f(x) + 1\n")
@@ -73,6 +74,17 @@ def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Write:
     yield module
     keys._source.cache_clear()
     keys._definition.cache_clear()
+    keys._fingerprint.cache_clear()
+
+
+def test_the_code_of_a_thousand_items_is_looked_up_once(
+    write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fingerprint = code_fingerprint("features.a.g")
+    monkeypatch.setattr(keys, "_is_module", lambda name: pytest.fail(f"looked for {name} again"))
+    fingerprint["features.a.g"] = "changed by who asked"
+    again = code_fingerprint("features.a.g")
+    assert set(again) == set(fingerprint) and again != fingerprint
 
 
 def reached(entry: str = "features.a.g") -> set[str]:

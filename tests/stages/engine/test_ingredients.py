@@ -78,6 +78,7 @@ def unchanged_modules_are_read_once() -> Iterator[None]:
             lambda module, name: definition_in(module, name, text_of(module)),
         )
         yield
+    keys._fingerprint.cache_clear()
 
 
 @cache
@@ -88,6 +89,7 @@ def text_of(module: str) -> str:
 def codes() -> dict[str, str]:
     """Return for each kind of item what its code gives to its key."""
     text_of.cache_clear()
+    keys._fingerprint.cache_clear()
     made = {
         "index": code_fingerprint("stages.index.compute"),
         "frames": code_fingerprint("stages.decode._write_frames"),

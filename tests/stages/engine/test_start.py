@@ -56,7 +56,7 @@ def project(in_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr("stages.engine.checks.check_modules", lambda _: None)
     for module in (keys, start):
         monkeypatch.setattr(module, "PROJECT", in_folder)
-    for remembered in (keys._source, keys._definition, start._has_code):
+    for remembered in (keys._source, keys._definition, keys._fingerprint, start._has_code):
         remembered.cache_clear()
     return in_folder
 
