@@ -6,25 +6,29 @@ The folder is the registry: each module in it is a head, and has all of these na
 - `ROLES`: the roles that it knows, or None when it takes any; a spatial map that belongs to the
   role `face` is the role `face_map`, and has the same rows;
 - `ALIGNED`: the roles whose rows must be the same frames (row 3 of one is row 3 of the other);
-- `REFERENCE`: what the papers report of it, `Reported`, a row a cell of a table;
-- `build(params, features, classes) -> Network` with fresh weights, drawn from torch's global
-  generator; `features` is role -> shape of a row, without the time axis.
+- `REFERENCE`: what the papers report of it, `Reported`, a row a cell of a table; made of literals
+  and of what the file itself defines, as it is read without the rest (`references`);
+- `build(params, features, classes) -> Network` (`heads.layers.network`) with fresh weights, drawn
+  from torch's global generator; `features` is role -> shape of a row, without the time axis.
 
 A head that trains a published network itself, on the rows of a role, has `STARTS` too: role -> the
 module in features/backbones that has this network. An experiment's `weights` then name whose
 weights it starts from.
 
-What heads share lies below: `layers` and `training`, a module a noun.
+What heads share lies below: `layers` and `training`, a module a noun. This package needs no torch:
+what reads results does not wait for it.
 
 Legend of axes: B batch, T time, D feature, C channel, H height, W width, M modality.
 """
 
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, ClassVar, NamedTuple, Protocol, cast
+import __future__
 
-from torch import Tensor, nn
-from torch.nn import functional
+import ast
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.machinery import PathFinder
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple, Protocol, cast
 
 from features.options import construct, load_module, module_names
 
@@ -46,79 +50,6 @@ class Roles(NamedTuple):
 
 
 Attention = Rows | Roles
-
-
-class Network(nn.Module):
-    """What `build` returns: a network that names its attention and trains in phases.
-
-    Attributes:
-        attention: name of an output of `forward` -> what it weighs; set it in `__init__`.
-        starts: role -> part that may start from weights, see `STARTS`; set it in `__init__`.
-    """
-
-    attention: Mapping[str, Attention]
-    starts: Mapping[str, nn.Module]
-
-    def __init__(self) -> None:
-        """Start without attention, and with nothing that starts from weights."""
-        super().__init__()
-        self.attention = {}
-        self.starts = {}
-
-    def forward(
-        self, features: Mapping[str, Tensor], mask: Mapping[str, Tensor]
-    ) -> dict[str, Tensor]:
-        """Classify a batch of videos.
-
-        Args:
-            features: role -> float32 (B, T, ...), T may differ between roles and may be 0.
-            mask: role -> bool (B, T), false where there is no such row: what stands there, NaN
-                as well, has no influence.
-
-        Returns:
-            `logits` (B, classes), every name of `attention`, and what `loss` needs.
-        """
-        raise NotImplementedError
-
-    def phases(self) -> dict[str, Sequence[nn.Module]]:
-        """Return name -> modules that train in that phase, in order; the rest is frozen then.
-
-        Each phase takes `Training.epochs` epochs. One phase of everything, unless a head says
-        otherwise.
-        """
-        return {"all": [self]}
-
-    def frozen(
-        self, features: Mapping[str, Tensor], mask: Mapping[str, Tensor], phase: str
-    ) -> dict[str, Tensor]:
-        """Return what the part that a phase does not train gives of a batch, for `resume`.
-
-        It is asked for once a phase of each video, in eval mode, and kept in memory. Nothing, as
-        by default, where there is no such part: then every epoch calls `forward`.
-
-        Args:
-            features: as of `forward`.
-            mask: likewise.
-            phase: one of `phases`.
-
-        Returns:
-            Name -> (B, ...): a row a video, of the same shape in every batch.
-        """
-        return {}
-
-    def resume(self, frozen: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return `logits` and what `loss` needs in that phase, from what `frozen` gave."""
-        raise NotImplementedError
-
-    def loss(self, output: Mapping[str, Tensor], labels: Tensor, phase: str) -> Tensor:
-        """Return the training loss of one batch in a phase, a scalar; cross-entropy by default.
-
-        Args:
-            output: what `forward` returned.
-            labels: (B,) int64.
-            phase: one of `phases`.
-        """
-        return functional.cross_entropy(output["logits"], labels)
 
 
 @dataclass(frozen=True)
@@ -157,8 +88,8 @@ class Head(Protocol):
     ALIGNED: frozenset[str]
     REFERENCE: Sequence[Reported]
 
-    def build(self, params: Any, features: Mapping[str, Shape], classes: Sequence[str]) -> Network:
-        """Return the network with fresh weights; `classes` are the names of the emotions."""
+    def build(self, params: Any, features: Mapping[str, Shape], classes: Sequence[str]) -> Any:
+        """Return a `heads.layers.network.Network`; `classes` are the names of the emotions."""
 
 
 def names() -> list[str]:
@@ -176,16 +107,75 @@ def load(name: str) -> Head:
     return cast(Head, load_module("head", __name__, __path__, name, CONTRACT))
 
 
-def loadable() -> tuple[dict[str, Head], list[str]]:
-    """Return the heads by name, and of each that is broken what is wrong with it, a line each."""
-    loaded: dict[str, Head] = {}
+def references() -> tuple[dict[str, Sequence[Reported]], list[str]]:
+    """Return head -> its `REFERENCE`, and of each head of which it cannot be read why, a line each.
+
+    No head is imported, as torch comes with it: of the file only the statement of `REFERENCE` is
+    run, and those that it names, with nothing but `Reported` and Python's own names in reach.
+    """
+    tables: dict[str, Sequence[Reported]] = {}
     broken: list[str] = []
     for name in names():
         try:
-            loaded[name] = load(name)
+            tables[name] = _reference(name)
         except ValueError as error:
             broken.append(str(error))
-    return loaded, broken
+    return tables, broken
+
+
+def _reference(name: str) -> Sequence[Reported]:
+    """Return the `REFERENCE` of a head.
+
+    Raises:
+        ValueError: it is no Python, lacks it, or it needs more than is in reach.
+    """
+    where = f"head {name!r}: heads/{name}.py"
+    spec = PathFinder.find_spec(f"{__name__}.{name}", __path__)
+    file = cast(str, spec and spec.origin)
+    try:
+        tree = ast.parse(Path(file).read_bytes(), file)
+    except SyntaxError as error:
+        raise ValueError(f"{where} cannot be read: SyntaxError: {error}") from error
+    tree.body = list(_needed("REFERENCE", tree.body))
+    if not tree.body:
+        raise ValueError(f"{where} defines no REFERENCE; heads/__init__.py says what it is")
+    known: dict[str, Any] = {"Reported": Reported}
+    as_text = __future__.annotations.compiler_flag  # annotations may name what is not in reach
+    try:
+        exec(compile(tree, file, "exec", as_text, dont_inherit=True), known)  # as an import would
+    except Exception as error:  # it may be anybody's, and anything may be wrong with it
+        raise ValueError(
+            f"{where}: REFERENCE is read by itself, expected literals and what the file defines, "
+            f"found {type(error).__name__}: {error}"
+        ) from error
+    return cast(Sequence[Reported], known["REFERENCE"])
+
+
+def _needed(name: str, statements: Sequence[ast.stmt]) -> Iterator[ast.stmt]:
+    """Yield, in order, the statements of a module that define a name, and what those name."""
+    needed: set[int] = set()
+    waiting = [name]
+    for wanted in waiting:  # grows while it is walked
+        for number, statement in enumerate(statements):
+            if number not in needed and wanted in _defined(statement):
+                needed.add(number)
+                value = statement.value if isinstance(statement, ast.AnnAssign) else statement
+                nodes = ast.walk(value) if value else ()
+                waiting += [node.id for node in nodes if isinstance(node, ast.Name)]
+    yield from (statements[number] for number in sorted(needed))
+
+
+def _defined(statement: ast.stmt) -> list[str]:
+    """Return the names that an assignment or a function's definition defines, of others none."""
+    if isinstance(statement, ast.FunctionDef):
+        return [statement.name]
+    targets: Sequence[ast.expr]
+    if isinstance(statement, (ast.AnnAssign, ast.AugAssign)):
+        targets = [statement.target]
+    else:
+        targets = statement.targets if isinstance(statement, ast.Assign) else []
+    nodes = (node for target in targets for node in ast.walk(target))
+    return [node.id for node in nodes if isinstance(node, ast.Name)]
 
 
 def resolve(params: Any, roles: Collection[str]) -> Any:

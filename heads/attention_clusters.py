@@ -38,7 +38,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from heads import Network, Reported, Rows
+from heads import Reported, Rows
 from heads.layers.aggregation import (
     Activation,
     absent,
@@ -48,6 +48,7 @@ from heads.layers.aggregation import (
     vectors,
 )
 from heads.layers.checks import check_at_least
+from heads.layers.network import Network
 
 ROLES: frozenset[str] | None = None
 ALIGNED: frozenset[str] = frozenset()

@@ -51,7 +51,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from heads import Network, Reported, Rows
+from heads import Reported, Rows
 from heads.layers import losses
 from heads.layers.aggregation import (
     Activation,
@@ -62,6 +62,7 @@ from heads.layers.aggregation import (
     weighted_sum,
 )
 from heads.layers.checks import check_at_least, check_odd, check_row, check_weights
+from heads.layers.network import Network
 from heads.layers.scores import MAP, map_score, row_score
 
 MODALITIES = ("face", "context")

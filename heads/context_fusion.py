@@ -32,9 +32,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from heads import Network, Reported
+from heads import Reported
 from heads.layers.aggregation import Pool, absent, pool_rows, vector_size, vectors
 from heads.layers.checks import check_at_least
+from heads.layers.network import Network
 
 ROLES: frozenset[str] | None = None
 ALIGNED: frozenset[str] = frozenset()

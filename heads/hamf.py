@@ -75,7 +75,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from heads import Attention, Network, Reported, Roles, Rows
+from heads import Attention, Reported, Roles, Rows
 from heads.layers import losses
 from heads.layers.aggregation import (
     Activation,
@@ -87,6 +87,7 @@ from heads.layers.aggregation import (
     weighted_sum,
 )
 from heads.layers.checks import check_at_least, check_odd, check_row, check_share
+from heads.layers.network import Network
 from heads.layers.scores import MAP, map_score, row_score
 
 Local = Literal["L1", "L2", "L3", "none"]

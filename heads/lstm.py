@@ -36,7 +36,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from heads import Network, Reported, Roles
+from heads import Reported, Roles
 from heads.layers import losses
 from heads.layers.aggregation import (
     attention_weights,
@@ -48,6 +48,7 @@ from heads.layers.aggregation import (
     weighted_sum,
 )
 from heads.layers.checks import check_at_least, check_share
+from heads.layers.network import Network
 
 ROLES: frozenset[str] | None = None
 ALIGNED: frozenset[str] = frozenset()

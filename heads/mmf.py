@@ -50,9 +50,10 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from heads import Network, Reported, Rows
+from heads import Reported, Rows
 from heads.layers.aggregation import absent, normalise, unpack, vector_size, vectors
 from heads.layers.checks import check_at_least, check_share
+from heads.layers.network import Network
 from heads.layers.vlad import NeXtVLAD, check_groups
 
 MODALITIES = ("visual", "audio", "skeleton")

@@ -41,9 +41,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from heads import Network, Reported, Rows
+from heads import Reported, Rows
 from heads.layers.aggregation import absent, normalise, vector_size, vectors
 from heads.layers.checks import check_at_least, check_share
+from heads.layers.network import Network
 from heads.layers.vlad import NeXtVLAD, check_groups, scale_variance
 
 ROLES: frozenset[str] | None = None

@@ -39,9 +39,10 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from heads import Network, Reported
+from heads import Reported
 from heads.layers.aggregation import Pool, absent, pool_rows, unpack, vector_size, vectors
 from heads.layers.checks import check_at_least
+from heads.layers.network import Network
 
 ROLES: frozenset[str] | None = None
 ALIGNED: frozenset[str] = frozenset()

@@ -37,10 +37,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from heads import Network, Reported, Rows
+from heads import Reported, Rows
 from heads.layers import losses
 from heads.layers.aggregation import absent, attention_weights, unpack, weighted_sum
 from heads.layers.checks import check_at_least, check_odd, check_row, check_weights
+from heads.layers.network import Network
 from heads.layers.scores import MAP, map_score, row_score
 
 ROLES: frozenset[str] | None = None

@@ -62,7 +62,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
-from heads import Network, Reported, Rows
+from heads import Reported, Rows
 from heads.layers.aggregation import (
     Activation,
     absent,
@@ -72,6 +72,7 @@ from heads.layers.aggregation import (
     weighted_sum,
 )
 from heads.layers.checks import check_at_least, check_row
+from heads.layers.network import Network
 from heads.layers.scores import row_score
 
 STREAMS = ("face", "frame")

@@ -35,10 +35,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from heads import Network, Reported
+from heads import Reported
 from heads.layers import losses
 from heads.layers.aggregation import absent, pool_rows, unpack, vector_size, vectors
 from heads.layers.checks import check_at_least
+from heads.layers.network import Network
 
 STREAMS = ("person", "face", "frame", "context", "image", "scene")
 

@@ -62,10 +62,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from features.networks import resnet18
-from heads import Network, Reported, Rows
+from heads import Reported, Rows
 from heads.layers import losses
 from heads.layers.aggregation import absent, hide, normalise, unpack, weighted_sum
 from heads.layers.checks import check_at_least
+from heads.layers.network import Network
 
 ROLES: frozenset[str] | None = frozenset({"visual", "audio"})
 ALIGNED: frozenset[str] = frozenset()

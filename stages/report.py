@@ -9,6 +9,7 @@ its tables (CSV, Markdown, LaTeX) and figures (SVG, PNG).
 from collections.abc import Sequence
 from pathlib import Path
 
+import heads
 from features.cache import tables
 from stages.engine.outputs import fresh_outputs
 from stages.engine.paths import INDEX, REPORT, RESULTS, SAMPLE, index_of
@@ -27,14 +28,12 @@ def main() -> None:
     with told():
         videos = tables.read(index_of(INDEX), columns)
         results = [read_result(RESULTS, name) for name in params.experiments]
-    import heads  # slow, with torch: what lacks has been told by now
-
     with StageRun("report") as run:
-        _heads, broken = heads.loadable()
+        references, broken = heads.references()
         for line in broken:
             run.note(f"the papers' tables of one head are left out: {line}")
         pictures = Budget(PICTURES_SHARE * params.report.max_mb * MB)
-        inputs = Inputs(params.report, root, dataset, videos, results, broken, pictures)
+        inputs = Inputs(params.report, root, dataset, videos, results, broken, pictures, references)
         parts = sections(inputs)
         page = render(inputs, summary(inputs), parts)
         with fresh_outputs(REPORT.parent, run) as partial:

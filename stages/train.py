@@ -228,11 +228,7 @@ class Plan:
                 for name, split in selection.splits.items()
             },
             "missing": selection.missing,
-            "paper": [
-                asdict(reported)
-                for reported in self.head.REFERENCE
-                if results.is_row(self.head, reported, roles, settings)
-            ],
+            "paper": results.paper_rows(self.head, roles, settings),
             "features": {
                 backbone: _origin(arrays.read_attributes(path))
                 for backbone, path in sorted(first.files.items())

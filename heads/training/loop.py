@@ -21,7 +21,8 @@ from torch import Tensor, nn
 from features.cache.arrays import Array
 from features.options import PLACES
 from features.weights.file import load as load_weights
-from heads import Attention, Head, Network, Rows
+from heads import Attention, Head, Rows
+from heads.layers.network import Network
 from heads.training.data import Batch, Features, collate, draw_batches
 from heads.training.settings import Standardise, Training
 

@@ -7,14 +7,12 @@ the report shows every experiment beside the first.
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from stages.results.files import Result, is_row
-
-if TYPE_CHECKING:  # torch comes with it: what reads results does not wait for that
-    from heads import Reported
+from heads import Reported
+from heads.training.metrics import mcnemar, paired_difference
+from stages.results.files import Result
 
 CORRECTED = "corrected resampled t-test"
 MCNEMAR = "McNemar's exact test"
@@ -60,7 +58,7 @@ class PaperTable:
     paper: str
     table: str
     data: str
-    rows: list[tuple["Reported", list[Result]]]
+    rows: list[tuple[Reported, list[Result]]]
 
 
 def compare(first: Result, second: Result) -> Comparison:
@@ -69,8 +67,6 @@ def compare(first: Result, second: Result) -> Comparison:
     Raises:
         ValueError: they have other runs or other test videos; the message lists which.
     """
-    from heads.training.metrics import mcnemar, paired_difference  # slow, with torch
-
     ours, theirs = _answers(first), _answers(second)
     _check_same(first.name, second.name, ours, theirs)
     right = {
@@ -164,28 +160,34 @@ def _line(
     return f"{start}, {interval} {100 * low:+.1f} to {100 * high:+.1f}, p = {p:.3g} ({test})"
 
 
-def paper_tables(results: Sequence[Result]) -> list[PaperTable]:
+def paper_tables(
+    results: Sequence[Result], references: Mapping[str, Sequence[Reported]]
+) -> list[PaperTable]:
     """Return the papers' tables of which at least one row was run, by paper and number.
 
-    A head that is broken has no tables (:func:`heads.loadable` says what is wrong with it).
+    Args:
+        results: which rows each of them is says its `about.json`.
+        references: what the papers report of each head, :func:`heads.references`.
     """
-    import heads  # slow, with torch
-
     tables: dict[tuple[str, str, str], dict[str, tuple[Reported, list[Result]]]] = {}
-    loaded, _broken = heads.loadable()
-    for name, head in loaded.items():
-        run = [result for result in results if result.about["head"] == name]
-        for reported in head.REFERENCE:
-            same = [
-                result
-                for result in run
-                if is_row(head, reported, result.about["roles"], result.about["params"])
-            ]
-            rows = tables.setdefault((reported.paper, reported.table, reported.data), {})
+    for head, reference in references.items():
+        run = [(result, _places(result)) for result in results if result.about["head"] == head]
+        for reported in reference:
+            table = reported.paper, reported.table, reported.data
+            same = [result for result, places in run if (*table, reported.name) in places]
+            rows = tables.setdefault(table, {})
             rows.setdefault(reported.name, (reported, []))[1].extend(same)  # two heads, one row
-    complete = [PaperTable(*place, list(rows.values())) for place, rows in tables.items()]
+    complete = [PaperTable(*table, list(rows.values())) for table, rows in tables.items()]
     shown = [table for table in complete if any(same for _, same in table.rows)]
     return sorted(shown, key=lambda table: (table.paper, _numbers(table.table)))
+
+
+def _places(result: Result) -> set[tuple[str, ...]]:
+    """Return where the papers have what an experiment is: paper, table, data and row."""
+    return {
+        tuple(row[name] for name in ("paper", "table", "data", "name"))
+        for row in result.about["paper"]
+    }
 
 
 def _numbers(table: str) -> tuple[int, ...]:

@@ -21,16 +21,15 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from math import isnan
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
+import heads
 from features.cache import arrays, tables
+from heads import Head, Reported
 from stages.engine.progress import reason
-
-if TYPE_CHECKING:  # torch comes with it: what reads results does not wait for that
-    from heads import Head, Reported
 
 ATTENTION = {
     "video_id": pa.string(),
@@ -104,7 +103,7 @@ def read_result(results: Path, name: str) -> Result:
 
 
 def is_row(
-    head: "Head", reported: "Reported", roles: Collection[str], params: Mapping[str, object]
+    head: Head, reported: Reported, roles: Collection[str], params: Mapping[str, object]
 ) -> bool:
     """Tell whether an experiment of that head, with these roles and params, is the paper's row.
 
@@ -114,8 +113,6 @@ def is_row(
     Raises:
         ValueError: params that the head does not take.
     """
-    import heads  # slow, with torch
-
     # A role's map belongs to the role.
     if set(reported.roles) != {role.removesuffix("_map") for role in roles}:
         return False
@@ -124,6 +121,13 @@ def is_row(
         for values in (params, {**params, **reported.params})
     )
     return _rounded(ours) == _rounded(theirs)
+
+
+def paper_rows(
+    head: Head, roles: Collection[str], params: Mapping[str, object]
+) -> list[dict[str, object]]:
+    """Return the papers' rows that an experiment is, each a `Reported`: `paper` of `about.json`."""
+    return [asdict(row) for row in head.REFERENCE if is_row(head, row, roles, params)]
 
 
 def write_json(path: Path, content: Mapping[str, object]) -> None:

@@ -25,6 +25,7 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from features.cache import tables
+from heads import Reported
 from stages.engine.params import Report
 from stages.engine.paths import SAMPLE
 from stages.results import figures
@@ -72,8 +73,9 @@ class Inputs:
         dataset: their name, as the papers call it; None where they have none.
         videos: rows of the index.
         results: at least one experiment's; the first is the one that others are compared with.
-        broken: what is wrong with heads that cannot be loaded.
+        broken: what is wrong with heads of which `references` cannot be read.
         pictures: what is left for pictures and sound: take from it before you embed one.
+        references: what the papers report of each head, `heads.references`.
     """
 
     settings: Report
@@ -83,6 +85,7 @@ class Inputs:
     results: Sequence[Result]
     broken: Sequence[str] = ()
     pictures: Budget = field(default_factory=lambda: Budget(0))
+    references: Mapping[str, Sequence[Reported]] = field(default_factory=dict)
 
     @property
     def is_sample(self) -> bool:

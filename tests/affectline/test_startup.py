@@ -1,4 +1,4 @@
-"""What a command imports before it answers, each in a Python of its own."""
+"""What a command or a stage imports before it answers, each in a Python of its own."""
 
 import json
 import shutil
@@ -8,26 +8,32 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
+import yaml
 
 from features.cache import tables
+from heads import Rows
+from tests.stages.results.made_results import FACE_AND_CONTEXT, write_result
 
 PROJECT = Path(__file__).parents[2]
 
 CALL = """
 import json, runpy, sys
-sys.argv = ["affectline", *sys.argv[1:]]
+module, *sys.argv[1:] = sys.argv[1:]
 try:
-    runpy.run_module("affectline", run_name="__main__")
+    runpy.run_module(module, run_name="__main__")
 except SystemExit as end:
     code = end.code
 print(json.dumps([code, sorted(name for name in sys.modules if "." not in name)]))
 """
 
 
-def called(*arguments: str) -> tuple[int, str, set[str]]:
+def called(*arguments: str, module: str = "affectline") -> tuple[int, str, set[str]]:
     """Return a command's exit code, what it prints, and the packages that it has imported."""
     done = subprocess.run(
-        [sys.executable, "-c", CALL, *arguments], capture_output=True, text=True, check=True
+        [sys.executable, "-c", CALL, module, *arguments],
+        capture_output=True,
+        text=True,
+        check=True,
     )
     said, _, last = done.stdout.rstrip().rpartition("\n")
     code, packages = json.loads(last)
@@ -70,3 +76,38 @@ def test_a_command_that_reads_no_tensor_starts_without_torch(
     code, said, packages = called(*command.split())
     assert code == 0 and answer in said
     assert not packages & {"torch", "torchvision", "cv2", "av", "librosa", "mediapipe", "scipy"}
+
+
+@pytest.fixture
+def trained(project: Path) -> Path:
+    """The project with two experiments and their results."""
+    path = Path("params.yaml")
+    params = yaml.safe_load(path.read_text(encoding="utf-8"))
+    params["experiments"] = {
+        "caan": {"head": "caan", "roles": FACE_AND_CONTEXT},
+        "face": {"head": "pooling", "roles": {"face": "vggface/fc6"}},
+    }
+    path.write_text(yaml.safe_dump(params), encoding="utf-8")
+    weighed = {"frame_scores": (Rows("face"), ())}
+    write_result(Path("results"), "caan", params={"score_layers": 1}, attention=weighed)
+    write_result(Path("results"), "face", head="pooling", roles={"face": "vggface/fc6"}, seed=1)
+    row = {"video_id": "joy/a", "label": "joy", "status": "ok", "reason": None}
+    schema = pa.schema([(name, pa.string()) for name in row])
+    tables.write(Path("data/index.parquet"), [row], schema)
+    return project
+
+
+WITH_TORCH = {"torch", "torchvision", "cv2", "av", "librosa", "mediapipe"}
+
+
+def test_experiments_are_compared_without_torch(trained: Path) -> None:
+    code, said, packages = called("compare", "caan", "face")
+    assert code == 0 and "corrected resampled t-test" in said
+    assert not packages & WITH_TORCH
+
+
+def test_the_report_is_written_without_torch(trained: Path) -> None:
+    code, _, packages = called(module="stages.report")
+    assert code == 0 and not packages & WITH_TORCH
+    page = Path("report/index.html").read_text(encoding="utf-8")
+    assert "CAAN, Table 2" in page and "frame_scores" in page

@@ -78,12 +78,3 @@ def test_an_unknown_name_lists_the_known_ones_the_likeliest_last(
     assert str(told.value) == (
         f"{kind} '{name}s': expected one of {', '.join(room.names())}, did you mean '{name}'?"
     )
-
-
-def test_the_loadable_heads_are_those_that_are_not_broken(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    put(monkeypatch, tmp_path / "room", heads, "rdam", "REFERENCE = (")
-    loaded, broken = heads.loadable()
-    assert set(loaded) == set(heads.names()) - {"rdam"}
-    assert len(broken) == 1 and broken[0].startswith("head 'rdam': heads/rdam.py cannot be impor")

@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 import heads
+from heads.layers.network import Network
 from tests.heads.cases import all_cases
 from tests.heads.conftest import random_batch
 
@@ -33,7 +34,7 @@ class Built:
         self.params = heads.validate(self.head, self.case.params)
         self.network = self.fresh(0)
 
-    def fresh(self, seed: int) -> heads.Network:
+    def fresh(self, seed: int) -> Network:
         torch.manual_seed(seed)
         return self.head.build(self.params, self.shapes, CLASSES)
 

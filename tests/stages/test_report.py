@@ -1,6 +1,6 @@
 import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ VIDEOS: list[tables.Row] = [
     for at in range(12)
 ]
 FACE = {"face": "vggface/fc6"}
+REFERENCES, _ = heads.references()
 ATTENTION = {
     "frame_scores": (Rows("face"), ()),
     "regions": (Rows("face"), (2, 3)),
@@ -72,8 +73,17 @@ def page_of(
     root: str = "data/raw",
     videos: Sequence[tables.Row] = VIDEOS,
     broken: Sequence[str] = (),
+    references: Mapping[str, Sequence[heads.Reported]] = REFERENCES,
 ) -> str:
-    inputs = Inputs(Report(title="a title"), Path(root), dataset, videos, results, broken)
+    inputs = Inputs(
+        Report(title="a title"),
+        Path(root),
+        dataset,
+        videos,
+        results,
+        broken,
+        references=references,
+    )
     return render(inputs, summary(inputs), sections(inputs))
 
 
@@ -81,11 +91,11 @@ def test_a_broken_head_has_no_tables_and_the_page_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     put(monkeypatch, tmp_path / "room", heads, "rdam", "REFERENCE = (")
-    _loaded, broken = heads.loadable()
+    references, broken = heads.references()
     result = write_result(tmp_path, "caan")
-    text = Text(page_of(result, broken=broken))
+    text = Text(page_of(result, broken=broken, references=references))
     assert "CAAN, Table 2: HEIV" in text
-    assert "Left out: the tables of head 'rdam': heads/rdam.py cannot be imported: Syn" in text
+    assert "Left out: the tables of head 'rdam': heads/rdam.py cannot be read: Syn" in text
 
 
 def section(page: str, name: str) -> str:

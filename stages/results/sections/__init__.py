@@ -25,10 +25,11 @@ def sections(inputs: Inputs) -> list[Section]:
 def _earlier(inputs: Inputs) -> Iterator[Section]:
     results = inputs.results
     failed = [row for row in inputs.videos if row["status"] == "failed"]
+    printed = paper_tables(results, inputs.references)
     content = {
         "Accuracy": earlier.accuracy(results),
         "Differences": earlier.differences(results),
-        "Beside the papers": earlier.papers(paper_tables(results), inputs.dataset, inputs.broken),
+        "Beside the papers": earlier.papers(printed, inputs.dataset, inputs.broken),
         "Classes": earlier.classes(results),
         "Confusion": earlier.confusion(results),
         "Training": earlier.training(results),

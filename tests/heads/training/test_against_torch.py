@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-import heads
+from heads.layers.network import Network
 from heads.training.data import Features, collate, draw_batches
 from heads.training.loop import Run, build_network, input_statistics, train_run
 from heads.training.selection import select_videos
@@ -25,7 +25,7 @@ CPU = torch.device("cpu")
 SHORT = Training(epochs=3, batch_videos=5, sampling="shuffled", learning_rate=0.05)
 
 
-class Small(heads.Network):
+class Small(Network):
     """Two layers with dropout, trained in one phase or one after the other."""
 
     def __init__(self, size: int, classes: int, separate: bool) -> None:
@@ -46,7 +46,7 @@ class Small(heads.Network):
 
 
 def head_of(separate: bool) -> Any:
-    def build(params: Any, features: Any, classes: Any) -> heads.Network:
+    def build(params: Any, features: Any, classes: Any) -> Network:
         return Small(features["context"][0], len(classes), separate)
 
     return SimpleNamespace(__name__="heads.small", ROLES=None, build=build)

@@ -10,6 +10,7 @@ from torch import nn
 
 import heads
 from heads import hamf, lstm
+from heads.layers.network import Network
 from heads.training.data import Features
 from heads.training.loop import Run, train_run
 from heads.training.selection import select_videos
@@ -43,10 +44,10 @@ def test_a_frozen_part_gives_the_same_run_as_if_it_were_computed_each_epoch(
     monkeypatch: pytest.MonkeyPatch,
     name: str,
     params: dict[str, object],
-    network: type[heads.Network],
+    network: type[Network],
 ) -> None:
     once = run_of(folder, name, params)
-    monkeypatch.setattr(network, "frozen", heads.Network.frozen)
+    monkeypatch.setattr(network, "frozen", Network.frozen)
     anew = run_of(folder, name, params)
     assert once.kept == anew.kept
     for got, wanted in zip(once.curve, anew.curve, strict=True):

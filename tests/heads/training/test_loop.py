@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import heads
+from heads.layers.network import Network
 from heads.training.data import Features
 from heads.training.loop import (
     Run,
@@ -149,7 +150,7 @@ def test_arrays_of_a_run_hold_it_whole(folder: Folder) -> None:
         assert np.array_equal(part, weights)
 
 
-class TwoPhases(heads.Network):
+class TwoPhases(Network):
     """Learns small hidden numbers in one phase and to classify in the next."""
 
     def __init__(self, features: Any, classes: int) -> None:
@@ -182,7 +183,7 @@ def test_phases_train_one_after_the_other_and_the_rest_stays_as_it_is(folder: Fo
     split = selection.splits["split_00"]
     built: list[TwoPhases] = []
 
-    def build(params: Any, features: Any, classes: Any) -> heads.Network:
+    def build(params: Any, features: Any, classes: Any) -> Network:
         built.append(TwoPhases(features, len(classes)))
         return built[-1]
 
@@ -328,7 +329,7 @@ def test_landmarks_are_standardised_as_the_same_numbers_in_one_axis(folder: Fold
 
 
 def test_standardising_subtracts_and_divides_before_the_head() -> None:
-    class Echo(heads.Network):
+    class Echo(Network):
         def forward(self, features: Any, mask: Any) -> Any:
             return features
 

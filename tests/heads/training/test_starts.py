@@ -14,6 +14,7 @@ from features.backbones import resnet18_mfcc
 from features.networks import resnet18
 from features.weights.file import load, write_pretrained, write_seeded
 from heads import vaanet
+from heads.layers.network import Network
 from heads.training.data import Features, Sample
 from heads.training.loop import _start, train_run
 from heads.training.selection import Video
@@ -39,7 +40,7 @@ class InMemory(Features):
         return self._samples[at]
 
 
-def network(shapes: dict[str, tuple[int, ...]]) -> heads.Network:
+def network(shapes: dict[str, tuple[int, ...]]) -> Network:
     return vaanet.build(vaanet.Params(), shapes, CLASSES)
 
 

@@ -139,7 +139,7 @@ def write_result(
         "classes": classes,
         "splits": {run: {"train": 2 * videos, "test": videos} for run in answers},
         "missing": {},
-        "paper": [],
+        "paper": files.paper_rows(heads.load(head), roles, settings),
         "features": {source.split("/")[0]: origin for source in roles.values()},
     }
     files.write_json(folder / name / "about.json", about)

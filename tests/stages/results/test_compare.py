@@ -14,6 +14,7 @@ from stages.results.compare import CORRECTED, MCNEMAR, compare, paper_tables
 from tests.stages.results.made_results import write_result
 
 FACE = {"face": "vggface/fc6"}
+REFERENCES, _ = heads.references()
 
 
 @pytest.fixture
@@ -119,7 +120,7 @@ def test_an_experiment_stands_in_every_row_that_has_its_head_roles_and_params(
 ) -> None:
     caan = write_result(tmp_path, "caan", params={"score_layers": 1})
     face = write_result(tmp_path, "face", head="pooling", roles=FACE | {"face_map": "vggface/x"})
-    tables = {(t.paper, t.table, t.data): t.rows for t in paper_tables([caan, face])}
+    tables = {(t.paper, t.table, t.data): t.rows for t in paper_tables([caan, face], REFERENCES)}
     layers = {said.name: [r.name for r in same] for said, same in tables["CAAN", "Table 2", "HEIV"]}
     assert layers["fusion, 1FC"] == ["caan"]
     assert layers["fusion, 2FC"] == layers["face, 1FC"] == []
@@ -132,7 +133,7 @@ def test_an_experiment_stands_in_every_row_that_has_its_head_roles_and_params(
 def test_a_null_is_the_row_that_says_what_it_stands_for_and_the_reverse(tmp_path: Path) -> None:
     own = write_result(tmp_path, "own")
     three = write_result(tmp_path, "three", params={"score_layers": 3})
-    tables = {(t.paper, t.table, t.data): t.rows for t in paper_tables([own, three])}
+    tables = {(t.paper, t.table, t.data): t.rows for t in paper_tables([own, three], REFERENCES)}
     for table, row in (("Table 2", "fusion, 3FC"), ("Table 3", "fusion, attention")):
         rows = {said.name: [r.name for r in same] for said, same in tables["CAAN", table, "HEIV"]}
         assert rows[row] == ["own", "three"]
@@ -140,12 +141,12 @@ def test_a_null_is_the_row_that_says_what_it_stands_for_and_the_reverse(tmp_path
 
 def test_only_tables_with_a_row_that_was_run_are_shown_in_the_papers_order(tmp_path: Path) -> None:
     face = write_result(tmp_path, "face", head="pooling", roles=FACE)
-    tables = paper_tables([face])
+    tables = paper_tables([face], REFERENCES)
     assert all(any(same for _, same in table.rows) for table in tables)
     caan = [table.table for table in tables if table.paper == "CAAN"]
     assert caan == ["Table 3"]
     sound = write_result(tmp_path, "sound", head="pooling", roles={"sound": "vggish/embedding"})
-    assert paper_tables([sound]) == []
+    assert paper_tables([sound], REFERENCES) == []
 
 
 def test_every_row_of_every_head_can_be_found() -> None:
