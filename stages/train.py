@@ -100,7 +100,7 @@ def main(experiment: Annotated[str, item_of("experiments")]) -> None:
             _write_index(folder, items)
             results.write_json(folder / "about.json", plan.about(selection))
             metrics = _metrics(answers, scores, selection)
-            results.write_json(partial / f"{experiment}.json", metrics)
+            results.write_scores(folder, metrics)
         _tell(run, metrics)
 
 
@@ -317,7 +317,7 @@ def _write_index(folder: Path, items: Sequence[Item[Task]]) -> None:
 def _metrics(
     answers: Answers, scores: Sequence[Mapping[str, float]], selection: Selection
 ) -> dict[str, object]:
-    """Return what `<experiment>.json` holds; accuracies are shares, not per cent."""
+    """Return what `scores.json` holds; accuracies are shares, not per cent."""
     splits = selection.splits.values()
     commonest = [_commonest_accuracy(selection, split) for split in splits]
     ratio = float(np.mean([len(split.test) / len(split.train) for split in splits]))

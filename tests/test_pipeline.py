@@ -125,13 +125,16 @@ def test_a_feature_file_says_where_it_came_from(clone: Clone) -> None:
 
 
 def test_results_say_that_seeded_weights_mean_nothing(clone: Clone) -> None:
-    metrics = json.loads((clone.root / "results/caan.json").read_text())
+    metrics = json.loads((clone.root / "results/caan/scores.json").read_text())
     assert metrics["pretrained"] is False
     assert 0 <= metrics["accuracy"]["mean"] <= 1 and metrics["accuracy"]["runs"] == 2
     page = (clone.root / "report/index.html").read_text()
     assert "nothing about emotion" in page and "seeded" in page and "fear/broken" in page
     assert "http" not in page.split("<h2>Features")[0]
-    assert "accuracy.mean" in clone.run("dvc", "metrics", "show")
+    shown = json.loads(clone.run("dvc", "metrics", "show", "--json"))[""]["data"]
+    assert {tuple(file["data"]) for file in shown.values()} == {
+        ("accuracy", "accuracy_low", "accuracy_high", "macro_f1")
+    }
 
 
 def readme_commands() -> list[str]:
@@ -196,7 +199,7 @@ def test_a_new_backbone_is_one_file_and_one_block(clone: Clone) -> None:
     assert (clone.root / "data/views/segments/joy/a.h5").stat().st_ino == before
     assert clone.log("extract@motion")["computed"] == 5
     assert read(clone.root / "data/features/motion/joy/a.h5")[0]["change"].shape == (1, 4)
-    assert json.loads((clone.root / "results/motion.json").read_text())["videos"] == 5
+    assert json.loads((clone.root / "results/motion/scores.json").read_text())["videos"] == 5
 
 
 def test_the_other_papers_backbones_are_one_uncommented_line_each(clone: Clone) -> None:

@@ -1,7 +1,10 @@
 """Results: what an experiment leaves, written by train and read by report.
 
-``<experiment>.json`` holds numbers only, for ``dvc metrics``. In the folder ``<experiment>``:
+``<experiment>.json`` holds the few numbers that ``dvc metrics`` and ``dvc exp show`` show.
+In the folder ``<experiment>``:
 
+``scores.json``
+    all numbers over the runs: what `heads.training.metrics.over_runs` gives, chance, videos.
 ``about.json``
     head, settings, where the features came from, the paper's numbers, videos left out.
 ``predictions.parquet``
@@ -60,7 +63,7 @@ class Result:
     Attributes:
         name: of the experiment.
         folder: where the files lie.
-        metrics: `<experiment>.json`.
+        metrics: `scores.json`.
         about: `about.json`.
         predictions: rows with run, video_id, label and predicted.
         curves: rows of `curves.csv`, as text.
@@ -89,7 +92,7 @@ def read_result(results: Path, name: str) -> Result:
     """
     folder = results / name
     try:
-        metrics = json.loads((results / f"{name}.json").read_text(encoding="utf-8"))
+        metrics = json.loads((folder / "scores.json").read_text(encoding="utf-8"))
         about = json.loads((folder / "about.json").read_text(encoding="utf-8"))
         curves, per_class = (_read_csv(folder / f"{kind}.csv") for kind in ("curves", "per_class"))
     except (OSError, json.JSONDecodeError) as error:
@@ -134,6 +137,22 @@ def write_json(path: Path, content: Mapping[str, object]) -> None:
     """Write ``content`` with its numbers rounded to ``DECIMALS``."""
     text = json.dumps(_rounded(content), indent=2, ensure_ascii=False)
     path.write_text(text + "\n", encoding="utf-8")
+
+
+def write_scores(folder: Path, scores: Mapping[str, Any]) -> None:
+    """Write all of an experiment's scores into its folder, and beside it those that DVC shows.
+
+    Accuracies are shares, not per cent. Of a single run the interval is null.
+    """
+    write_json(folder / "scores.json", scores)
+    accuracy = scores["accuracy"]
+    shown = {
+        "accuracy": accuracy["mean"],
+        "accuracy_low": accuracy["ci95_corrected_low"],
+        "accuracy_high": accuracy["ci95_corrected_high"],
+        "macro_f1": scores["macro_f1"]["mean"],
+    }
+    write_json(folder.with_name(f"{folder.name}.json"), shown)
 
 
 def write_tables(folder: Path, answers: Answers, classes: Sequence[str]) -> None:

@@ -99,7 +99,7 @@ def about(experiment: str = "caan") -> dict[str, Any]:
 
 
 def metrics(experiment: str = "caan") -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(Path(f"results/{experiment}.json").read_text())
+    found: dict[str, Any] = json.loads(Path(f"results/{experiment}/scores.json").read_text())
     return found
 
 
@@ -128,6 +128,7 @@ def test_an_experiment_leaves_metrics_tables_and_a_file_of_each_run(data: Folder
         "caan/runs/split_00.safetensors",
         "caan/runs/split_01.h5",
         "caan/runs/split_01.safetensors",
+        "caan/scores.json",
     ]
 
 
@@ -146,6 +147,17 @@ def test_the_metrics_are_those_of_the_predictions(data: Folder) -> None:
         assert row["predicted"] == EMOTIONS[int(np.argmax(chances))]
     pairs = list(csv.DictReader(Path("results/caan/confusion.csv").read_text().splitlines()))
     assert pairs == [{"actual": r["label"], "predicted": r["predicted"]} for r in rows]
+
+
+def test_dvc_gives_a_column_to_the_four_numbers_that_one_compares(data: Folder) -> None:
+    run(data)
+    accuracy, f1 = metrics()["accuracy"], metrics()["macro_f1"]
+    assert json.loads(Path("results/caan.json").read_text()) == {
+        "accuracy": accuracy["mean"],
+        "accuracy_low": accuracy["ci95_corrected_low"],
+        "accuracy_high": accuracy["ci95_corrected_high"],
+        "macro_f1": f1["mean"],
+    }
 
 
 def test_the_intervals_are_corrected_by_the_videos_that_train_and_test(

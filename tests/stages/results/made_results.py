@@ -152,5 +152,5 @@ def write_result(
         "videos_missing": 0,
         "pretrained": pretrained,
     }
-    files.write_json(folder / f"{name}.json", metrics)
+    files.write_scores(folder / name, metrics)
     return read_result(folder, name)
