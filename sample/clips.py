@@ -18,8 +18,8 @@ from av.audio.stream import AudioStream
 from av.video.stream import VideoStream
 
 from sample import portrait, scenery, sound
+from sample.names import LABELS, clip_id
 
-LABELS = ("anger", "disgust", "fear", "joy", "sadness", "surprise")  # Ekman's six
 FPS = 25
 NOTICE = (
     "affectline sample, not data: one public-domain photograph (NASA, Eileen Collins) warped by "
@@ -91,7 +91,7 @@ class Plan:
     @property
     def video_id(self) -> str:
         """Return `<label>/<name>`; names repeat across labels, as they do in real data."""
-        return f"{self.label}/clip{self.number:02d}"
+        return clip_id(self.label, self.number)
 
     def describe(self) -> dict[str, object]:
         """Return the truth about the clip, to be written as JSON."""

@@ -1,8 +1,8 @@
 """decode: one pass over each video for all views that the enabled backbones read.
 
 Reads the index and the videos; writes one folder a view (``segments``, ``uniform``, ``snippets``,
-``sound``) with an HDF5 file a video, and beside it its index in Parquet. A view that no backbone
-reads is an empty folder.
+``sound``) with an HDF5 file a video, and beside it its index in Parquet. The folder of a
+view that no backbone reads says so and holds nothing else.
 
     python -m stages.decode
 """

@@ -22,6 +22,7 @@ import cv2
 
 from features.cache.store import replacing
 from sample.clips import FPS, LABELS, NOTICE, Plan, encode_clip, plan_clip
+from stages.engine.outputs import EMPTY, say_empty
 from stages.engine.params import Sample
 from stages.engine.paths import SAMPLE, TRUTH
 from stages.engine.progress import StageRun
@@ -96,6 +97,7 @@ def make(params: Sample, run: StageRun) -> None:
         for _ in run.track(written, total=len(plans), unit="clips"):
             run.count(items=1, computed=1)
     remove_others(plans, SAMPLE)
+    (SAMPLE / EMPTY).unlink(missing_ok=True)
     write_truth(plans, TRUTH)
 
 
@@ -105,8 +107,8 @@ def main() -> None:
     with StageRun("sample") as run:
         if has_sample(Path(params.index.root)):
             return make(params.sample, run)
-        SAMPLE.mkdir(parents=True, exist_ok=True)
         remove_others([], SAMPLE)
+        say_empty(SAMPLE, f"index.root of params.yaml is {params.index.root}")
         write_truth([], TRUTH)
         run.note(f"not made: index.root is {params.index.root}")
 

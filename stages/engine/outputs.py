@@ -55,6 +55,9 @@ def _end_with_dvc() -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
+EMPTY = "empty.txt"
+"""In a folder without items: why there are none."""
+
 INDEX = {
     "video_id": pa.string(),
     "label": pa.string(),
@@ -78,7 +81,7 @@ def write_index(
     files: Mapping[str, tuple[str, str]],
     more: Mapping[str, pa.DataType],
 ) -> None:
-    """Write the index of a folder of array files.
+    """Write the index of a folder of array files; where there are none, the folder says so.
 
     Args:
         index: the Parquet file to write.
@@ -98,6 +101,15 @@ def write_index(
         filled.append(entry)
     schema = pa.schema([*INDEX.items(), *more.items()])
     tables.write(index, filled, schema)
+    if not any(entry["status"] == "ok" for entry in filled):
+        why = "no backbone of params.yaml reads it" if not rows else "no video could be used"
+        say_empty(folder, f"{why}, see {index.name}")
+
+
+def say_empty(folder: Path, why: str) -> None:
+    """Write into a folder without items why there are none: DVC warns of one that is empty."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / EMPTY).write_text(f"Nothing is here: {why}.\n", encoding="utf-8")
 
 
 def check_failures(run: StageRun, rows: Sequence[Mapping[str, object]], max_failed: float) -> None:

@@ -57,7 +57,8 @@ def test_where_the_videos_are_others_no_clip_is_made_or_left(
     clip.write_bytes(b"from before")
     root_of("data/raw")
     sample.main()
-    assert [path for path in Path("data/sample").rglob("*") if path.is_file()] == []
+    (note,) = (path for path in Path("data/sample").rglob("*") if path.is_file())
+    assert note.read_text() == "Nothing is here: index.root of params.yaml is data/raw.\n"
     assert json.loads(Path("data/sample_truth.json").read_text())["clips"] == {}
     assert json.loads(Path("logs/sample.json").read_text())["items"] == 0
     assert "sample: not made: index.root is data/raw" in capsys.readouterr().err

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from features.cache import claims
-from stages.engine.outputs import check_failures, fresh_outputs
+from stages.engine.outputs import check_failures, fresh_outputs, write_index
 from stages.engine.progress import StageRun
 
 
@@ -48,3 +48,19 @@ def test_too_many_failures_end_the_stage_with_the_reasons(
         check_failures(StageRun("toy"), rows, 0.1)
     said = capsys.readouterr().err
     assert "a/bad" in said and "empty file" in said and "max_failed" in said
+
+
+@pytest.mark.parametrize(
+    ("reasons", "why"),
+    [([], "no backbone of params.yaml reads it"), (["cut off"], "no video could be used")],
+)
+def test_a_folder_without_items_says_so_as_dvc_warns_of_an_empty_one(
+    in_folder: Path, reasons: list[str], why: str
+) -> None:
+    rows = [
+        {"video_id": "a/b", "label": "a", "status": "failed", "reason": reason}
+        for reason in reasons
+    ]
+    write_index(Path("view.parquet"), Path("view"), rows, {}, {})
+    (note,) = Path("view").iterdir()
+    assert note.read_text() == f"Nothing is here: {why}, see view.parquet.\n"
