@@ -15,6 +15,7 @@ from stages.engine.outputs import fresh_outputs
 from stages.engine.paths import INDEX, REPORT, RESULTS, SAMPLE, index_of
 from stages.engine.progress import StageRun, told
 from stages.engine.start import launch, start
+from stages.results.closing import say_closing
 from stages.results.files import Result, read_result
 from stages.results.page import MB, PICTURES_SHARE, Budget, Inputs, render, write
 from stages.results.sections import sections
@@ -39,7 +40,7 @@ def main() -> None:
         with fresh_outputs(REPORT.parent, run) as partial:
             write(partial / REPORT.name, page, parts)
         run.count(items=1, computed=1)
-        run.note(f"open {REPORT / 'index.html'}")
+    say_closing(root, results)
 
 
 def summary(inputs: Inputs) -> dict[str, object]:

@@ -8,7 +8,6 @@ each clip show its class. Tests read that file; no stage does.
     python -m stages.sample
 """
 
-import csv
 import json
 import multiprocessing
 import os
@@ -24,7 +23,7 @@ from features.cache.store import replacing
 from sample.clips import FPS, LABELS, NOTICE, Plan, encode_clip, plan_clip
 from stages.engine.outputs import EMPTY, say_empty
 from stages.engine.params import Sample
-from stages.engine.paths import SAMPLE, TRUTH
+from stages.engine.paths import SAMPLE, TRUTH, has_sample
 from stages.engine.progress import StageRun
 from stages.engine.start import launch, start
 from stages.engine.workers import uninterrupted
@@ -66,24 +65,6 @@ def remove_others(plans: Sequence[Plan], folder: Path) -> None:
         for path in sorted((folder / label).glob("*.mp4")):
             if CLIP.fullmatch(path.name) and path not in wanted:
                 path.unlink()
-
-
-def has_sample(root: Path) -> bool:
-    """Tell whether the data set at ``root``, a folder or a CSV, has clips of the sample."""
-    if root.is_file():
-        try:
-            with root.open(encoding="utf-8-sig", newline="") as file:
-                paths = [root.parent / (row.get("path") or "") for row in csv.DictReader(file)]
-        except (OSError, UnicodeDecodeError, csv.Error):
-            return False  # index says what is wrong with it
-    else:
-        paths = [root]
-    return any(os.path.abspath(SAMPLE) in _with_parents(path) for path in paths)
-
-
-def _with_parents(path: Path) -> set[str]:
-    whole = Path(os.path.abspath(path))
-    return {str(whole), *map(str, whole.parents)}
 
 
 def make(params: Sample, run: StageRun) -> None:

@@ -4,6 +4,8 @@ A folder of items has its index beside it, ``<folder>.parquet``; the indices of 
 folder of their own, which train depends on: DVC follows it to every backbone, a new one too.
 """
 
+import csv
+import os
 from pathlib import Path
 
 SAMPLE = Path("data/sample")
@@ -40,3 +42,21 @@ def indices() -> list[Path]:
 def weights_file(name: str) -> Path:
     """Return the weights file of a network: a backbone's name, or ``detector``."""
     return WEIGHTS / f"{name}.safetensors"
+
+
+def has_sample(root: Path) -> bool:
+    """Tell whether the data set at ``root``, a folder or a CSV, has clips of the sample."""
+    if root.is_file():
+        try:
+            with root.open(encoding="utf-8-sig", newline="") as file:
+                paths = [root.parent / (row.get("path") or "") for row in csv.DictReader(file)]
+        except (OSError, UnicodeDecodeError, csv.Error):
+            return False  # index says what is wrong with it
+    else:
+        paths = [root]
+    return any(os.path.abspath(SAMPLE) in _with_parents(path) for path in paths)
+
+
+def _with_parents(path: Path) -> set[str]:
+    whole = Path(os.path.abspath(path))
+    return {str(whole), *map(str, whole.parents)}

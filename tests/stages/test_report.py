@@ -342,8 +342,11 @@ def run() -> None:
     report.main()
 
 
-def test_the_stage_writes_the_same_page_each_time(project: Path) -> None:
+def test_the_stage_writes_the_same_page_each_time_and_says_where(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     run()
+    assert "\npage:   report/index.html\n" in capsys.readouterr().err
     page = Path("report/index.html").read_bytes()
     run()
     assert Path("report/index.html").read_bytes() == page

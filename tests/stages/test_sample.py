@@ -64,31 +64,6 @@ def test_where_the_videos_are_others_no_clip_is_made_or_left(
     assert "sample: not made: index.root is data/raw" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(
-    ("root", "wanted"),
-    [
-        ("data/sample", True),
-        ("./data/sample/", True),
-        ("data/../data/sample/joy", True),
-        ("data/sample2", False),
-        ("data", False),
-        ("lists/sample.csv", True),
-        ("lists/own.csv", False),
-        ("lists/broken.csv", False),
-        ("nothing", False),
-    ],
-)
-def test_the_sample_is_made_where_the_data_set_has_clips_of_it(
-    in_folder: Path, root: str, wanted: bool
-) -> None:
-    Path("lists").mkdir()
-    Path("lists/sample.csv").write_text("path,label\na.mp4,joy\n../data/sample/joy/b.mp4,joy\n")
-    Path("lists/own.csv").write_text("path,label\ndata/sample/joy/b.mp4,joy\n")
-    Path("lists/broken.csv").write_bytes(b"path\n\xff\n")
-    assert sample.has_sample(Path(root)) == wanted
-    assert sample.has_sample(in_folder / root) == wanted
-
-
 def test_more_clips_a_class_leave_the_earlier_ones_as_they_are() -> None:
     few, many = sample.plan_sample(5, 2, 4.0), sample.plan_sample(5, 9, 4.0)
     assert len(many) == 9 * len(LABELS)
