@@ -20,7 +20,8 @@ from pathlib import Path
 import cv2
 
 from features.cache.store import replacing
-from sample.clips import FPS, LABELS, NOTICE, Plan, encode_clip, plan_clip
+from sample.clips import FPS, NOTICE, Plan, encode_clip, plan_clip
+from sample.names import LABELS
 from stages.engine.outputs import EMPTY, say_empty
 from stages.engine.params import Sample
 from stages.engine.paths import SAMPLE, TRUTH, has_sample

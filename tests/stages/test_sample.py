@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from sample.clips import LABELS, encode_clip, plan_clip
+from sample.clips import encode_clip, plan_clip
+from sample.names import LABELS
 from stages import sample
 
 PROJECT = Path(__file__).parents[2]
