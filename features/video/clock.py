@@ -98,7 +98,7 @@ class Clock:
     def see(self, frame: av.VideoFrame) -> Iterator[Shown]:
         """Take the next frame and yield those whose time is sure."""
         if not self.last and frame.dts is not None:
-            planned = 0 if frame.pts is None else self._planned(_seconds(frame))
+            planned = 0 if frame.pts is None else self._planned(seconds(frame))
             self.first_place = int(np.searchsorted(self.plan.dts, frame.dts)) - max(planned, 0)
         self._count("pts", frame.pts, frame.dts)
         self._count("dts", frame.dts, frame.pts)
@@ -122,7 +122,7 @@ class Clock:
 
     def _shown(self, frame: av.VideoFrame) -> Shown:
         if frame.pts is not None and self.faults["pts"] <= self.faults["dts"]:
-            time_s = _seconds(frame)
+            time_s = seconds(frame)
             self.place = self._planned(time_s)
         else:
             place = self.place + 1  # a decoder that is emptied gives frames without decoding times
@@ -138,7 +138,7 @@ class Clock:
         return int(np.searchsorted(self.plan.pts_s, time_s, side="right")) - 1
 
 
-def _seconds(frame: av.VideoFrame) -> float:
+def seconds(frame: av.VideoFrame) -> float:
     """Return a frame's presentation time in seconds."""
     assert frame.pts is not None and frame.time_base is not None
     return float(frame.pts * frame.time_base)

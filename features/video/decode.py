@@ -1,4 +1,4 @@
-"""Video files in, arrays out: probing, and one decoding pass for all views.
+"""Video files in, arrays out: one decoding pass for all views.
 
 The sound has a pass of its own (:mod:`features.video.sound`): either may fail alone.
 
@@ -8,8 +8,8 @@ is not to be trusted. For the same reason what a file may ask for is bounded: th
 the bytes of a view, and the memory of the process while FFmpeg reads it.
 """
 
-from collections.abc import Iterable, Mapping
-from contextlib import ExitStack
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -21,6 +21,7 @@ import av.logging
 import numpy as np
 from numpy.typing import NDArray
 
+from features.video import seek
 from features.video.clock import Clock, Plan, Shown, plan
 from features.video.opening import (
     MAX_PIXELS,
@@ -100,7 +101,9 @@ class Decoded:
 
 
 def decode(path: Path, views: Mapping[str, View], *, seed: str) -> Decoded:
-    """Decode a video once for all ``views``.
+    """Decode a video once for all ``views``: all of it, or what they need of a long one.
+
+    Either way gives the same frames (:mod:`features.video.seek`).
 
     Args:
         path: the file.
@@ -112,21 +115,42 @@ def decode(path: Path, views: Mapping[str, View], *, seed: str) -> Decoded:
     """
     with bounded(), ExitStack() as files:
         container = files.enter_context(opened(path))
-        planned = _planned(container, video_stream(container))
-        if not _rewind(container):
-            container = files.enter_context(opened(path))
         video = video_stream(container)
+        packets = _packets(container, video)
+        planned = _planned(packets, video)
         times = planned.pts_s, planned.end_s
         numbers = {name: choose(view, *times, seed) for name, view in views.items()}
-        picker = _Picker(video, planned, numbers, views)
-        video.thread_type = "NONE"  # the stage runs one process a core
-        video.codec_context.options = {"max_pixels": str(MAX_PIXELS)}
-        return _run(container, video, picker)
+        wanted = np.unique(np.concatenate([chosen.ravel() for chosen in numbers.values()]))
+        if needed := seek.spans(packets, wanted):
+            with suppress(seek.NotExact):
+                return _jump(container, video, needed, _Picker(video, planned, numbers, views))
+        if needed or not _rewind(container):  # a decoder that has begun does not begin again
+            container = files.enter_context(opened(path))
+            video = video_stream(container)
+        return _run(container, video, _Picker(video, planned, numbers, views))
+
+
+def _jump(
+    container: av.container.InputContainer,
+    video: av.VideoStream,
+    needed: Sequence[seek.Span],
+    picker: "_Picker",
+) -> Decoded:
+    """Decode the frames of the spans alone."""
+    _prepare(video)
+    count = 0
+    for shown in seek.decoded(container, video, needed):
+        picker.hold(shown)
+        count += 1
+    picker.finish()
+    return Decoded(picker.result(), frames_decoded=count, interlaced=0, damaged=0)
 
 
 def _run(
     container: av.container.InputContainer, video: av.VideoStream, picker: "_Picker"
 ) -> Decoded:
+    """Decode all frames."""
+    _prepare(video)
     packets = damaged = 0
     for packet in container.demux(video):
         packets += 1
@@ -148,25 +172,32 @@ def _run(
     )
 
 
-# --------------------------------------------------------------------------------- opening
+def _prepare(video: av.VideoStream) -> None:
+    video.thread_type = "NONE"  # the stage runs one process a core
+    video.codec_context.options = {"max_pixels": str(MAX_PIXELS)}
 
 
 # -------------------------------------------------------------------------------- planning
 
 
-def _planned(container: av.container.InputContainer, video: av.VideoStream) -> Plan:
-    """Read all packets' time stamps without decoding and say when their frames are shown.
-
-    Packets that an edit list cuts off, and those without content, are shown at no time.
-    """
-    packets = [
-        (packet.pts, packet.dts, packet.duration or 0)
+def _packets(container: av.container.InputContainer, video: av.VideoStream) -> list[seek.Packet]:
+    """Read what all packets with content say, without decoding."""
+    is_start = seek.start_finder(video)
+    return [
+        seek.Packet(
+            packet.pts, packet.dts, packet.duration or 0, is_start(packet), packet.is_discard
+        )
         for packet in container.demux(video)
-        if packet.size and not packet.is_discard and (packet.pts, packet.dts) != (None, None)
+        if packet.size and (packet.pts, packet.dts) != (None, None)
     ]
-    if not packets:
+
+
+def _planned(packets: Sequence[seek.Packet], video: av.VideoStream) -> Plan:
+    """Say when the packets' frames are shown; those that an edit list cuts off never are."""
+    shown = [(each.pts, each.dts, each.duration) for each in packets if not each.is_cut]
+    if not shown:
         raise VideoError("no packet has a time stamp")
-    pts, dts, durations = zip(*packets, strict=True)
+    pts, dts, durations = zip(*shown, strict=True)
     return plan(pts, dts, durations, video.time_base or Fraction(1, 1))
 
 
@@ -216,7 +247,7 @@ class _Picker:
         """Give what is still wanted to the last frame, and refuse a clip that ends too early."""
         self._take(self.clock.finish())
         for whole in self.deinterlacer.finish():
-            self._hold(whole)
+            self.hold(whole)
         if self.held is None:
             raise VideoError("no frame could be decoded")
         self._keep(until_s=np.inf)
@@ -225,9 +256,9 @@ class _Picker:
     def _take(self, timed: Iterable[Shown]) -> None:
         for shown in timed:
             for whole in self.deinterlacer.see(shown):
-                self._hold(whole)
+                self.hold(whole)
 
-    def _hold(self, shown: Shown) -> None:
+    def hold(self, shown: Shown) -> None:
         """Take the next picture; the one before it is now known to be over."""
         if self.held is not None:
             self._keep(until_s=shown.time_s - ROUNDING_S)

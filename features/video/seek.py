@@ -1,0 +1,200 @@
+"""A few frames of a long video: only the groups of pictures that hold them are decoded.
+
+A group starts at a picture from which decoding gives the same frames as from the beginning: an IDR
+picture (H.264, ITU-T H.264 7.4.1.2.4), an IDR or CRA picture (HEVC, ITU-T H.265 8.1.3; what leads a
+CRA picture belongs to the group before), a key frame (VP9, AV1). The time stamps of all packets are
+known by then, so that a frame's number is its rank among them. Whether that holds is looked at
+first (:func:`spans`), and again frame by frame (:func:`decoded`): a stream that does anything else
+is decoded from its beginning instead. Damage in what is jumped over stays unknown.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import dropwhile
+from typing import TYPE_CHECKING
+
+import av
+import av.container
+import av.error
+import numpy as np
+from numpy.typing import NDArray
+
+from features.video.clock import Shown, seconds
+
+WORTH = 0.5
+"""Most of the frames that may have to be decoded; seeking is not worth it where it saves less."""
+
+NEAR = 16
+"""Frames between two groups that are decoded rather than jumped over: a jump empties the decoder,
+which then reads as many packets ahead as its codec reorders."""
+
+if TYPE_CHECKING:  # at run time it takes no parameter
+    VideoPacket = av.Packet[av.VideoStream]
+
+_IDR_H264 = 5
+_SLICES_H264 = range(1, 6)
+_IDR_OR_CRA_HEVC = (19, 20, 21)
+_SLICES_HEVC = range(0, 32)
+
+
+class NotExact(Exception):
+    """Decoding from the middle does not give what was announced: decode from the beginning."""
+
+
+@dataclass(frozen=True)
+class Packet:
+    """What a packet says before it is decoded.
+
+    Attributes:
+        pts: presentation time, in units of the stream's time base; None where it is missing.
+        dts: decoding time.
+        duration: 0 where it is unknown.
+        is_start: whether decoding can begin here; None where that cannot be known.
+        is_cut: whether an edit list takes its frame out.
+    """
+
+    pts: int | None
+    dts: int | None
+    duration: int
+    is_start: bool | None
+    is_cut: bool = False
+
+
+@dataclass(frozen=True)
+class Span:
+    """Frames that follow each other, of which the first starts a group.
+
+    Attributes:
+        first: its number.
+        pts: of each frame, in units of the stream's time base.
+    """
+
+    first: int
+    pts: tuple[int, ...]
+
+
+def spans(packets: Sequence[Packet], wanted: NDArray[np.int64]) -> list[Span]:
+    """Return what to decode for the frames ``wanted``; nothing where all is to be decoded.
+
+    Args:
+        packets: all packets, in decoding order, at least one.
+        wanted: (N,) ascending numbers of frames in order of time.
+    """
+    if not _is_regular(packets):
+        return []
+    times = np.sort(np.array([packet.pts for packet in packets], np.int64))
+    begins = np.array([packet.pts for packet in packets if packet.is_start], np.int64)
+    starts = np.sort(np.searchsorted(times, begins))  # numbers of the frames that start a group
+    ranges: list[tuple[int, int]] = []  # numbers of the first and the last frame
+    for last in wanted.tolist():
+        first = int(starts[np.searchsorted(starts, last, side="right") - 1])
+        if ranges and first - ranges[-1][1] <= NEAR:
+            first, _ = ranges.pop()
+        ranges.append((first, last))
+    if sum(last - first + 1 + NEAR for first, last in ranges) > WORTH * len(packets):
+        return []
+    return [Span(first, tuple(times[first : last + 1].tolist())) for first, last in ranges]
+
+
+def _is_regular(packets: Sequence[Packet]) -> bool:
+    """Tell whether a frame's number can be told from its packet's time stamps."""
+    pts = [packet.pts for packet in packets if packet.pts is not None]
+    return (
+        len(set(pts)) == len(packets)
+        and packets[0].pts == min(pts)
+        and packets[0].is_start is True
+        and not any(packet.is_start is None or packet.is_cut for packet in packets)
+    )
+
+
+def decoded(
+    container: av.container.InputContainer, video: av.VideoStream, needed: Sequence[Span]
+) -> Iterator[Shown]:
+    """Yield the frames of the spans, in order.
+
+    Args:
+        container: open.
+        video: its picture stream.
+        needed: see :func:`spans`.
+
+    Raises:
+        NotExact: a frame is missing, is another than announced, consists of two fields (which are
+            made one with the help of their neighbours), or cannot be decoded.
+    """
+    for span in needed:
+        frames = _frames_from(container, video, span.pts[0])
+        for number, pts in enumerate(span.pts, span.first):
+            frame = next(frames, None)
+            if frame is None or frame.pts != pts or frame.interlaced_frame:
+                raise NotExact
+            yield Shown(frame, number, seconds(frame))
+
+
+def _frames_from(
+    container: av.container.InputContainer, video: av.VideoStream, pts: int
+) -> Iterator[av.VideoFrame]:
+    """Yield the frames from the packet with a presentation time on."""
+    try:
+        container.seek(pts, stream=video, backward=True, any_frame=False)
+        packets = container.demux(video)
+        for packet in dropwhile(lambda packet: packet.pts != pts, packets):
+            yield from packet.decode()
+    except av.error.FFmpegError as error:
+        raise NotExact from error
+
+
+# ------------------------------------------------------------------------- where groups start
+
+
+def start_finder(video: av.VideoStream) -> Callable[["VideoPacket"], bool | None]:
+    """Return what tells whether decoding can start at a packet of ``video``; None is unknown."""
+    context = video.codec_context
+    extradata = bytes(context.extradata or b"")
+    if context.name in ("vp9", "libvpx-vp9", "av1", "libdav1d", "libaom-av1"):
+        return lambda packet: packet.is_keyframe
+    if context.name == "h264":
+        size = (extradata[4] & 3) + 1 if extradata[:1] == b"\x01" and len(extradata) > 4 else 0
+        return lambda packet: _is_idr(packet, size)
+    if context.name == "hevc":
+        size = (extradata[21] & 3) + 1 if extradata[:1] == b"\x01" and len(extradata) > 21 else 0
+        return lambda packet: _is_idr_or_cra(packet, size)
+    return lambda _packet: None
+
+
+def _is_idr(packet: "VideoPacket", size: int) -> bool | None:
+    """Tell whether a packet of H.264 is an IDR picture."""
+    if not packet.is_keyframe:
+        return False
+    kinds = [first & 31 for first in _units(bytes(packet), size)]
+    slices = [kind for kind in kinds if kind in _SLICES_H264]
+    return slices[0] == _IDR_H264 if slices else None
+
+
+def _is_idr_or_cra(packet: "VideoPacket", size: int) -> bool | None:
+    """Tell whether a packet of HEVC is an IDR or CRA picture; None for one after a cut (BLA).
+
+    What leads a BLA picture is not shown although it has a packet: numbers would be off by it.
+    """
+    if not packet.is_keyframe:
+        return False
+    kinds = [first >> 1 & 63 for first in _units(bytes(packet), size)]
+    slices = [kind for kind in kinds if kind in _SLICES_HEVC]
+    return True if slices and slices[0] in _IDR_OR_CRA_HEVC else None
+
+
+def _units(data: bytes, size: int) -> Iterator[int]:
+    """Yield the first byte of each unit (NAL) of a packet.
+
+    Args:
+        data: the packet.
+        size: bytes of the length before each unit; 0 where start codes part them (Annex B).
+    """
+    place = 0
+    if not size:
+        while (place := data.find(b"\0\0\1", place)) >= 0 and place + 3 < len(data):
+            yield data[place + 3]
+            place += 3
+        return
+    while place + size < len(data):
+        yield data[place + size]
+        place += size + int.from_bytes(data[place : place + size], "big")
