@@ -4,6 +4,7 @@ import fractions
 import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import av
 import numpy as np
@@ -11,6 +12,10 @@ import pytest
 from hypothesis import settings
 
 from features.waveform import Waveform
+from tests.browser import launched
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # see stages/__init__.py
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # the cores are for tests side by side
@@ -115,6 +120,13 @@ def make_clip(tmp_path: Path) -> MakeClip:
         return write_clip(tmp_path / name, **options)  # type: ignore[arg-type]
 
     return make
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator["Browser"]:
+    """Give the system's Chromium; a test that wants it is skipped where there is none."""
+    with launched() as running:
+        yield running
 
 
 @pytest.fixture
