@@ -139,6 +139,11 @@ def remotes() -> dict[str, dict[str, Any]]:
     return settings
 
 
+def has_remote() -> bool:
+    """Tell whether DVC has a remote that it uses where none is named."""
+    return bool(_config().get("core", {}).get("remote"))
+
+
 def needs_git() -> bool:
     """Tell whether DVC stops where there is no git repository (``dvc init --no-scm`` says not)."""
     return not _config().get("core", {}).get("no_scm", False)

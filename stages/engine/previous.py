@@ -1,11 +1,12 @@
 """The previous output of a stage, read from dvc.lock and DVC's cache.
 
 DVC removes a stage's outputs before it runs the stage, so what was there is found by its hash:
-dvc.lock has it, the cache holds the files, and a remote may have them when the cache does not.
+dvc.lock has it, the cache holds the files, and a remote may have them when the cache does not: of
+that is fetched what is asked for, and nothing else.
 """
 
 import logging
-from collections.abc import Callable, Iterator, Sequence, Set
+from collections.abc import Callable, Iterable, Iterator, Set
 from pathlib import Path
 
 import pyarrow as pa
@@ -19,6 +20,7 @@ from stages.engine.dvc_lock import (
     Output,
     cache_folder,
     file_md5,
+    has_remote,
     listing,
     object_path,
     read_outputs,
@@ -39,21 +41,23 @@ def previous_files(stage: str, keys: Set[str], note: Note) -> Iterator[tuple[str
         keys: the wanted keys.
         note: told in one line what a person should know (a remote out of reach).
     """
-    files = _cached_files(stage, note)
-    for index, index_path in files.items():
-        if index.suffix != ".parquet" or not index_path.is_file():
-            continue  # not fetched: a clone may know of outputs that it does not have
-        try:
-            if not {"key", "path"} <= set(pq.read_schema(index_path).names):
-                continue
-            rows = tables.read(index_path, ["key", "path"])
-        except (OSError, pa.ArrowException, tables.TableError) as error:
-            note(f"the previous {index} cannot be read ({error}); its items are computed anew")
-            continue
-        for row in rows:
-            path = files.get(folder_of(index) / str(row["path"])) if row["path"] else None
-            if row["key"] in keys and path and path.is_file() and _is_whole(path):
-                yield str(row["key"]), path
+    source, outputs = _Source(note), _outputs(stage, note)
+    source.bring(output.md5 for output in outputs if output.is_folder)
+    files: dict[Path, str] = {}
+    for output in outputs:
+        files |= listing(source.cache, output) or {}
+    indices = {path: md5 for path, md5 in files.items() if path.suffix == ".parquet"}
+    source.bring(indices.values())
+    wanted = {}
+    for index, md5 in indices.items():
+        for key, path in _keys_of(index, object_path(source.cache, md5), note):
+            if key in keys and (file := files.get(folder_of(index) / path)):
+                wanted[key] = file
+    source.bring(wanted.values())
+    for key, md5 in wanted.items():
+        kept = object_path(source.cache, md5)
+        if kept.is_file() and _is_whole(kept):
+            yield key, kept
 
 
 def previous_file(stage: str, path: Path, note: Note) -> Path | None:
@@ -61,11 +65,30 @@ def previous_file(stage: str, path: Path, note: Note) -> Path | None:
 
     Args:
         stage: name as in dvc.yaml.
-        path: the file's path in the project.
+        path: in the project, an output that is a file.
         note: as in :func:`previous_files`.
     """
-    kept = _cached_files(stage, note).get(path)
-    return kept if kept is not None and kept.is_file() and _is_whole(kept) else None
+    for output in _outputs(stage, note):
+        if output.path == path:
+            source = _Source(note)
+            source.bring([output.md5])
+            kept = object_path(source.cache, output.md5)
+            return kept if kept.is_file() and _is_whole(kept) else None
+    return None
+
+
+def _keys_of(index: Path, file: Path, note: Note) -> list[tuple[str, str]]:
+    """Return (key, path of the item) of an index that lies in the cache as ``file``."""
+    if not file.is_file():
+        return []  # not fetched: a clone may know of outputs that it does not have
+    try:
+        if not {"key", "path"} <= set(pq.read_schema(file).names):
+            return []
+        rows = tables.read(file, ["key", "path"])
+    except (OSError, pa.ArrowException, tables.TableError) as error:
+        note(f"the previous {index} cannot be read ({error}); its items are computed anew")
+        return []
+    return [(str(row["key"]), str(row["path"])) for row in rows if row["path"]]
 
 
 def changed_deps(stage: str) -> set[str]:
@@ -86,34 +109,38 @@ def changed_deps(stage: str) -> set[str]:
     return changed
 
 
-def _cached_files(stage: str, note: Note) -> dict[Path, Path]:
-    """Return the files of a stage's last outputs: path in the project, path in the cache."""
+def _outputs(stage: str, note: Note) -> list[Output]:
+    """Return a stage's last outputs."""
     if not (LOCK.is_file() and DVC.is_dir()):
-        return {}
+        return []
     try:
-        outputs = [output for output in read_outputs() if output.stage == stage]
+        return [output for output in read_outputs() if output.stage == stage]
     except LockError as error:
         note(f"the previous output is not known ({error}); computing it anew")
-        return {}
-    if not outputs:
-        return {}
-    cache = cache_folder()
-    files, is_whole = _files_of(outputs, cache)
-    if not is_whole:
-        _fetch(stage, note)
-        files, _is_whole = _files_of(outputs, cache)
-    return files
+        return []
 
 
-def _files_of(outputs: Sequence[Output], cache: Path) -> tuple[dict[Path, Path], bool]:
-    """Return path in the project -> path in the cache, and whether the cache has all of it."""
-    files, is_whole = {}, True
-    for output in outputs:
-        listed = listing(cache, output)
-        is_whole = is_whole and listed is not None
-        for path, md5 in (listed or {}).items():
-            files[path] = object_path(cache, md5)
-    return files, is_whole and all(_is_there(path) for path in files.values())
+class _Source:
+    """DVC's cache, and behind it the remote, as long as that answers.
+
+    Attributes:
+        cache: folder of the cache's objects.
+        note: told once that the remote is out of reach.
+    """
+
+    def __init__(self, note: Note) -> None:
+        self.cache = cache_folder()
+        self.note = note
+        self._answers = True
+
+    def bring(self, md5s: Iterable[str]) -> None:
+        """Have objects in the cache, as far as the remote has them."""
+        absent = {md5 for md5 in md5s if not _is_there(object_path(self.cache, md5))}
+        if not (absent and self._answers and has_remote()):
+            return
+        if refusal := fetch_objects(absent):
+            self._answers = False
+            self.note(f"the previous output cannot be fetched ({refusal}); computing it anew")
 
 
 def _is_there(path: Path) -> bool:
@@ -124,19 +151,6 @@ def _is_there(path: Path) -> bool:
 def _is_whole(path: Path) -> bool:
     """Tell whether an object has the md5 of its name: a broken download may leave a part of it."""
     return path.parent.name + path.name.removesuffix(FOLDER) == file_md5(path)
-
-
-def _fetch(stage: str, note: Note) -> None:
-    """Bring a stage's last outputs from DVC's remote into its cache, where there is a remote."""
-    from dvc.repo import Repo  # dvc is slow to import, and seldom needed
-
-    logging.getLogger("dvc").setLevel(logging.ERROR)
-    with Repo(".") as repo:
-        if repo.config["core"].get("remote"):
-            try:
-                repo.fetch(targets=[stage])
-            except Exception as error:  # each kind of remote raises errors of its own library
-                note(f"the previous output cannot be fetched ({_told(error)}); computing it anew")
 
 
 def fetch_objects(md5s: Set[str]) -> str | None:

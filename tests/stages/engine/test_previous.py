@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from features.cache import tables
+from stages.engine.dvc_lock import cache_folder, objects, read_outputs
 from stages.engine.previous import changed_deps, previous_file, previous_files
 from tests.affectline.test_diff import Repository, features
 
@@ -14,7 +15,11 @@ from tests.affectline.test_diff import Repository, features
 def keys(in_folder: Path) -> set[str]:
     """A clone that knows what a stage has put out, and has none of it."""
     repository = Repository(in_folder)
-    repository.commit("one", vgg16={"joy/a": features([[1, 2], [3, 4]])})
+    repository.commit(
+        "one",
+        vgg16={"joy/a": features([[1, 2], [3, 4]]), "joy/b": features([[5, 6], [7, 8]])},
+        swin={"joy/a": features([[9, 9], [9, 9]])},
+    )
     repository.dvc("remote", "add", "-d", "team", str(in_folder / "remote"))
     repository.dvc("push")
     rows = repository.rows("data/features/vgg16")
@@ -30,6 +35,16 @@ def test_what_the_cache_lacks_is_fetched(keys: set[str]) -> None:
     assert all(path.is_file() for path in found.values())
 
 
+def test_nothing_is_fetched_that_is_not_asked_for(keys: set[str]) -> None:
+    key, _ = sorted(keys)
+    ((_, path),) = previous_files("extract@vgg16", {key}, print)
+    outputs = [output for output in read_outputs() if output.stage == "extract@vgg16"]
+    held = {md5 for md5, _ in objects(cache_folder())}
+    assert held == {output.md5 for output in outputs} | {path.parent.name + path.name}
+    assert previous_file("extract@swin", Path("data/features/swin.parquet"), print) is not None
+    assert len({md5 for md5, _ in objects(cache_folder())} - held) == 1
+
+
 def test_keys_that_were_not_put_out_are_not_found(keys: set[str]) -> None:
     assert dict(previous_files("extract@vgg16", {"0" * 64}, print)) == {}
     assert dict(previous_files("extract@swin", keys, print)) == {}
@@ -38,18 +53,19 @@ def test_keys_that_were_not_put_out_are_not_found(keys: set[str]) -> None:
 def test_what_a_broken_download_left_is_fetched_again_or_not_used(keys: set[str]) -> None:
     from dvc.cli import main
 
-    ((key, path),) = previous_files("extract@vgg16", keys, print)
+    key = min(keys)
+    ((_, path),) = previous_files("extract@vgg16", {key}, print)
     whole = path.read_bytes()
     path.unlink()
     path.write_bytes(whole[:100])
-    assert dict(previous_files("extract@vgg16", keys, print)) == {key: path}
+    assert dict(previous_files("extract@vgg16", {key}, print)) == {key: path}
     assert path.read_bytes() == whole
     assert main(["remote", "remove", "team", "-q"]) == 0
     for mode in (0o644, 0o444):  # DVC may even have marked it as whole
         path.unlink()
         path.write_bytes(whole[:100])
         path.chmod(mode)
-        assert dict(previous_files("extract@vgg16", keys, print)) == {}
+        assert dict(previous_files("extract@vgg16", {key}, print)) == {}
 
 
 def test_a_remote_out_of_reach_is_a_note_and_no_error(
@@ -58,7 +74,7 @@ def test_a_remote_out_of_reach_is_a_note_and_no_error(
     def lose_connection(*_arguments: object, **_options: object) -> None:
         raise RuntimeError("Connection lost") from OSError("no route")  # a library's, not DVC's
 
-    monkeypatch.setattr("dvc.repo.Repo.fetch", lose_connection)
+    monkeypatch.setattr("dvc.data_cloud.DataCloud.pull", lose_connection)
     notes: list[str] = []
     assert dict(previous_files("extract@vgg16", keys, notes.append)) == {}
     (note,) = notes
