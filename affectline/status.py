@@ -20,7 +20,16 @@ from features.video.contents import hash_videos
 from features.video.listing import list_videos
 from stages.engine.items import item_path
 from stages.engine.params import Params
-from stages.engine.paths import FEATURES, INDEX, LOGS, RESULTS, VIEWS, weights_file
+from stages.engine.paths import (
+    FEATURES,
+    INDEX,
+    LOGS,
+    RESULTS,
+    TABLES,
+    VIEWS,
+    index_of,
+    weights_file,
+)
 from stages.engine.progress import last_pace
 from stages.engine.start import check_watched, stage_names
 
@@ -99,8 +108,24 @@ def status(params: Params) -> list[Stage]:
         chain = _after(plan, chains[block.view], VIEWS / block.view, features)
         stages.append(_count(plan, f"extract@{name}", FEATURES / name, chain))
     done = {stage.output for stage in stages if stage.current == stage.items}
-    stages += [_count_runs(params, name, done) for name in params.experiments]
+    known = {output for output in _gathered(plan) if str(output) in done}
+    stages += [_count_runs(params, name, known) for name in params.experiments]
     return stages
+
+
+def _gathered(plan: Plan) -> set[Path]:
+    """Return the features of which the table that train reads has what their own index has."""
+    table = index_of(TABLES)
+    rows = tables.read(table, ["backbone", "video_id", "key"]) if table.is_file() else []
+    keys: dict[Path, dict[str, object]] = {}
+    for row in rows:
+        output = FEATURES / str(row["backbone"])
+        keys.setdefault(output, {})[str(row["video_id"])] = row["key"]
+    return {
+        output
+        for output, known in keys.items()
+        if known == {video_id: row["key"] for video_id, row in plan.rows(output).items()}
+    }
 
 
 def _has_failed(row: tables.Row | None) -> bool:
@@ -179,8 +204,8 @@ def _cost(name: str, output: Path, sizes: Sequence[int]) -> Cost:
     )
 
 
-def _count_runs(params: Params, name: str, current_outputs: set[str]) -> Stage:
-    """Count the runs of an experiment; while a feature is to be computed, none is current."""
+def _count_runs(params: Params, name: str, current_outputs: set[Path]) -> Stage:
+    """Count the runs of an experiment; while a feature is to come, none is known to be current."""
     from stages.train import plan_runs  # slow to import
 
     output = RESULTS / name
@@ -192,14 +217,14 @@ def _count_runs(params: Params, name: str, current_outputs: set[str]) -> Stage:
         pq.read_table(table, columns=["key"])["key"].to_pylist() if table.is_file() else []
     )
     block = params.experiments[name]
-    needed = {str(FEATURES / source.split("/")[0]) for source in block.roles.values()}
+    needed = {FEATURES / source.split("/")[0] for source in block.roles.values()}
     total = params.index.splits.runs
     current, in_store = 0, 0
     started = [weights_file(backbone) for backbone in block.weights.values()]
     is_known = needed <= current_outputs and all(file.is_file() for file in started)
     if is_known:
         plan = plan_runs(params, name)
-        items = plan.items(plan.selection)
+        items = plan.items()
         total = len(items)
         store = ItemStore(store_root())
         for item in items:

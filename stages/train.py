@@ -7,10 +7,11 @@ Each run is an item; its checkpoint's metadata has what `heads.training.loop.bui
     python -m stages.train caan
 """
 
+import functools
 import json
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -28,7 +29,7 @@ from features.weights.file import metadata, tensors_sha256
 from heads.training.data import Features
 from heads.training.loop import run_arrays, run_seed, train_run
 from heads.training.metrics import over_runs, per_class, score_run
-from heads.training.selection import Selection, Split, select_videos
+from heads.training.selection import Selection, Split, Video, select_videos
 from heads.training.settings import Training, training_of
 from stages.engine.device import be_reproducible, cache_bytes, device_of
 from stages.engine.ingredients import code_of_run
@@ -54,9 +55,14 @@ RUNS = {"run": pa.string(), "file": pa.string(), "key": pa.string(), "path": pa.
 
 @dataclass(frozen=True)
 class Task:
-    """One run: the videos are shared by the runs of an experiment, so that they are read once."""
+    """One run.
 
-    dataset: Features
+    Attributes:
+        features: the experiment's videos, shared by its runs, so that they are read once.
+        split: the run's part of them.
+    """
+
+    features: Callable[[], Features]
     split: Split
     classes: tuple[str, ...]
     head: str
@@ -67,6 +73,11 @@ class Task:
     pretrained: bool
     starts: Mapping[str, Path]
     ingredients: dict[str, dict[str, object]]
+
+    @property
+    def dataset(self) -> Features:
+        """The videos, their files looked for at the first run that is computed."""
+        return self.features()
 
 
 def main(experiment: Annotated[str, item_of("experiments")]) -> None:
@@ -81,8 +92,8 @@ def main(experiment: Annotated[str, item_of("experiments")]) -> None:
         if selection.missing:
             total = len(selection.missing) + len(selection.videos)
             run.note(f"left out for lack of a feature: {len(selection.missing)} of {total} videos")
-        selection = _with_files(selection, run)
-        items = plan.items(selection)
+        locate = functools.partial(_located, run)
+        items = plan.items(locate)
         with fresh_outputs(RESULTS, run) as partial:
             folder = partial / experiment
             outcome = run_items(run, items, compute, folder / "runs", Workers(0), "runs")
@@ -98,21 +109,25 @@ def main(experiment: Annotated[str, item_of("experiments")]) -> None:
             results.write_tables(folder, answers, classes)
             results.write_per_class(folder, per_class(scores, classes))
             _write_index(folder, items)
-            results.write_json(folder / "about.json", plan.about(selection))
+            results.write_json(folder / "about.json", plan.about(locate))
             metrics = _metrics(answers, scores, selection)
             results.write_scores(folder, metrics)
         _tell(run, metrics)
 
 
-def _with_files(selection: Selection, run: StageRun) -> Selection:
-    """Return the selection with its feature files where they are: by key, also out of the output.
+Locate = Callable[[Sequence[Video]], Sequence[Video]]
+"""Returns videos with their feature files where they can be read."""
 
-    A clone that has pulled the indices alone reads from the store, or from what DVC fetches.
+
+def _located(run: StageRun, videos: Sequence[Video]) -> Sequence[Video]:
+    """Return the videos with their feature files where they are: by key, also out of the output.
+
+    A clone that has pulled the table alone reads from the store, or from what DVC fetches.
     """
     store = ItemStore(store_root())
     elsewhere: dict[str, Path] = {}
     absent: dict[str, set[str]] = {}
-    for video in selection.videos:
+    for video in videos:
         for backbone, key in video.keys.items():
             if store.has(key, ".h5"):
                 elsewhere[key] = store.path(key, ".h5")
@@ -126,12 +141,15 @@ def _with_files(selection: Selection, run: StageRun) -> Selection:
                 "nor in the store, DVC's cache or its remote: `dvc pull "
                 f"extract@{backbone}`, or compute them with `dvc repro extract@{backbone}`"
             )
-    videos = tuple(
+    return [
         replace(video, files={b: f if f.is_file() else elsewhere[video.keys[b]] for b, f in files})
-        for video in selection.videos
+        for video in videos
         for files in [video.files.items()]
-    )
-    return replace(selection, videos=videos)
+    ]
+
+
+def _in_output(videos: Sequence[Video]) -> Sequence[Video]:
+    return videos
 
 
 @dataclass(frozen=True)
@@ -158,9 +176,14 @@ class Plan:
     selection: Selection
     starts: Mapping[str, Path]
 
-    def items(self, selection: Selection) -> list[Item[Task]]:
-        """Return one item a run; `selection` is this plan's, its files where they can be read."""
-        dataset = Features(selection.videos, self.block.roles, self.head.ALIGNED, self.cache_bytes)
+    def items(self, locate: Locate = _in_output) -> list[Item[Task]]:
+        """Return one item a run; `locate` is asked for feature files when a run is computed."""
+
+        @functools.cache
+        def features() -> Features:
+            videos = locate(self.selection.videos)
+            return Features(videos, self.block.roles, self.head.ALIGNED, self.cache_bytes)
+
         common = {
             "stage": "train",
             "head": self.block.head,
@@ -169,22 +192,22 @@ class Plan:
             "training": asdict(self.training),
             "roles": self.block.roles,
             "weights": {role: tensors_sha256(file) for role, file in self.starts.items()},
-            "classes": selection.classes,
+            "classes": self.selection.classes,
             "code": code_of_run(self.block.head),
         }
         return [
-            self._item(name, split, selection, dataset, common)
-            for name, split in selection.splits.items()
+            self._item(name, split, features, common)
+            for name, split in self.selection.splits.items()
         ]
 
     def _item(
         self,
         name: str,
         split: Split,
-        selection: Selection,
-        dataset: Features,
+        features: Callable[[], Features],
         common: Mapping[str, object],
     ) -> Item[Task]:
+        selection = self.selection
         videos = {
             part: [
                 [video.video_id, selection.classes[video.label], video.contents]
@@ -197,7 +220,7 @@ class Plan:
         }
         keys = {item_key(ingredients): file for file, ingredients in made_of.items()}
         task = Task(
-            dataset,
+            features,
             split,
             selection.classes,
             self.block.head,
@@ -211,10 +234,10 @@ class Plan:
         )
         return Item(name, {key: f"{name}{SUFFIXES[file]}" for key, file in keys.items()}, task)
 
-    def about(self, selection: Selection) -> dict[str, object]:
-        """Return what `about.json` holds: what the numbers stand on; `selection` as in `items`."""
-        settings, roles = asdict(self.params), self.block.roles
-        first = selection.videos[0]
+    def about(self, locate: Locate = _in_output) -> dict[str, object]:
+        """Return what `about.json` holds: what the numbers stand on; `locate` as in `items`."""
+        settings, roles, selection = asdict(self.params), self.block.roles, self.selection
+        (first,) = locate(selection.videos[:1])
         return {
             "head": self.block.head,
             "roles": dict(roles),

@@ -1,12 +1,12 @@
 """Which videos an experiment trains and tests on: those that have every feature it reads.
 
-Reads what the stages leave behind: the index of the videos (label, status, splits), and the index
-of each backbone's features. A role string is `<backbone>/<feature>`, for example `vggface/fc6`.
+Reads what the stages leave behind: the index of the videos (label, status, splits), and the table
+of all backbones' features. A role string is `<backbone>/<feature>`, for example `vggface/fc6`.
 """
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -92,27 +92,23 @@ def split_role(role: str, source: str) -> tuple[str, str]:
     return backbone, feature
 
 
-def read_features(root: Path, backbone: str) -> dict[str, FeatureRow]:
-    """Return `video_id` -> row of the index that a backbone's extraction left.
+def read_features(root: Path, backbones: Collection[str]) -> dict[str, dict[str, FeatureRow]]:
+    """Return backbone -> `video_id` -> row of the table of all features.
 
     Args:
-        root: folder that has `tables/<backbone>.parquet`, and the files in `features/<backbone>`.
-        backbone: name of both.
+        root: folder that has `tables.parquet`, and the files in `features/<backbone>`.
+        backbones: names.
 
     Raises:
-        ValueError: no features of that backbone (the message lists those that there are), or an
-            index that is none.
+        ValueError: no features of one of them (the message lists those that there are), or a table
+            that is none.
     """
-    path = root / "tables" / f"{backbone}.parquet"
-    if not path.is_file():
-        known = sorted(table.stem for table in root.glob("tables/*.parquet"))
-        raise ValueError(
-            f"{path}: no features of backbone '{backbone}', there are {known}: "
-            "extract them, or correct the experiment's roles"
-        )
-    columns = ("video_id", "key", "content", "path", "pretrained", "status", "reason")
-    return {
-        str(row["video_id"]): FeatureRow(
+    path = root / "tables.parquet"
+    columns = ("backbone", "video_id", "key", "content", "path", "pretrained", "status", "reason")
+    features: dict[str, dict[str, FeatureRow]] = {}
+    for row in tables.read(path, columns):
+        backbone = str(row["backbone"])
+        features.setdefault(backbone, {})[str(row["video_id"])] = FeatureRow(
             path=root / "features" / backbone / str(row["path"] or ""),
             key=str(row["key"] or ""),
             content=str(row["content"] or ""),
@@ -120,8 +116,12 @@ def read_features(root: Path, backbone: str) -> dict[str, FeatureRow]:
             status=str(row["status"]),
             reason=str(row["reason"] or "no reason given"),
         )
-        for row in tables.read(path, columns)
-    }
+    if unknown := sorted(set(backbones) - set(features)):
+        raise ValueError(
+            f"{path}: no features of backbone '{unknown[0]}', there are {sorted(features)}: "
+            "extract them, or correct the experiment's roles"
+        )
+    return {backbone: features[backbone] for backbone in sorted(backbones)}
 
 
 def select_videos(index: Path, root: Path, roles: Mapping[str, str]) -> Selection:
@@ -130,14 +130,14 @@ def select_videos(index: Path, root: Path, roles: Mapping[str, str]) -> Selectio
     Args:
         index: the index of the videos, Parquet: `video_id`, `label`, `status`, `reason` and the
             columns `split_00`, `split_01`, ... that say `train`, `test` or null (not in that run).
-        root: folder of the features and their tables, see `read_features`.
+        root: folder of the features and their table, see `read_features`.
         roles: role -> `<backbone>/<feature>`.
 
     Raises:
         ValueError: a malformed role or index, or a split that cannot be trained on.
     """
-    backbones = sorted({split_role(role, source)[0] for role, source in roles.items()})
-    features = {backbone: read_features(root, backbone) for backbone in backbones}
+    backbones = {split_role(role, source)[0] for role, source in roles.items()}
+    features = read_features(root, backbones)
     rows = tables.read(index, ("video_id", "label", "status", "reason", "split_00"))
     rows.sort(key=lambda row: str(row["video_id"]))
     classes = tuple(sorted({str(row["label"]) for row in rows}))

@@ -247,7 +247,7 @@ def check_root(params: Params) -> str | None:
     if root in read_deps("index"):
         return (
             f"the videos of {root} are not here: `dvc repro --pull` takes what was made of them, "
-            "`dvc pull data/index.parquet extract` with `dvc repro --allow-missing` trains"
+            "`dvc repro --pull --allow-missing train` trains on it"
         )
     raise ParamsError(
         f"{PARAMS}: index.root: found nothing at {root}, expected a folder <label>/<name>.<ext> "

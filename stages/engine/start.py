@@ -80,9 +80,9 @@ def check_name(params: Params, stage: str) -> None:
 
 def stage_names(params: Params) -> list[str]:
     """Return the names of all stages as DVC has them, ``weights@vgg16``."""
-    each = [f"{kind}@{name}" for name in params.backbones for kind in ("weights", "extract")]
-    each += [f"train@{name}" for name in params.experiments]
-    return ["sample", "index", "decode", "detector", "faces", *each, "report"]
+    features = [f"{kind}@{name}" for name in params.backbones for kind in ("weights", "extract")]
+    runs = [f"train@{name}" for name in params.experiments]
+    return ["sample", "index", "decode", "detector", "faces", *features, "tables", *runs, "report"]
 
 
 def check_watched(params: Params, stages: list[str], pipeline: Path = PIPELINE) -> None:

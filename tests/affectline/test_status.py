@@ -3,13 +3,14 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 import yaml
 from typer.testing import CliRunner
 
 from affectline.cli import app
 from features.weights.file import write_seeded
-from stages import decode, extract, index
+from stages import decode, extract, index, tables
 from tests.conftest import write_clip
 
 PROJECT = Path(__file__).parents[2]
@@ -44,13 +45,14 @@ def change(where: str, value: object) -> None:
 
 
 def run() -> None:
-    """Run the stages up to the features."""
+    """Run the stages up to the table of all features."""
     seed = yaml.safe_load(Path("params.yaml").read_text())["backbones"]["vggish"]["seed"]
     weights = Path("data/weights/vggish.safetensors")
     write_seeded(weights, "vggish", seed)
     index.main()
     decode.main()
     extract.main("vggish")
+    tables.main()
 
 
 def asked(*arguments: str) -> Any:
@@ -123,6 +125,12 @@ def test_after_a_run_all_is_current_and_a_change_is_counted(project: Path) -> No
     }
     assert counted("failed")["decode"] == 1
     assert counted("to_compute")["train@sound"] == 2
+    assert counted("unsure")["train@sound"] == 0
+    table = Path("data/tables.parquet")
+    rows = pq.read_table(table)
+    pq.write_table(rows.slice(1), table)
+    assert counted("unsure")["train@sound"] == 2, "the table is that of other features"
+    pq.write_table(rows, table)
 
     (Path("raw") / "joy/a.mp4").rename("raw/fear/moved.mp4")
     assert counted("in_store")["extract@vggish"] == 1, "the same content under another name"

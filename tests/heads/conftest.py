@@ -37,9 +37,9 @@ class Folder:
         return self.root / "index.parquet"
 
     @property
-    def tables(self) -> Path:
-        """The folder of the features' indices."""
-        return self.root / "tables"
+    def table(self) -> Path:
+        """The table of all features."""
+        return self.root / "tables.parquet"
 
     @property
     def features(self) -> Path:
@@ -53,9 +53,8 @@ class Folder:
     def save(self) -> None:
         """Write the tables as they are now."""
         pq.write_table(pa.Table.from_pylist(self.videos), self.index)
-        self.tables.mkdir(exist_ok=True)
-        for backbone, rows in self.rows.items():
-            pq.write_table(pa.Table.from_pylist(rows), self.tables / f"{backbone}.parquet")
+        rows = [row | {"backbone": name} for name, each in self.rows.items() for row in each]
+        pq.write_table(pa.Table.from_pylist(rows), self.table)
 
     def write(
         self,

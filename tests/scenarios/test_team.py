@@ -61,11 +61,11 @@ def test_only_what_is_needed_is_downloaded(
     second.params(experiments__mine=NEW_HEAD)
     assert second.repro("--pull", "--allow-missing", "train@mine") == ["train@mine"]
     made = named_by(second, "results/mine", "results/mine.json")
-    needed = ("data/index.parquet", "data/tables/faces_toy.parquet")
+    needed = ("data/index.parquet", "data/tables.parquet")
     needed += ("data/tables/frames_toy.parquet", "data/features/frames_toy")
     fetched = named_by(clone, *needed)
     assert objects(cache(second)) == fetched | made
-    assert len(fetched) == 3 + 1 + 6  # indices, a listing, a file a video
+    assert len(fetched) == 3 + 1 + 6  # tables, a listing, a file a video
     assert not (second.root / "data/raw").exists()
 
     second.run("dvc", "pull", "train")  # what others have trained, for the page
@@ -74,15 +74,34 @@ def test_only_what_is_needed_is_downloaded(
     assert not unused & objects(cache(second))
 
 
+def test_who_changes_nothing_that_counts_fetches_no_feature(
+    clone: Clone, remote: Path, tmp_path: Path
+) -> None:
+    shared(clone, remote, with_videos=False)
+    second = join(clone, tmp_path / "second")
+    with (second.root / "heads/caan.py").open("a") as file:
+        file.write("# a remark\n")
+    assert second.repro("--pull", "--allow-missing", "train@caan") == ["train@caan"]
+    log = second.log("train@caan")
+    assert (log["computed"], log["reused"]) == (0, 2)
+    tables = ("data/index.parquet", "data/tables.parquet", "data/tables")
+    listings = {md5 for md5 in named_by(clone, "data/features") if md5.endswith(".dir")}
+    features = named_by(clone, "data/features") - listings
+    held = objects(cache(second))
+    assert len(held & features) == 2, "one a backbone, for what the results say of the features"
+    assert held - features - listings == named_by(clone, *tables, "results/caan") | named_by(
+        clone, "results/caan.json"
+    )
+
+
 def test_without_videos_and_gpu_every_head_is_trained(
     clone: Clone, remote: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     second = join(shared(clone, remote, with_videos=False), tmp_path / "second")
-    second.run("dvc", "pull", "data/index.parquet", "extract")
     second.params(train__epochs=3, experiments__mine=NEW_HEAD)
     trained = {"train@average", "train@caan", "train@mine"}
-    assert {*second.repro("--allow-missing")} == trained | {"report"}
+    assert {*second.repro("--pull", "--allow-missing")} == trained | {"report"}
     assert second.computed() == dict.fromkeys(trained, 2)
     for folder in ("data/raw", "data/views", "data/weights"):
         assert not (second.root / folder).exists(), folder

@@ -298,7 +298,7 @@ def test_the_engine_says_how_much_stays_in_memory(data: Folder, cache_gib: float
     params["engine"]["cache_gib"] = cache_gib
     Path("params.yaml").write_text(yaml.safe_dump(params))
     plan = train.plan_runs(load_params(), "caan")
-    (task, _) = (item.task for item in plan.items(plan.selection))
+    (task, _) = (item.task for item in plan.items())
     assert isinstance(task, train.Task)
     assert (task.dataset[0] is task.dataset[0]) == (cache_gib > 0)
 
@@ -340,11 +340,11 @@ def test_weights_that_a_head_starts_from_stand_in_key_and_about(data: Folder) ->
     keys: list[set[str]] = []
     for facts in ("seeded", "imagenet.pth", "imagenet.pth"):  # the last drawn anew
         plan = start_from(data, facts)
-        about = plan.about(plan.selection)["weights"]
+        about = plan.about()["weights"]
         assert isinstance(about, dict)
         assert about["audio"] == metadata(Path("data/weights/mfcc18.safetensors"))
         assert plan.selection.pretrained == (facts != "seeded")
-        (item, _) = plan.items(plan.selection)
+        (item, _) = plan.items()
         assert isinstance(item.task, train.Task)
         assert item.task.pretrained == plan.selection.pretrained
         keys.append(set(item.files))
@@ -362,7 +362,7 @@ def test_a_head_starts_from_the_weights_of_the_experiment(
 
     plan = start_from(data, "seeded")
     monkeypatch.setattr(train, "train_run", stop)
-    (item, _) = plan.items(plan.selection)
+    (item, _) = plan.items()
     with pytest.raises(ValueError, match="far enough"):
         train.compute(item.task, {})
     assert seen == [{"audio": Path("data/weights/mfcc18.safetensors")}]
@@ -439,6 +439,44 @@ def test_an_empty_store_gives_the_same_bytes(data: Folder, monkeypatch: pytest.M
     monkeypatch.setenv("AFFECTLINE_STORE", "elsewhere")
     assert run(data)["computed"] == 2
     assert every_byte(Path("results")) == wanted
+
+
+def test_feature_files_are_asked_for_where_a_run_is_trained_and_else_one_of_each_backbone(
+    data: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a clone that has pulled the tables alone: files come from the last output, by key."""
+    wanted = run(data) and every_byte(Path("results"))
+    data.features.rename("elsewhere")
+    asked: list[tuple[str, set[str]]] = []
+
+    def previous(stage: str, keys: set[str], note: object) -> list[tuple[str, Path]]:
+        asked.append((stage, set(keys)))
+        rows = data.rows[stage.partition("@")[2]]
+        files = {str(row["key"]): str(row["path"]) for row in rows}
+        return [(key, Path("elsewhere", stage.partition("@")[2], files[key])) for key in keys]
+
+    monkeypatch.setattr(train, "previous_files", previous)
+    assert run(data)["computed"] == 0
+    first = {name: str(data.rows[name][0]["key"]) for name in ("vgg16", "vggface")}
+    assert asked == [(f"extract@{name}", {key}) for name, key in first.items()]
+    assert every_byte(Path("results")) == wanted
+    write_params(seed=8)
+    asked.clear()
+    assert run(data)["computed"] == 2
+    both = [(f"extract@{name}", {str(r["key"]) for r in data.rows[name]}) for name in first]
+    assert asked[:2] == both and asked[2:] == [(stage, {first[stage[8:]]}) for stage, _ in both]
+
+
+def test_feature_files_that_are_nowhere_end_the_stage_in_a_line(
+    data: Folder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data.features.rename("elsewhere")
+    with pytest.raises(SystemExit):
+        run(data)
+    told = " ".join(capsys.readouterr().err.split())
+    assert told.count("18 feature files of vgg16 are neither in the output nor in the store") == 1
+    assert "`dvc pull extract@vgg16`, or compute them with `dvc repro extract@vgg16`" in told
+    assert not Path("results/caan").exists()
 
 
 def test_a_new_feature_of_a_video_trains_the_runs_that_it_is_in(data: Folder) -> None:

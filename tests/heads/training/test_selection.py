@@ -101,7 +101,7 @@ def test_an_index_without_splits_is_an_error(folder: Folder) -> None:
 
 def test_an_unknown_backbone_lists_those_that_have_features(folder: Folder) -> None:
     with pytest.raises(ValueError, match=r"'resnet50', there are \['vgg16', 'vggface'\]"):
-        read_features(folder.root, "resnet50")
+        read_features(folder.root, ["vgg16", "resnet50"])
 
 
 @pytest.mark.parametrize("source", ["vggface", "vggface/", "/fc6", "vggface/fc6/x", ""])
@@ -111,5 +111,5 @@ def test_a_role_is_a_backbone_and_a_feature(source: str) -> None:
 
 
 def test_a_path_of_the_index_is_below_its_backbones_folder(folder: Folder) -> None:
-    row = read_features(folder.root, "vgg16")["joy/v 01%"]
+    row = read_features(folder.root, ["vgg16"])["vgg16"]["joy/v 01%"]
     assert row.path == Path(folder.features / "vgg16" / "joy" / "v 01%.h5")
