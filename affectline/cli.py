@@ -83,16 +83,12 @@ def weights(
 ) -> None:
     """List where each network's weights come from, whether they are here, and what is to do."""
     from affectline.weights import survey
-    from features.sources.download import DownloadError
     from stages.engine.checks import in_project
     from stages.engine.params import load_params
-    from stages.engine.progress import fail, print_json, print_table, say
+    from stages.engine.progress import print_json, print_table, say
 
     with in_project():
-        try:
-            standings = survey(load_params())
-        except DownloadError as error:
-            raise fail(str(error)) from None
+        standings = survey(load_params())
     if as_json:
         print_json([asdict(standing) for standing in standings])
         return

@@ -110,8 +110,9 @@ def code_fingerprint(*entries: str) -> Fingerprint:
 
 @cache  # a stage asks for each of its items
 def _fingerprint(entries: tuple[str, ...]) -> Fingerprint:
-    waiting = [reached for entry in entries for reached in _resolve(entry)]
-    if missing := [entry for entry in entries if not any(_resolve(entry))]:
+    meant = {entry: _resolve(entry) for entry in entries}
+    waiting = [definition for entry in entries for definition in meant[entry]]
+    if missing := [entry for entry, definitions in meant.items() if not definitions]:
         raise ModuleNotFoundError(f"{', '.join(missing)}: expected a definition of the project")
     fingerprint: Fingerprint = {}
     while waiting:
