@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from scipy.special import bdtr, ndtri, stdtr, stdtrit  # Student's t: stdtr, quantile stdtrit
 
 Labels = NDArray[np.int64]
+Numbers = NDArray[np.float64]
 
 _CONFIDENCE = 0.95
 
@@ -135,19 +136,35 @@ def paired_difference(
         )
     _check_ratio(test_per_train)
     differences = np.asarray(first, dtype=np.float64) - np.asarray(second, dtype=np.float64)
-    runs, mean = len(differences), float(differences.mean())
-    std = float(differences.std(ddof=1))
-    summary: dict[str, float | int | None] = {"mean": mean, "std": std, "runs": runs}
-    if std < _NO_SPREAD:
-        same = bool(abs(mean) < _NO_SPREAD)
-        limit = 0.0 if same else None
-        return summary | {"ci95_low": limit, "ci95_high": limit, "p": 1.0 if same else None}
-    error = std * sqrt(1 / runs + test_per_train)
+    said = paired_differences(differences, np.array(test_per_train))
+    numbers = {name: None if np.isnan(value) else float(value) for name, value in said.items()}
+    return numbers | {"runs": len(differences)}
+
+
+def paired_differences(differences: Numbers, test_per_train: Numbers) -> dict[str, Numbers]:
+    """Return what `paired_difference` says, of many pairs at once.
+
+    Args:
+        differences: float64 (..., J), first - second in each of J runs, at least two.
+        test_per_train: float64 (...), n_test / n_train of each pair.
+
+    Returns:
+        `mean`, `std`, `ci95_low`, `ci95_high` and `p`, each float64 (...), NaN where there is none.
+    """
+    runs = differences.shape[-1]
+    mean, std = differences.mean(axis=-1), differences.std(axis=-1, ddof=1)
+    error = std * np.sqrt(1 / runs + test_per_train)
     half = _quantile(runs) * error
-    return summary | {
-        "ci95_low": max(-1.0, mean - half),
-        "ci95_high": min(1.0, mean + half),
-        "p": 2 * float(stdtr(runs - 1, -abs(mean) / error)),
+    flat, same = std < _NO_SPREAD, np.abs(mean) < _NO_SPREAD
+    limit = np.where(same, 0.0, np.nan)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        p = 2 * stdtr(runs - 1, -np.abs(mean) / error)
+    return {
+        "mean": mean,
+        "std": std,
+        "ci95_low": np.where(flat, limit, np.maximum(-1.0, mean - half)),
+        "ci95_high": np.where(flat, limit, np.minimum(1.0, mean + half)),
+        "p": np.where(flat, np.where(same, 1.0, np.nan), p),
     }
 
 
@@ -175,19 +192,32 @@ def mcnemar(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> dict[str, fl
         raise ValueError(
             f"McNemar's test takes the same videos for both, found {len(first)} and {len(second)}"
         )
-    videos = len(first)
     ours, theirs = int(np.sum(first & ~second)), int(np.sum(second & ~first))
-    # P(at most the smaller of the two), X ~ B(ours + theirs, 1/2), and the same on the other side
-    p = min(1.0, 2 * float(bdtr(min(ours, theirs), ours + theirs, 0.5)))
-    share, other = (ours + 1) / (videos + 2), (theirs + 1) / (videos + 2)
-    error = sqrt((share + other - (share - other) ** 2) / (videos + 2))
+    said = mcnemars(np.array(ours), np.array(theirs), len(first))
+    counts = {"only_first": ours, "only_second": theirs, "runs": 1}
+    return {name: float(value) for name, value in said.items()} | counts
+
+
+def mcnemars(only_first: Labels, only_second: Labels, videos: int) -> dict[str, Numbers]:
+    """Return what `mcnemar` says, of many pairs at once.
+
+    Args:
+        only_first: int64 (...), videos that the first of each pair alone answers rightly.
+        only_second: likewise, of the second.
+        videos: number of all.
+
+    Returns:
+        `mean`, `ci95_low`, `ci95_high` and `p`, each float64 (...).
+    """
+    either = only_first + only_second
+    # P(at most the smaller of the two), X ~ B(either, 1/2), and the same on the other side
+    p = np.minimum(1.0, 2 * bdtr(np.minimum(only_first, only_second), either, 0.5))
+    share, other = (only_first + 1) / (videos + 2), (only_second + 1) / (videos + 2)
+    error = np.sqrt((share + other - (share - other) ** 2) / (videos + 2))
     half = float(ndtri((1 + _CONFIDENCE) / 2)) * error
     return {
-        "mean": (ours - theirs) / videos,
-        "ci95_low": max(-1.0, share - other - half),
-        "ci95_high": min(1.0, share - other + half),
+        "mean": (only_first - only_second) / videos,
+        "ci95_low": np.maximum(-1.0, share - other - half),
+        "ci95_high": np.minimum(1.0, share - other + half),
         "p": p,
-        "only_first": ours,
-        "only_second": theirs,
-        "runs": 1,
     }
