@@ -6,19 +6,19 @@ its tables (CSV, Markdown, LaTeX) and figures (SVG, PNG).
     python -m stages.report
 """
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import heads
 from features.cache import tables
 from stages.engine.outputs import fresh_outputs
-from stages.engine.paths import INDEX, REPORT, RESULTS, SAMPLE, index_of
+from stages.engine.paths import INDEX, REPORT, RESULTS, index_of
 from stages.engine.progress import StageRun, told
 from stages.engine.start import launch, start
 from stages.results.closing import say_closing
-from stages.results.files import Result, read_result
-from stages.results.page import MB, PICTURES_SHARE, Budget, Inputs, render, write
+from stages.results.files import read_result
+from stages.results.page import MB, PICTURES_SHARE, Budget, Inputs, files
 from stages.results.sections import sections
+from stages.results.summary import summary
 
 
 def main() -> None:
@@ -36,52 +36,13 @@ def main() -> None:
         pictures = Budget(PICTURES_SHARE * params.report.max_mb * MB)
         inputs = Inputs(params.report, root, dataset, videos, results, broken, pictures, references)
         parts = sections(inputs)
-        page = render(inputs, summary(inputs), parts)
         with fresh_outputs(REPORT.parent, run) as partial:
-            write(partial / REPORT.name, page, parts)
+            for name, data in files(inputs, summary(inputs), parts).items():
+                path = partial / REPORT.name / name
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(data)
         run.count(items=1, computed=1)
     say_closing(root, results)
-
-
-def summary(inputs: Inputs) -> dict[str, object]:
-    """Return what the top and the end of the page say."""
-    labels = sorted({str(row["label"]) for row in inputs.videos})
-    failed = [row for row in inputs.videos if row["status"] == "failed"]
-    runs = max(len(result.runs) for result in inputs.results)
-    return {
-        "lead": f"{len(inputs.videos)} videos of {inputs.dataset or inputs.root}, {len(labels)} "
-        f"classes ({', '.join(labels)}), {runs} run{'s' if runs > 1 else ''}, "
-        f"{len(failed)} videos not usable",
-        "void": _void(inputs.root, inputs.results),
-        "footer": _footer(inputs.results),
-    }
-
-
-def _void(root: Path, results: Sequence[Result]) -> list[str]:
-    """Say what makes a comparison with published numbers void."""
-    reasons = []
-    if root == SAMPLE:
-        reasons.append(
-            "the videos are the built-in sample, one photograph warped and set to made-up scenes "
-            "and sounds"
-        )
-    if not all(result.metrics["pretrained"] for result in results):
-        reasons.append("some features come from seeded weights, networks that were never trained")
-    if not reasons:
-        return []
-    return [
-        "These numbers show that the pipeline works, and nothing about emotion: "
-        f"{'; '.join(reasons)}."
-    ]
-
-
-def _footer(results: Sequence[Result]) -> str:
-    software: dict[str, str] = {}
-    for result in results:
-        for origin in result.about["features"].values():
-            software |= origin["software"]
-    used = ", ".join(f"{name} {version}" for name, version in sorted(software.items()))
-    return f"Every feature file says what went into it: affectline show <file>. {used}"
 
 
 if __name__ == "__main__":

@@ -67,8 +67,8 @@ def compare(first: Result, second: Result) -> Comparison:
     Raises:
         ValueError: they have other runs or other test videos; the message lists which.
     """
-    ours, theirs = _answers(first), _answers(second)
-    _check_same(first.name, second.name, ours, theirs)
+    ours, theirs = answers_of(first), answers_of(second)
+    check_same(first.name, second.name, ours, theirs)
     right = {
         run: (np.array(list(ours[run].values())), np.array([theirs[run][key] for key in ours[run]]))
         for run in ours
@@ -78,15 +78,20 @@ def compare(first: Result, second: Result) -> Comparison:
         ((a, b),) = right.values()
         return Comparison(first.name, second.name, runs, MCNEMAR, mcnemar(a, b), None)
     scores = [a for a, _ in runs.values()], [b for _, b in runs.values()]
-    splits = [split for result in (first, second) for split in result.about["splits"].values()]
-    ratio = float(np.mean([split["test"] / split["train"] for split in splits]))
+    ratio = (test_per_train(first) + test_per_train(second)) / 2
     corrected = paired_difference(*scores, ratio)
     plain = paired_difference(*scores, 0)
     return Comparison(first.name, second.name, runs, CORRECTED, corrected, plain)
 
 
-def _answers(result: Result) -> dict[str, dict[tuple[str, str], bool]]:
-    """Return run -> (video, label) -> whether the answer is right."""
+def test_per_train(result: Result) -> float:
+    """Return test videos over training videos, the mean over the runs."""
+    splits = result.about["splits"].values()
+    return float(np.mean([split["test"] / split["train"] for split in splits]))
+
+
+def answers_of(result: Result) -> dict[str, dict[tuple[str, str], bool]]:
+    """Return run -> (video, label) -> whether the answer is right, by the name of the run."""
     answers: dict[str, dict[tuple[str, str], bool]] = {}
     for row in result.predictions:
         key = (str(row["video_id"]), str(row["label"]))
@@ -94,12 +99,23 @@ def _answers(result: Result) -> dict[str, dict[tuple[str, str], bool]]:
     return dict(sorted(answers.items()))
 
 
-def _check_same(
+def check_same(
     first: str,
     second: str,
     ours: Mapping[str, Mapping[tuple[str, str], bool]],
     theirs: Mapping[str, Mapping[tuple[str, str], bool]],
 ) -> None:
+    """Check that two experiments answered the same videos in the same runs.
+
+    Args:
+        first: name of the one.
+        second: name of the other.
+        ours: what `answers_of` gives of the first.
+        theirs: likewise, of the second.
+
+    Raises:
+        ValueError: they did not; the message lists what differs.
+    """
     if set(ours) != set(theirs):
         raise ValueError(
             f"{first} and {second} have other runs: {first} has {', '.join(ours)}; "

@@ -8,14 +8,20 @@ drawn in `INK`, fainter by its opacity. Text stays text. The same figure has the
 import io
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 from xml.etree import ElementTree
 
 import matplotlib
+import numpy as np
 from cycler import cycler
+from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from stages.results.table import one_line
 
 INK = "#1b2530"
 """Of lines and letters; on the page the colour of its text."""
@@ -28,6 +34,12 @@ COLUMN_IN, PAGE_IN = 3.4, 7.0
 """Width in inches of a figure in one column of a paper, and across two."""
 
 PNG_DPI = 300
+
+_DEEPEST = 0.7
+"""Opacity of a map's fullest cell: letters stand out on it in light and in dark."""
+
+_MOST_NUMBERS = 16
+"""Columns of a map whose cells are wide enough for a number."""
 
 _STYLE: Any = {
     "font.family": "DejaVu Sans",  # comes with matplotlib: places are the same on each machine
@@ -77,6 +89,69 @@ def new(alt: str, width_in: float = COLUMN_IN, height_in: float = 2.4) -> Figure
     return figure
 
 
+def label(name: str, longest: int = 24) -> str:
+    """Return a name for a figure: in one line, and cut where it is long."""
+    text = one_line(name)
+    return text if len(text) <= longest else f"{text[: longest - 1]}…"
+
+
+def draw_intervals(
+    axes: Axes,
+    names: Sequence[str],
+    runs: Sequence[Sequence[float]],
+    means: Sequence[float],
+    intervals: Sequence[tuple[float | None, float | None]],
+) -> None:
+    """Draw experiments below each other: a dot a run, a bar the interval, the mean on it.
+
+    Args:
+        axes: to draw in; the axis is in per cent.
+        names: of the experiments, the first on top.
+        runs: of each, a share (or a difference of shares) of each run.
+        means: of each, over its runs.
+        intervals: of each, or two None.
+    """
+    for place, (dots, mean, (low, high)) in enumerate(zip(runs, means, intervals, strict=True)):
+        if len(dots) > 1:
+            places = np.full(len(dots), place)
+            axes.plot(100 * np.array(dots), places, "o", color=INK, alpha=0.35, markersize=3)
+        if low is not None and high is not None:
+            axes.plot([100 * low, 100 * high], [place, place], color=PALETTE[0])
+        axes.plot([100 * mean], [place], "D", color=PALETTE[0], markersize=4.5)
+    axes.set_yticks(range(len(names)), [label(name) for name in names])
+    axes.set_ylim(len(names) - 0.5, -0.5)
+    axes.grid(axis="x")
+    axes.tick_params(axis="y", length=0)
+    axes.spines["left"].set_visible(False)
+
+
+def draw_heat(
+    axes: Axes, shares: NDArray[np.float64], rows: Sequence[str], columns: Sequence[str]
+) -> None:
+    """Draw a map of shares, the deeper the larger, with the numbers in per cent.
+
+    Args:
+        axes: to draw in.
+        shares: (rows, columns), in 0..1.
+        rows: names at the left.
+        columns: names above.
+    """
+    cells = np.empty((*shares.shape, 4))
+    cells[..., :3] = to_rgb(PALETTE[0])
+    cells[..., 3] = _DEEPEST * np.clip(shares, 0, 1)
+    axes.pcolormesh(cells, edgecolors="none")
+    if len(columns) <= _MOST_NUMBERS:
+        for (row, column), share in np.ndenumerate(shares):
+            text = f"{100 * share:.0f}"
+            axes.text(column + 0.5, row + 0.5, text, ha="center", va="center", fontsize=6.5)
+    axes.set_xticks(np.arange(len(columns)) + 0.5, [label(name, 16) for name in columns])
+    axes.set_yticks(np.arange(len(rows)) + 0.5, [label(name) for name in rows])
+    axes.invert_yaxis()
+    axes.tick_params(length=0, top=False, labeltop=True, labelbottom=False)
+    axes.tick_params(axis="x", rotation=90 if len(columns) > 3 else 0)
+    axes.spines[["left", "bottom"]].set_visible(False)
+
+
 def svg(figure: Figure, name: str) -> str:
     """Return a figure as an SVG file.
 
@@ -100,17 +175,18 @@ def png(figure: Figure) -> bytes:
     return buffer.getvalue()
 
 
-def inline(figure: Figure, name: str) -> str:
-    """Return a figure as SVG to stand in the page.
+def inline(drawn: str, name: str, alt: str) -> str:
+    """Return a figure's SVG file as SVG that stands in the page.
 
     Its ids are unlike those of other figures, its ink is the text's colour, its width its
     container's, and it brings no style that others would have too.
 
     Args:
-        figure: made by `new`.
+        drawn: what `svg` gave.
         name: unique in the page, of letters that an id may have.
+        alt: what it shows, in words.
     """
-    root = ElementTree.fromstring(svg(figure, name))
+    root = ElementTree.fromstring(drawn)
     places = [element for element in root.iter() if element.get(f"{_XLINK}href")]
     used = {str(element.get(f"{_XLINK}href"))[1:] for element in places}
     for parent in root.iter():
@@ -122,7 +198,7 @@ def inline(figure: Figure, name: str) -> str:
     root.attrib = {
         "viewBox": " ".join(box),
         "role": "img",
-        "aria-label": str(figure.get_label()),
+        "aria-label": one_line(alt),
         # 4 px for 3 pt: as large as in print, at most twice as wide, never wider than its place
         "style": f"max-width: {float(box[2]) * 2:.0f}px",
     }

@@ -164,20 +164,49 @@ def slug(name: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:60] or "unnamed"
 
 
-def render(inputs: Inputs, summary: Any, sections: Sequence[Section]) -> str:
+def files(inputs: Inputs, summary: Any, sections: Sequence[Section]) -> dict[str, bytes]:
+    """Return the files of the report, by their paths below its folder.
+
+    Args:
+        inputs: what the page is made of.
+        summary: what the top of the page says.
+        sections: in their order.
+    """
+    svgs = draw(sections)
+    made = {"index.html": render(inputs, summary, sections, svgs).encode()}
+    for name, table in _by_name(sections, "tables").items():
+        path = f"tables/{slug(name)}"
+        made |= {f"{path}.csv": table.csv().encode(), f"{path}.md": table.markdown().encode()}
+        made[f"{path}.tex"] = table.latex(slug(name)).encode()
+    for name, figure in _by_name(sections, "figures").items():
+        path = f"figures/{slug(name)}"
+        made |= {f"{path}.svg": svgs[name].encode(), f"{path}.png": figures.png(figure)}
+    return made
+
+
+def draw(sections: Sequence[Section]) -> dict[str, str]:
+    """Return the figures of all sections by name, as SVG files."""
+    drawn: dict[str, Figure] = _by_name(sections, "figures")
+    return {name: figures.svg(figure, slug(name)) for name, figure in drawn.items()}
+
+
+def render(
+    inputs: Inputs, summary: Any, sections: Sequence[Section], svgs: Mapping[str, str]
+) -> str:
     """Return the page.
 
     Args:
         inputs: what it is made of.
-        summary: what the top of the page says.
+        summary: what its top says.
         sections: in their order.
+        svgs: its figures, see `draw`.
     """
     drawn = _by_name(sections, "figures")
     budget = Budget((1 - PICTURES_SHARE) * inputs.settings.max_mb * MB)
 
     def figure(name: str) -> Markup | None:
         """Return a figure as SVG; None where the page has no room for it."""
-        svg = figures.inline(drawn[name], slug(name))
+        svg = figures.inline(svgs[name], slug(name), str(drawn[name].get_label()))
         return Markup(svg) if budget.take(svg.encode()) else None
 
     engine = jinja2.Environment(
@@ -189,6 +218,7 @@ def render(inputs: Inputs, summary: Any, sections: Sequence[Section]) -> str:
     )
     engine.globals |= {"svg_of": figure, "slug": slug}
     engine.filters["one_line"] = one_line
+    engine.policies["json.dumps_kwargs"] = {"sort_keys": True, "separators": (",", ":")}
     stems = ["page", *dict.fromkeys(section.template.removesuffix(".html") for section in sections)]
     style, script = (_joined(stems, kind) for kind in ("css", "js"))
     return engine.get_template("page.html").render(
@@ -196,27 +226,10 @@ def render(inputs: Inputs, summary: Any, sections: Sequence[Section]) -> str:
         summary=summary,
         sections=sections,
         all_tables=_by_name(sections, "tables"),
-        all_figures=drawn,
         style=Markup(style),
         script=Markup(script),
         script_sha256=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
     )
-
-
-def write(folder: Path, page: str, sections: Sequence[Section]) -> None:
-    """Write the page, its tables as CSV, Markdown and LaTeX and its figures as SVG and PNG."""
-    for room in (folder, folder / "tables", folder / "figures"):
-        room.mkdir(exist_ok=True)
-    (folder / "index.html").write_text(page, encoding="utf-8")
-    for name, table in _by_name(sections, "tables").items():
-        path = folder / "tables" / slug(name)
-        path.with_suffix(".csv").write_text(table.csv(), encoding="utf-8")
-        path.with_suffix(".md").write_text(table.markdown(), encoding="utf-8")
-        path.with_suffix(".tex").write_text(table.latex(slug(name)), encoding="utf-8")
-    for name, figure in _by_name(sections, "figures").items():
-        path = folder / "figures" / slug(name)
-        path.with_suffix(".svg").write_text(figures.svg(figure, slug(name)), encoding="utf-8")
-        path.with_suffix(".png").write_bytes(figures.png(figure))
 
 
 def _by_name(sections: Sequence[Section], kind: str) -> dict[str, Any]:

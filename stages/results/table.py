@@ -64,11 +64,13 @@ class Column:
         name: as its head has it.
         kind: of its values.
         best: whether the largest value stands out.
+        heat: whether the page's cells are the deeper the larger their value; of shares.
     """
 
     name: str
     kind: Kind = "text"
     best: bool = False
+    heat: bool = False
 
     @property
     def is_number(self) -> bool:
@@ -76,8 +78,8 @@ class Column:
         return self.kind not in ("text", "lines", "strip")
 
     def show(self, value: Any) -> str:
-        """Return a value for people; `lines` are parted by line feeds."""
-        if value is None or (isinstance(value, tuple) and value[0] is None):
+        """Return a value as people read it; what it has of names is not escaped."""
+        if value in (None, (), (None, None)):
             return NONE
         return _SHOWN[self.kind](value)
 
@@ -103,14 +105,13 @@ class Column:
             return [f"{name}: low", f"{name}: high"]
         return [name]
 
-    def sort_key(self, value: Any) -> float | str | None:
-        """Return what a column of the page is sorted by; None comes last."""
+    def sort_key(self, value: Any) -> Any:
+        """Return what a column is sorted by, a number or a str; None comes last."""
         if isinstance(value, Strip):
             return value.mean
         if self.kind == "lines":
             return "\n".join(value)
-        key: float | str | None = value[0] if isinstance(value, tuple) else value
-        return key
+        return value[0] if isinstance(value, tuple) else value
 
 
 def _percent(share: float) -> str:
@@ -118,7 +119,8 @@ def _percent(share: float) -> str:
 
 
 def _signed(share: float, plus: str = "+") -> str:
-    return f"{100 * share:{plus}.1f}".replace("-", "−")
+    tenths = round(100 * share, 1) + 0.0  # which makes -0 a 0
+    return f"{tenths:{plus}.1f}".replace("-", "−")
 
 
 def _p(value: float) -> str:
@@ -132,7 +134,7 @@ def _spread(value: tuple[float, float | None]) -> str:
 
 _SHOWN: dict[str, Callable[[Any], str]] = {
     "text": str,
-    "lines": "\n".join,
+    "lines": "; ".join,
     "count": lambda value: f"{value:,}".replace(",", "\N{NARROW NO-BREAK SPACE}"),
     "number": lambda value: f"{value:.4g}".replace("-", "−"),
     "percent": _percent,
@@ -159,24 +161,26 @@ class Table:
     rows: Sequence[Sequence[Any]]
     caption: str
 
-    def best(self, column: Column) -> float | None:
-        """Return the value that stands out in a column; None where none does."""
-        place = self.columns.index(column)
-        keys = [column.sort_key(row[place]) for row in self.rows]
-        numbers = [key for key in keys if isinstance(key, int | float)]
-        return max(numbers) if column.best and len(numbers) > 1 else None
+    @property
+    def bests(self) -> list[Any]:
+        """The value of each column that stands out; None where none does."""
+        bests: list[Any] = []
+        for column, values in zip(self.columns, zip(*self.rows, strict=True), strict=True):
+            keys = [column.sort_key(value) for value in values if column.best and value is not None]
+            bests.append(max(keys) if len(keys) > 1 else None)
+        return bests
 
     def _cells(self, escape: Callable[[str], str], strong: str) -> list[list[str]]:
         """Return the cells of all rows as people read them, strips left out."""
-        best = {column: self.best(column) for column in self.columns}
         rows = []
+        bests = self.bests
         for row in self.rows:
             cells = []
-            for column, value in zip(self.columns, row, strict=True):
+            for column, best, value in zip(self.columns, bests, row, strict=True):
                 if column.kind == "strip":
                     continue
-                text = escape(column.show(value).replace("\n", "; "))
-                is_best = value is not None and column.sort_key(value) == best[column]
+                text = escape(column.show(value))
+                is_best = best is not None and column.sort_key(value) == best
                 cells.append(strong.format(text) if is_best else text)
             rows.append(cells)
         return rows

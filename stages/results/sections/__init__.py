@@ -1,40 +1,41 @@
 """The sections of the page, a module each.
 
-A module's one public function, `section(inputs)`, returns the section, or None where there is
-nothing to show. Only what it names as public is called, in the order of `SECTIONS`.
+A module has the `TITLE` of its section and one public function, `section(inputs)`, which returns
+it, or None where there is nothing to show.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 
 from markupsafe import Markup
 
-from stages.results.compare import paper_tables
 from stages.results.page import Inputs, Section
-from stages.results.sections import earlier
+from stages.results.sections import (
+    accuracy,
+    classes,
+    confusion,
+    differences,
+    earlier,
+    papers,
+    settings,
+    training,
+)
 
-SECTIONS: Sequence[Callable[[Inputs], Section | None]] = ()
+SECTIONS = (accuracy, differences, papers, classes, confusion, training, settings)
 """In the order of the page."""
 
 
 def sections(inputs: Inputs) -> list[Section]:
     """Return the sections that have something to show."""
-    made = (section(inputs) for section in SECTIONS)
-    return [*_earlier(inputs), *(section for section in made if section)]
+    made = (module.section(inputs) for module in SECTIONS)
+    return [*(section for section in made if section), *_earlier(inputs)]
 
 
 def _earlier(inputs: Inputs) -> Iterator[Section]:
     results = inputs.results
     failed = [row for row in inputs.videos if row["status"] == "failed"]
-    printed = paper_tables(results, inputs.references)
     content = {
-        "Accuracy": earlier.accuracy(results),
-        "Differences": earlier.differences(results),
-        "Beside the papers": earlier.papers(printed, inputs.dataset, inputs.broken),
-        "Classes": earlier.classes(results),
-        "Confusion": earlier.confusion(results),
-        "Training": earlier.training(results),
         "Attention": earlier.attention(results),
-        "Features": earlier.sources(results) + earlier.settings(results),
+        "Features": earlier.sources(results),
         "Videos not usable": earlier.failed(failed),
     }
     for title, shown in content.items():

@@ -7,9 +7,7 @@ of one pixel a weight, which the browser enlarges.
 import base64
 import html
 import io
-import re
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import groupby
 
 import matplotlib
 
@@ -17,11 +15,8 @@ matplotlib.use("agg")
 
 import matplotlib.pyplot as plt
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from features.cache import tables
 from stages.results.attention import MapWeights, RoleWeights, RowWeights, Values, Weights
 
 BLUE, ORANGE, GREY, INK = "#2b6ca3", "#c4661f", "#9aa4ad", "#1c2733"
@@ -59,45 +54,6 @@ def panels(parts: Iterable[tuple[str, str]], kind: str = "panels") -> str:
     return f"<div class={kind}>{shown}</div>"
 
 
-# ---------------------------------------------------------------------------------- strips
-
-
-def strip(
-    mean: float,
-    interval: tuple[float | None, float | None],
-    dots: Iterable[float],
-    line: float,
-    span: tuple[float, float],
-) -> str:
-    """Return one line of a dot plot.
-
-    Args:
-        mean: over the runs.
-        interval: its ends; None where there is none.
-        dots: a value a run.
-        line: where the dashed line is.
-        span: values at the left and the right end.
-    """
-
-    def at(value: float) -> str:
-        share = (value - span[0]) / (span[1] - span[0])
-        return f"{100 * min(max(share, 0), 1):.1f}%"
-
-    low, high = interval
-    parts = [f'<s style="left:{at(line)}"></s>']
-    parts += [f'<i style="left:{at(value)}"></i>' for value in dots]
-    if low is not None and high is not None:
-        width = 100 * (min(high, span[1]) - max(low, span[0])) / (span[1] - span[0])
-        parts.append(f'<b style="left:{at(low)};width:{width:.1f}%"></b>')
-    parts.append(f'<u style="left:{at(mean)}"></u>')
-    return f"<div class=strip>{''.join(parts)}</div>"
-
-
-def axis(*labels: str) -> str:
-    """Return the head of a column of strips: labels from its left end to its right."""
-    return f"<div class=axis>{''.join(f'<span>{label}</span>' for label in labels)}</div>"
-
-
 # ------------------------------------------------------------------------------ heat tables
 
 
@@ -130,77 +86,6 @@ def _cell(value: float, form: str, full: float) -> str:
     text = form.format(value)
     colour = "#fff" if depth > _DARK else INK if float(text) else GREY
     return f'<td style="background:rgba(43,107,163,{depth:.2f});color:{colour}">{text}</td>'
-
-
-def confusion(predictions: Sequence[tables.Row], classes: Sequence[str]) -> str:
-    """Return the confusion of all runs: rows are the true classes, in per cent of their videos."""
-    place = {name: number for number, name in enumerate(classes)}
-    counts = np.zeros((len(classes), len(classes)))
-    for row in predictions:
-        counts[place[str(row["label"])], place[str(row["predicted"])]] += 1
-    shares = 100 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    return heat(classes, classes, shares.tolist())
-
-
-# ---------------------------------------------------------------------------------- curves
-
-
-def curves(rows: Sequence[Mapping[str, str]]) -> str:
-    """Return training loss and accuracy by epoch as SVG: a thin line a run, their mean thick."""
-    figure, (above, below) = plt.subplots(
-        2, 1, sharex=True, figsize=(3.8, 3.2), height_ratios=(1, 1.3), layout="constrained"
-    )
-    runs = {run: list(part) for run, part in groupby(rows, key=lambda row: row["run"])}
-    _draw_lines(above, runs, "loss", BLUE, "")
-    _draw_lines(below, runs, "accuracy", BLUE, "training", 100)
-    if all(row["validation"] for row in rows):
-        _draw_lines(below, runs, "validation", ORANGE, "validation", 100)
-    phases = [row["phase"] for row in next(iter(runs.values()))]
-    starts = [at for at in range(1, len(phases)) if phases[at] != phases[at - 1]]
-    for axes, name in ((above, "loss"), (below, "accuracy, %")):
-        axes.set_ylabel(name)
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.grid(axis="y", color="#e6eaee")
-        for start in starts:
-            axes.axvline(start + 0.5, color=GREY, linestyle="--", linewidth=0.8)
-    if starts:
-        for start in (0, *starts):
-            above.annotate(phases[start], (start + 1, 1), xycoords=("data", "axes fraction"))
-    low, high = above.get_ylim()
-    above.set_ylim(min(0, low), high + 0.05 * abs(high))
-    below.set_ylim(0, 101)
-    below.set_xlabel("epoch")
-    below.xaxis.get_major_locator().set_params(integer=True)
-    below.legend(frameon=False, loc="lower right", handlelength=1)
-    return _svg(figure, "training loss and accuracy by epoch")
-
-
-def _draw_lines(
-    axes: Axes,
-    runs: Mapping[str, Sequence[Mapping[str, str]]],
-    column: str,
-    colour: str,
-    label: str,
-    scale: float = 1,
-) -> None:
-    lines = np.array([[scale * float(row[column]) for row in rows] for rows in runs.values()])
-    epochs = np.arange(1, lines.shape[1] + 1)
-    if len(lines) > 1:
-        axes.plot(epochs, lines.T, color=colour, alpha=0.25, linewidth=0.8)
-    axes.plot(epochs, lines.mean(axis=0), color=colour, linewidth=2, label=label, marker=".")
-
-
-def _svg(figure: Figure, label: str) -> str:
-    """Return a figure as SVG for a page; the same bytes each time, no address of a namespace."""
-    buffer = io.StringIO()
-    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": label}):
-        nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
-        figure.savefig(buffer, format="svg", metadata=nothing, transparent=True)
-    plt.close(figure)
-    drawn = buffer.getvalue()
-    drawn = drawn[drawn.index("<svg") :]
-    drawn = re.sub(r'\s(xmlns(:\w+)?|width|height|version)="[^"]*"', "", drawn, count=5)
-    return drawn.replace("<svg", f'<svg role="img" aria-label="{label}"', 1).strip()
 
 
 # ------------------------------------------------------------------------------- attention

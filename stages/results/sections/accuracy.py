@@ -1,0 +1,99 @@
+"""Accuracy: every experiment with its spread, its interval and macro F1."""
+
+from collections.abc import Sequence
+
+from matplotlib.figure import Figure
+
+from stages.results import figures
+from stages.results.files import Result
+from stages.results.page import Inputs, Section
+from stages.results.scores import best_first, corrected, run_accuracies
+from stages.results.table import Column, Strip, Table
+
+TITLE = "Accuracy"
+
+MOST_ROWS = 40
+"""Experiments of the figure; more are no figure of a paper."""
+
+COLUMNS = (
+    Column("experiment"),
+    Column("runs, 0 to 100 %", "strip"),
+    Column("accuracy, %", "spread", best=True),
+    Column("corrected 95 % interval", "interval"),
+    Column("macro F1, %", "spread", best=True),
+    Column("head"),
+    Column("features", "lines"),
+    Column("weights"),
+    Column("videos", "count"),
+)
+
+
+def section(inputs: Inputs) -> Section:
+    """Return the section."""
+    results = inputs.results
+    first = results[0].metrics
+    table = Table(COLUMNS, [_row(result) for result in results], "Accuracy of the experiments")
+    content = {
+        "runs": max(len(result.runs) for result in results),
+        "chance": first["chance"],
+        "commonest_class": first["commonest_class"],
+        "selection": _selection(results),
+        "drawn": min(len(results), MOST_ROWS),
+        "experiments": len(results),
+    }
+    figure = _figure(best_first(results)[:MOST_ROWS])
+    return Section(TITLE, "accuracy.html", content, {"accuracy": table}, {"accuracy": figure})
+
+
+def _row(result: Result) -> tuple[object, ...]:
+    metrics, about = result.metrics, result.about
+    accuracy, f1 = metrics["accuracy"], metrics["macro_f1"]
+    dots = tuple(run_accuracies(result).values())
+    interval = corrected(accuracy)
+    return (
+        result.name,
+        Strip(accuracy["mean"], *interval, dots, metrics["chance"], (0, 1)),
+        (accuracy["mean"], accuracy["std"]),
+        interval,
+        (f1["mean"], f1["std"]),
+        about["head"],
+        tuple(f"{role}: {source}" for role, source in about["roles"].items()),
+        "pretrained" if metrics["pretrained"] else "seeded",
+        metrics["videos"],
+    )
+
+
+def _selection(results: Sequence[Result]) -> list[str]:
+    """Say which network answered, experiment by experiment where they differ."""
+    by_rule: dict[str, list[str]] = {}
+    for result in results:
+        by_rule.setdefault(str(result.about["selection"]), []).append(result.name)
+    return [
+        f"{', '.join(names) if len(by_rule) > 1 else 'In every run'}: the network of the {rule} "
+        "answers."
+        for rule, names in by_rule.items()
+    ]
+
+
+def _figure(results: Sequence[Result]) -> Figure:
+    """Return the experiments below each other: runs, mean and interval beside chance."""
+    best = results[0]
+    alt = (
+        f"Accuracy of {len(results)} experiments, the best on top: dots are runs, bars 95 % "
+        f"intervals, dashed is chance. Best: {best.name}, "
+        f"{100 * best.metrics['accuracy']['mean']:.1f} %."
+    )
+    figure = figures.new(alt, height_in=0.55 + 0.2 * len(results))
+    axes = figure.subplots()
+    accuracies = [result.metrics["accuracy"] for result in results]
+    figures.draw_intervals(
+        axes,
+        [result.name for result in results],
+        [list(run_accuracies(result).values()) for result in results],
+        [accuracy["mean"] for accuracy in accuracies],
+        [corrected(accuracy) for accuracy in accuracies],
+    )
+    axes.axvline(100 * best.metrics["chance"], color=figures.INK, linestyle="--", linewidth=0.8)
+    axes.set_xlim(0, 100)
+    axes.set_xlabel("accuracy, %")
+    return figure

@@ -1,0 +1,114 @@
+"""Differences: every experiment less the first, and any two that a reader chooses."""
+
+from collections.abc import Sequence
+
+from matplotlib.figure import Figure
+
+from stages.results import figures
+from stages.results.compare import MCNEMAR, Comparison, compare
+from stages.results.files import Result
+from stages.results.page import Inputs, Section
+from stages.results.pairs import MOST_LISTED, embedded, groups_of, pairs_table
+from stages.results.table import Column, Strip, Table
+
+TITLE = "Differences"
+
+MOST_ROWS = 40
+"""Experiments of the figure."""
+
+
+def section(inputs: Inputs) -> Section | None:
+    """Return the section; None where there is one experiment alone."""
+    results = inputs.results
+    if len(results) == 1:
+        return None
+    comparisons, reasons = _with_first(results)
+    groups = groups_of(results)
+    is_listed = len(results) <= MOST_LISTED and any(len(group.results) > 1 for group in groups)
+    content = {
+        "first": results[0].name,
+        "compared": len(comparisons),
+        "single_run": bool(comparisons) and comparisons[0].test == MCNEMAR,
+        "reasons": reasons,
+        "pairs": embedded(results, groups),
+        "is_listed": is_listed,
+    }
+    tables, drawings = {}, {}
+    if comparisons:
+        tables["differences"] = _table(comparisons, results[0].name)
+        drawings["differences"] = _figure(comparisons, results[0].name)
+    if is_listed:
+        tables["pairs"] = pairs_table(groups)
+    return Section(TITLE, "differences.html", content, tables, drawings)
+
+
+def _with_first(results: Sequence[Result]) -> tuple[list[Comparison], list[str]]:
+    """Return each experiment compared with the first, and why some cannot be."""
+    comparisons, reasons = [], []
+    for result in results[1:]:
+        try:
+            comparisons.append(compare(result, results[0]))
+        except ValueError as error:
+            reasons.append(str(error))
+    return comparisons, reasons
+
+
+def _table(comparisons: Sequence[Comparison], first: str) -> Table:
+    reach = _reach(comparisons)
+    end = f"{100 * reach:.0f}"
+    interval = "95 % interval" if comparisons[0].test == MCNEMAR else "corrected 95 % interval"
+    columns = (
+        Column("experiment"),
+        Column(f"runs, −{end} to +{end} points", "strip"),
+        Column("difference, points", "points"),
+        Column(interval, "difference"),
+        Column("p", "p"),
+    )
+    rows = [
+        (
+            each.first,
+            Strip(_mean(each), *_ends(each), tuple(_gaps(each)), 0, (-reach, reach)),
+            _mean(each),
+            _ends(each),
+            each.difference["p"],
+        )
+        for each in comparisons
+    ]
+    return Table(columns, rows, f"Accuracy of each experiment less that of {first}")
+
+
+def _figure(comparisons: Sequence[Comparison], first: str) -> Figure:
+    """Return the differences below each other, the largest on top."""
+    drawn = sorted(comparisons, key=lambda each: -_mean(each))[:MOST_ROWS]
+    alt = (
+        f"Accuracy of {len(drawn)} experiments less that of {first}, in points, the largest "
+        "difference on top: dots are runs, bars 95 % intervals, dashed is none."
+    )
+    figure = figures.new(alt, height_in=0.55 + 0.2 * len(drawn))
+    axes = figure.subplots()
+    names = [each.first for each in drawn]
+    runs = [_gaps(each) for each in drawn]
+    figures.draw_intervals(axes, names, runs, [_mean(e) for e in drawn], [_ends(e) for e in drawn])
+    axes.axvline(0, color=figures.INK, linestyle="--", linewidth=0.8)
+    axes.set_xlabel(f"accuracy less that of {figures.label(first)}, points")
+    return figure
+
+
+def _reach(comparisons: Sequence[Comparison]) -> float:
+    """Return the end of the axis: the largest number on it, to full tenths."""
+    sizes = [abs(gap) for each in comparisons for gap in _gaps(each)]
+    sizes += [abs(end or 0) for each in comparisons for end in _ends(each)]
+    return min(1.0, max(0.1, -(-max(sizes) // 0.1) / 10))
+
+
+def _mean(comparison: Comparison) -> float:
+    return float(comparison.difference["mean"] or 0)
+
+
+def _ends(comparison: Comparison) -> tuple[float | None, float | None]:
+    """Return the interval of a difference, of the test that the comparison names."""
+    return comparison.difference["ci95_low"], comparison.difference["ci95_high"]
+
+
+def _gaps(comparison: Comparison) -> list[float]:
+    return [a - b for a, b in comparison.runs.values()]

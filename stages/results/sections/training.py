@@ -1,0 +1,104 @@
+"""Training: loss and accuracy by epoch."""
+
+from collections.abc import Mapping, Sequence
+from itertools import groupby
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from stages.results import figures
+from stages.results.files import Result
+from stages.results.page import Inputs, Section
+from stages.results.scores import chosen
+from stages.results.table import Column, Table
+
+TITLE = "Training"
+
+COLUMNS = (
+    Column("experiment"),
+    Column("phases"),
+    Column("epochs", "count"),
+    Column("last loss", "number"),
+    Column("training accuracy, %", "percent"),
+    Column("validation accuracy, %", "percent"),
+)
+
+Runs = Mapping[str, Sequence[Mapping[str, str]]]
+"""Run -> its rows of `curves.csv`, in the order of the epochs."""
+
+
+def section(inputs: Inputs) -> Section:
+    """Return the section."""
+    rows = [_row(result) for result in inputs.results]
+    table = Table(COLUMNS, rows, "Training after the last epoch, mean over the runs")
+    drawn = chosen(inputs.results)
+    content = {
+        "drawn": {result.name: f"training {result.name}" for result in drawn},
+        "experiments": len(inputs.results),
+    }
+    drawings = {f"training {result.name}": _figure(result) for result in drawn}
+    return Section(TITLE, "training.html", content, {"training": table}, drawings)
+
+
+def _runs(result: Result) -> Runs:
+    return {run: list(rows) for run, rows in groupby(result.curves, key=lambda row: row["run"])}
+
+
+def _row(result: Result) -> tuple[object, ...]:
+    runs = _runs(result)
+    last = [rows[-1] for rows in runs.values()]
+    phases = dict.fromkeys(row["phase"] for row in result.curves)
+    epochs = max(len(rows) for rows in runs.values())
+    columns = ("loss", "accuracy", "validation")
+    return (result.name, ", ".join(phases), epochs, *(_mean(last, column) for column in columns))
+
+
+def _mean(rows: Sequence[Mapping[str, str]], column: str) -> float | None:
+    """Return the mean of a column; None where a run lacks it."""
+    values = [row[column] for row in rows]
+    return float(np.mean([float(value) for value in values])) if all(values) else None
+
+
+def _figure(result: Result) -> Figure:
+    """Return loss above accuracy: a thin line a run, their mean thick."""
+    runs = _runs(result)
+    figure = figures.new(
+        f"Training of {result.name}: loss, and accuracy in %, by epoch; thin lines are runs, thick "
+        "ones their mean.",
+        height_in=2.7,
+    )
+    above, below = figure.subplots(2, 1, sharex=True, height_ratios=(1, 1.3))
+    _draw_lines(above, runs, "loss", figures.PALETTE[0], "loss")
+    _draw_lines(below, runs, "accuracy", figures.PALETTE[0], "training", 100)
+    if all(row["validation"] for row in result.curves):
+        _draw_lines(below, runs, "validation", figures.PALETTE[1], "validation", 100)
+        below.legend(loc="lower right", handlelength=1)
+    phases = [row["phase"] for row in next(iter(runs.values()))]
+    starts = [at for at in range(1, len(phases)) if phases[at] != phases[at - 1]]
+    for axes, name in ((above, "loss"), (below, "accuracy, %")):
+        axes.set_ylabel(name)
+        axes.grid(axis="y")
+        for start in starts:
+            axes.axvline(start + 0.5, color=figures.INK, linestyle="--", linewidth=0.7)
+    if starts:
+        for start in (0, *starts):
+            place = (start + 0.7, 1)
+            above.annotate(phases[start], place, xycoords=("data", "axes fraction"), fontsize=7)
+    low, high = above.get_ylim()
+    above.set_ylim(min(0, low), high + 0.05 * abs(high))
+    below.set_ylim(0, 101)
+    below.set_xlabel("epoch")
+    below.xaxis.get_major_locator().set_params(integer=True)
+    return figure
+
+
+def _draw_lines(
+    axes: Axes, runs: Runs, column: str, colour: str, label: str, scale: float = 1
+) -> None:
+    lines = np.array([[scale * float(row[column]) for row in rows] for rows in runs.values()])
+    epochs = np.arange(1, lines.shape[1] + 1)
+    if len(lines) > 1:
+        axes.plot(epochs, lines.T, color=colour, alpha=0.3, linewidth=0.6)
+    marker = "o" if len(epochs) < 15 else None
+    axes.plot(epochs, lines.mean(axis=0), color=colour, label=label, marker=marker, markersize=2.5)

@@ -1,0 +1,104 @@
+"""Summary: what the top of the page says, and what its numbers do not show."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from stages.results.files import Result
+from stages.results.page import Inputs
+from stages.results.scores import best_first, corrected
+
+
+@dataclass(frozen=True)
+class Summary:
+    """The top of the page.
+
+    Attributes:
+        data: what the videos are called.
+        videos: how many they are.
+        failed: how many of them no stage could use.
+        classes: their labels.
+        experiments: how many.
+        runs: of the experiment that has most.
+        best: the most accurate one.
+        accuracy: its accuracy over the runs, see `heads.training.metrics.over_runs`.
+        interval: its corrected 95 % interval, or two None.
+        chance: one over the number of classes.
+        void: what makes a comparison with published numbers void.
+        limits: what the numbers do not show.
+        software: name and version of what made the features.
+    """
+
+    data: str
+    videos: int
+    failed: int
+    classes: list[str]
+    experiments: int
+    runs: int
+    best: str
+    accuracy: Mapping[str, Any]
+    interval: tuple[float | None, float | None]
+    chance: float
+    void: list[str]
+    limits: list[str]
+    software: list[str]
+
+
+def summary(inputs: Inputs) -> Summary:
+    """Return what the top of the page says."""
+    results = inputs.results
+    best = best_first(results)[0]
+    return Summary(
+        data=inputs.dataset or ("the built-in sample" if inputs.is_sample else str(inputs.root)),
+        videos=len(inputs.videos),
+        failed=sum(row["status"] == "failed" for row in inputs.videos),
+        classes=sorted({str(row["label"]) for row in inputs.videos}),
+        experiments=len(results),
+        runs=max(len(result.runs) for result in results),
+        best=best.name,
+        accuracy=best.metrics["accuracy"],
+        interval=corrected(best.metrics["accuracy"]),
+        chance=best.metrics["chance"],
+        void=_void(inputs),
+        limits=_limits(inputs, best),
+        software=_software(inputs),
+    )
+
+
+def _void(inputs: Inputs) -> list[str]:
+    reasons = []
+    if inputs.is_sample:
+        reasons.append(
+            "the videos are the built-in sample, one photograph warped and set to made-up scenes "
+            "and sounds"
+        )
+    if not all(result.metrics["pretrained"] for result in inputs.results):
+        reasons.append("some features come from seeded weights, networks that were never trained")
+    return reasons
+
+
+def _limits(inputs: Inputs, best: Result) -> list[str]:
+    """Say what a reader might take the numbers for, and should not."""
+    count, runs = len(inputs.results), len(best.runs)
+    limits = []
+    if count > 1:
+        limits.append(
+            f"{best.name} is the best of {count} on the videos that test it, so its number is a "
+            "little too good; whether it is better than another is a question for the differences."
+        )
+    if runs > 1:
+        limits.append(
+            "The interval is about other splits of these videos and other trainings, not about "
+            "other videos."
+        )
+    else:
+        limits.append("There is one run, so nothing is known of how trainings and splits vary.")
+    return limits
+
+
+def _software(inputs: Inputs) -> list[str]:
+    software: dict[str, str] = {}
+    for result in inputs.results:
+        for origin in result.about["features"].values():
+            software |= origin["software"]
+    return [f"{name} {version}" for name, version in sorted(software.items())]

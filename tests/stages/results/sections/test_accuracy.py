@@ -1,0 +1,63 @@
+from pathlib import Path
+
+from stages.results.sections import accuracy
+from tests.stages.results.made_page import Text, inputs_of, page_of, table_rows
+from tests.stages.results.made_results import write_result
+
+
+def test_accuracy_is_mean_deviation_and_interval(tmp_path: Path) -> None:
+    result = write_result(tmp_path, "caan", videos=30)
+    score = result.metrics["accuracy"]
+    page = page_of(inputs_of(result), accuracy)
+    ((name, _strip, spread, interval, *_),) = table_rows(page, "accuracy")
+    assert name == "caan"
+    assert spread == f"{100 * score['mean']:.1f} ± {100 * score['std']:.1f}"
+    low, high = score["ci95_corrected_low"], score["ci95_corrected_high"]
+    assert interval == f"{100 * low:.1f} to {100 * high:.1f}"
+    text = Text(page)
+    assert "corrected 95 % interval" in text and "(Nadeau and Bengio 2003)" in text
+    assert "chance, 33.3 %" in text
+
+
+def test_a_single_run_has_no_spread(tmp_path: Path) -> None:
+    result = write_result(tmp_path, "caan", runs=1)
+    page = page_of(inputs_of(result), accuracy)
+    ((_, _, spread, interval, *_),) = table_rows(page, "accuracy")
+    assert "±" not in spread and interval == "–" and "A dot is a run" not in Text(page)
+
+
+def test_a_strip_has_a_dot_a_run_where_its_accuracy_is(tmp_path: Path) -> None:
+    result = write_result(tmp_path, "caan", videos=20, runs=4)
+    (row,) = accuracy.section(inputs_of(result)).tables["accuracy"].rows
+    strip = row[1]
+    right: dict[object, list[bool]] = {}
+    for answer in result.predictions:
+        right.setdefault(answer["run"], []).append(answer["label"] == answer["predicted"])
+    assert sorted(strip.dots) == sorted(sum(each) / 20 for each in right.values())
+    page = page_of(inputs_of(result), accuracy)
+    assert all(f'<i style="left:{100 * dot:.1f}%">' in page for dot in strip.dots)
+    assert '<s style="left:33.3%">' in page
+
+
+def test_the_page_says_which_network_answered(tmp_path: Path) -> None:
+    first = write_result(tmp_path, "caan")
+    page = page_of(inputs_of(first), accuracy)
+    assert "In every run: the network of the last epoch answers." in Text(page)
+    second = write_result(tmp_path, "face", selection="epoch with the best accuracy on 10%")
+    text = Text(page_of(inputs_of(first, second), accuracy))
+    assert "caan: the network of the last epoch answers." in text
+    assert "face: the network of the epoch with the best accuracy on 10% answers." in text
+
+
+def test_the_figure_has_the_best_on_top_and_says_where_it_ends(tmp_path: Path) -> None:
+    results = [
+        write_result(tmp_path, f"e{n}", videos=9, runs=2, accuracy=n / 60, seed=n)
+        for n in range(45)
+    ]
+    page = page_of(inputs_of(*results), accuracy)
+    assert "As a figure: the best 40 of 45" in Text(page)
+    figure = accuracy.section(inputs_of(*results)).figures["accuracy"]
+    shown = [label.get_text() for label in figure.axes[0].get_yticklabels()]
+    means = {result.name: result.metrics["accuracy"]["mean"] for result in results}
+    assert len(shown) == 40
+    assert [means[name] for name in shown] == sorted(means.values(), reverse=True)[:40]
