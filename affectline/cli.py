@@ -182,17 +182,42 @@ def status(
     from stages.engine.checks import in_project
     from stages.engine.params import load_params
     from stages.engine.progress import answers, print_json, say
+    from stages.engine.start import check_watched, stage_names
 
     with in_project():
         params = load_params()
+        check_watched(params, stage_names(params))  # DVC would skip what is to be computed
         if try_few:
             calibrate(params, list_videos(Path(params.index.root))[0])
         stages = counted(params)
     if as_json:
         print_json([asdict(stage) for stage in stages])
-    else:
-        answers.print(as_table(stages))
-        say(summary(stages))
+        return
+    answers.print(as_table(stages))
+    say(f"status: dvc repro would compute {summary(stages)}")
+
+
+@app.command(hidden=True)
+def plan() -> None:
+    """Print what the `dvc repro` that starts here will compute; its first stage asks for it."""
+    from affectline.status import absent_weights, as_table, summary
+    from affectline.status import status as counted
+    from stages.engine.params import load_params
+    from stages.engine.progress import answers, say
+
+    try:
+        params = load_params()
+        stages = counted(params)
+    except (ValueError, OSError):  # the stage that starts now tells it
+        return
+    if waiting := [stage for stage in stages if stage.to_compute]:
+        answers.print(as_table(waiting, "plan"))
+    if ready := [stage for stage in stages if not stage.to_compute and stage.items]:
+        names = dict.fromkeys(stage.name for stage in ready)
+        say(f"plan: reused as they are: {', '.join(names)}")
+    if absent := absent_weights(params):
+        say(f"plan: weights to be had first: {', '.join(absent)}")
+    say(f"plan: to compute: {summary(stages)}")
 
 
 @app.command()

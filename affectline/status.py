@@ -1,5 +1,9 @@
-"""What is current and what `dvc repro` would compute: counted and estimated, nothing is run."""
+"""What is current and what `dvc repro` would compute: counted and estimated, nothing is run.
 
+`dvc repro` itself prints the same at its start, see stages/engine/run.sh.
+"""
+
+import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,20 +22,23 @@ from features.cache.digests import digests
 from features.cache.store import ItemStore, store_root
 from features.video.contents import hash_videos
 from features.video.listing import list_videos
+from sample.names import clip_ids
+from stages.engine.dvc_lock import read_params
 from stages.engine.items import item_path
-from stages.engine.params import Params
+from stages.engine.params import Model, Params
 from stages.engine.paths import (
     FEATURES,
     INDEX,
+    LOCK,
     LOGS,
     RESULTS,
+    SAMPLE,
     TABLES,
     VIEWS,
     index_of,
     weights_file,
 )
 from stages.engine.progress import last_pace
-from stages.engine.start import check_watched, stage_names
 
 Chain = dict[str, Link | None]
 """Video id -> its item of one output; None where its key is not known yet.
@@ -54,7 +61,7 @@ class Stage:
         stale: items in the output that were made of something else, or of videos that are gone.
         failed: rows with a reason.
         to_compute: items that are neither in the output nor in the store, or may not be.
-        unsure: of them, those whose key is not known yet.
+        unsure: of them, those whose key is not known yet and that may have been made before.
         bytes: of the output's files.
         seconds: an estimate for `to_compute`, None where neither an earlier run of the stage nor a
             calibration tells. Decode makes all its outputs of a video at once: each has the whole.
@@ -83,19 +90,20 @@ def status(params: Params) -> list[Stage]:
 
     Raises:
         ValueError: the root cannot be read (where it is not there at all, the index says which
-            videos there are), params.yaml and an experiment do not fit, or DVC does not watch
-            all code: it would skip what is to be computed.
+            videos there are), or params.yaml and an experiment do not fit.
     """
-    check_watched(params, stage_names(params))
     plan = Plan(params)
     rows = plan.rows(INDEX)
     hashes = _hashes(params, rows)
-    headers: Chain = {name: plan.headers(name, sha) for name, sha in hashes.items()}
-    stages = [_count(plan, "index", INDEX, headers)]
+    headers = {name: plan.headers(name, sha) if sha else None for name, sha in hashes.items()}
+    stages = [_count_clips(params)] if _is_sample(params) else []
+    stages.append(_count(plan, "index", INDEX, headers))
     usable = {name: sha for name, sha in hashes.items() if not _has_failed(rows.get(name))}
     chains: dict[str, Chain] = {}
     for view in plan.views:
-        chains[view] = {name: plan.view(name, sha, view) for name, sha in usable.items()}
+        chains[view] = {
+            name: plan.view(name, sha, view) if sha else None for name, sha in usable.items()
+        }
         stages.append(_count(plan, "decode", VIEWS / view, chains[view]))
     if any(block.view == "faces" for block in params.backbones.values()):
         chains["faces"] = _after(plan, chains["segments"], VIEWS / "segments", plan.faces)
@@ -132,15 +140,61 @@ def _has_failed(row: tables.Row | None) -> bool:
     return row is not None and row["status"] == "failed"
 
 
-def _hashes(params: Params, rows: Mapping[str, tables.Row]) -> dict[str, str]:
-    """Return video id -> sha256 of each file that can be read."""
+def _is_sample(params: Params) -> bool:
+    """Tell whether the data set is the built-in sample as a whole."""
+    return os.path.abspath(params.index.root) == os.path.abspath(SAMPLE)
+
+
+def _count_clips(params: Params) -> Stage:
+    """Count the clips of the sample, which are made all at once."""
+    files = _clips(params)
+    sizes = [file.stat().st_size for file in files if file.is_file()]
+    is_made = _is_made(params)
+    to_compute = 0 if is_made else len(files)
+    cost = _cost("sample", SAMPLE, sizes).times(to_compute)
+    return Stage(
+        "sample",
+        str(SAMPLE),
+        items=len(files),
+        current=len(files) - to_compute,
+        in_store=0,
+        stale=0 if is_made else len(sizes),
+        failed=0,
+        to_compute=to_compute,
+        unsure=0,
+        bytes=sum(sizes),
+        seconds=cost.seconds,
+        new_bytes=cost.bytes,
+    )
+
+
+def _clips(params: Params) -> list[Path]:
+    return [SAMPLE / f"{name}.mp4" for name in clip_ids(params.sample.clips_per_class)]
+
+
+def _is_made(params: Params) -> bool:
+    """Tell whether the clips lie here as params.yaml describes them."""
+    return _is_described(params) and all(file.is_file() for file in _clips(params))
+
+
+def _is_described(params: Params) -> bool:
+    """Tell whether the sample was last made as params.yaml describes it."""
+    return bool(read_params("sample").get("sample") == params.sample.model_dump())
+
+
+def _hashes(params: Params, rows: Mapping[str, tables.Row]) -> dict[str, str | None]:
+    """Return video id -> sha256 of each file that can be read, None of one yet to be made."""
     root = Path(params.index.root)
+    if _is_sample(params) and not _is_made(params):  # clips of one description are the same
+        known = {name: str(row["sha256"]) for name, row in rows.items() if row["sha256"]}
+        names = clip_ids(params.sample.clips_per_class)
+        return {name: known.get(name) if _is_described(params) else None for name in names}
     if not root.exists() and rows:  # a clone without the videos
         return {name: str(row["sha256"]) for name, row in rows.items() if row["sha256"]}
     videos = list_videos(root)[0]
-    with digests(store_root()) as known:
+    with digests(store_root()) as remembered:
         by_file = {str(row["file"]): row for row in rows.values() if row["sha256"]}
-        hashed = hash_videos(known, videos, by_file)
+        hashed = hash_videos(remembered, videos, by_file)
     return {v.video_id: sha256 for v, sha256 in hashed.items() if sha256 and not v.problem}
 
 
@@ -177,6 +231,7 @@ def _count(plan: Plan, name: str, output: Path, chain: Chain) -> Stage:
         else:
             to_compute += 1
             unsure += link is None
+    unsure *= _has_worked(store)
     cost = _cost(name, output, list(sizes.values())).times(to_compute)
     return Stage(
         name,
@@ -194,6 +249,11 @@ def _count(plan: Plan, name: str, output: Path, chain: Chain) -> Stage:
     )
 
 
+def _has_worked(store: ItemStore) -> bool:
+    """Tell whether anything has been made before, here or elsewhere, that may be found again."""
+    return LOCK.is_file() or any(store.root.glob("items/??/*"))
+
+
 def _cost(name: str, output: Path, sizes: Sequence[int]) -> Cost:
     """Return what an item costs: by the stage's last run and its files, else as was tried."""
     tried = calibrated().get(str(output), Cost())
@@ -206,8 +266,6 @@ def _cost(name: str, output: Path, sizes: Sequence[int]) -> Cost:
 
 def _count_runs(params: Params, name: str, current_outputs: set[Path]) -> Stage:
     """Count the runs of an experiment; while a feature is to come, none is known to be current."""
-    from stages.train import plan_runs  # slow to import
-
     output = RESULTS / name
     runs = output / "runs"
     files = [path for path in runs.rglob("*") if path.is_file()] if runs.is_dir() else []
@@ -223,6 +281,8 @@ def _count_runs(params: Params, name: str, current_outputs: set[Path]) -> Stage:
     started = [weights_file(backbone) for backbone in block.weights.values()]
     is_known = needed <= current_outputs and all(file.is_file() for file in started)
     if is_known:
+        from stages.train import plan_runs  # torch comes with it
+
         plan = plan_runs(params, name)
         items = plan.items()
         total = len(items)
@@ -245,7 +305,7 @@ def _count_runs(params: Params, name: str, current_outputs: set[Path]) -> Stage:
         stale=made - current,
         failed=0,
         to_compute=to_compute,
-        unsure=0 if is_known else to_compute,
+        unsure=0 if is_known or not _has_worked(ItemStore(store_root())) else to_compute,
         bytes=size,
         seconds=cost.seconds,
         new_bytes=cost.bytes,
@@ -265,49 +325,68 @@ COUNTS = {
 ALWAYS = ("items", "current", "to_compute")
 """Of them those that have a column even where all are 0."""
 
+UNUSUAL = ("stale", "failed", "in_store", "to_compute")
+"""Of them those that catch the eye where they are not 0."""
 
-def as_table(stages: Sequence[Stage]) -> Table:
-    """Return the counts for a person; a column of zeros alone is left out."""
+
+def as_table(stages: Sequence[Stage], title: str = "status") -> Table:
+    """Return the counts for a person; a column that would say nothing is left out."""
     shown = [n for n in COUNTS if n in ALWAYS or any(getattr(stage, n) for stage in stages)]
-    table = Table(title="status", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    columns = [COUNTS[name] for name in shown]
+    columns += ["size"] if any(stage.bytes for stage in stages) else []
+    columns += ["takes"] if any(stage.to_compute and stage.seconds for stage in stages) else []
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("stage", overflow="fold")
-    for column in (*(COUNTS[name] for name in shown), "size"):
+    for column in columns:
         table.add_column(column, justify="right", overflow="fold")
     for stage in stages:
         view = f" {Path(stage.output).name}" if stage.name == "decode" else ""
-        counts = (getattr(stage, name) for name in shown)
-        cells = (
-            Text(
-                f"up to {n}" if name == "to_compute" and stage.unsure else str(n),
-                "yellow" if n and name not in ("items", "current") else "",
-            )
-            for name, n in zip(shown, counts, strict=True)
-        )
-        table.add_row(stage.name + view, *cells, human(stage.bytes))
+        cells: dict[str, str | Text] = {
+            "size": human(stage.bytes),
+            "takes": _time(stage.seconds) if stage.to_compute and stage.seconds else "",
+        }
+        for name in shown:
+            n = getattr(stage, name)
+            text = f"up to {n}" if name == "to_compute" and stage.unsure else str(n)
+            cells[COUNTS[name]] = Text(text, "yellow" if n and name in UNUSUAL else "")
+        table.add_row(stage.name + view, *(cells[column] for column in columns))
     return table
 
 
 def summary(stages: Sequence[Stage]) -> str:
-    """Say in a line what `dvc repro` would compute, how long and how much disk it would take."""
+    """Say in a line what is to be computed, how long it would take and how much disk."""
     waiting = [stage for stage in stages if stage.to_compute]
     if not waiting:
-        return "status: dvc repro would compute nothing"
+        return "nothing"
     by_name: dict[str, float] = {}
-    for stage in waiting:
+    for stage in waiting:  # decode makes its outputs at once
         by_name[stage.name] = max(by_name.get(stage.name, 0.0), stage.seconds or 0.0)
     up_to = "up to " if any(stage.unsure for stage in waiting) else ""
-    count = f"{up_to}{sum(stage.to_compute for stage in waiting)}"
+    count = f"{up_to}{sum(stage.to_compute for stage in waiting)} items"
     unknown = list(dict.fromkeys(stage.name for stage in waiting if stage.seconds is None))
-    can_try = any(not name.startswith("train") for name in unknown)
+    can_try = any(not name.startswith(("sample", "train")) for name in unknown)
     hint = "; affectline status --calibrate tries a few videos" if can_try else ""
+    free = f"{human(shutil.disk_usage('.').free)} are free"
     if len(unknown) == len(by_name):
-        return f"status: dvc repro would compute {count} items; no earlier run tells the cost{hint}"
+        return f"{count} ({free}); no earlier run tells the cost{hint}"
     new_bytes = sum(stage.new_bytes or 0 for stage in waiting)
     names = f", and {', '.join(unknown)} (no earlier run to judge by{hint})" if unknown else ""
     return (
-        f"status: dvc repro would compute {count} items, about {_time(sum(by_name.values()))} and "
-        f"{human(new_bytes)} ({human(shutil.disk_usage('.').free)} are free){names}"
+        f"{count}, about {_time(sum(by_name.values()))} and {human(new_bytes)} of disk ({free})"
+        f"{names}"
     )
+
+
+def absent_weights(params: Params) -> list[str]:
+    """Return the networks whose pretrained weights are to be downloaded or converted first."""
+    blocks: dict[str, Model] = dict(params.backbones)
+    if params.reads_faces:
+        blocks["detector"] = params.faces.detector
+    return [
+        name
+        for name, block in blocks.items()
+        if block.source == "pretrained" and not weights_file(name).is_file()
+    ]
 
 
 def _time(seconds: float) -> str:

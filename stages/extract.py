@@ -67,7 +67,7 @@ def main(backbone: Annotated[str, item_of("backbones")]) -> None:
     with StageRun("extract", backbone) as run:
         videos = tables.read(index_of(view), ["video_id", "content", "path"])
         if not is_pretrained:
-            run.note(f"weights are seeded (random): no emotion can be read from {backbone}")
+            run.remark("its weights are seeded (random): no emotion can be read from it")
         digest = tensors_sha256(weights)
         items = items_of(
             videos,

@@ -97,7 +97,7 @@ def main() -> None:
         _detector(block.module, text, weights, device)  # can it work?
     with StageRun("faces") as run:
         if metadata(weights)["pretrained"] != "true":
-            run.note("weights of the detector are seeded (random): what it finds are no faces")
+            run.remark("the detector's weights are seeded (random): what it finds are no faces")
         videos = tables.read(index_of(view), ["video_id", "content", "path"])
         digest = tensors_sha256(weights)
         items = items_of(

@@ -87,8 +87,6 @@ def main(experiment: Annotated[str, item_of("experiments")]) -> None:
         plan = plan_runs(settings, experiment)
     selection = plan.selection
     with StageRun("train", experiment) as run:
-        if not selection.pretrained:
-            run.note("features, or first weights, are seeded (random): the accuracy means nothing")
         if selection.missing:
             total = len(selection.missing) + len(selection.videos)
             run.note(f"left out for lack of a feature: {len(selection.missing)} of {total} videos")
@@ -381,6 +379,8 @@ def _tell(run: StageRun, metrics: Mapping[str, Any]) -> None:
     computed = run.counts["computed"]
     if computed:
         line += f", {run.counts['train_seconds'] / computed:.1f} s a run"
+    if not metrics["pretrained"]:
+        line += "; features, or first weights, are seeded (random): nothing about emotion"
     run.note(line)
 
 

@@ -90,11 +90,12 @@ def heed_ctrl_c() -> None:
 
 
 class Clone:
-    """A clone of the project, at ``root``."""
+    """A clone of the project, at ``root``; ``said`` are the lines of its last `dvc repro`."""
 
     def __init__(self, root: Path, store: Path | None = None) -> None:
         self.root = root
         self.store = store or root / ".store"
+        self.said: list[str] = []
 
     def environment(self) -> dict[str, str]:
         """Return the environment of its commands: its own code, its own store."""
@@ -149,10 +150,8 @@ class Clone:
     def repro(self, *arguments: str) -> list[str]:
         """Run `dvc repro`; return the stages that it ran."""
         shutil.rmtree(self.root / "logs", ignore_errors=True)
-        said = self.run("dvc", "repro", *arguments)
-        return [
-            line.split("'")[1] for line in said.splitlines() if line.startswith("Running stage")
-        ]
+        self.said = self.run("dvc", "repro", *arguments).splitlines()
+        return [line.split("'")[1] for line in self.said if line.startswith("Running stage")]
 
     def log(self, name: str) -> dict[str, Any]:
         """Return the counts of a stage's last run."""

@@ -121,6 +121,48 @@ def test_where_there_is_no_environment_a_line_says_what_to_do(
     assert "no Python with the project's packages" in done.stderr and "dvc checkout" in done.stderr
 
 
+# -------------------------------------------------------------------- the plan at the start
+
+DVC = """
+import subprocess
+for shell in ([], ["sh", "-c", '"$@"; exit $?', "sh"]):
+    subprocess.run([*shell, "sh", "stages/engine/run.sh", "probe"], check=True)
+"""
+"""Stands for dvc: it runs two stages, the second below one more shell."""
+
+
+def planned(project: Path, *arguments: str, plan: str = "print('the plan')") -> list[str]:
+    """Return what a dvc with these arguments tells beside what its two stages say."""
+    (project / "affectline").mkdir(exist_ok=True)
+    (project / "affectline/__init__.py").touch()
+    (project / "affectline/__main__.py").write_text(f"import sys\n{plan}")
+    dvc = project / "dvc"
+    dvc.write_text(DVC)
+    done = run(project, BARE, sys.executable, *(str(dvc), *arguments))
+    assert done.returncode == 0 and done.stdout.count(sys.executable) == 2, done.stderr
+    return done.stderr.splitlines()
+
+
+def test_the_first_stage_of_a_repro_prints_the_plan_of_all(project: Path) -> None:
+    for _ in range(2):  # another dvc, another plan
+        assert planned(project, "repro", plan="print(sys.argv[1:])") == ["['plan']"]
+    assert planned(project, "repro", "--force", "-k") == ["the plan"]
+
+
+@pytest.mark.parametrize(
+    "arguments", [["repro", "train@caan"], ["repro", "-f", "report"], ["exp", "run"], []]
+)
+def test_who_asks_for_some_stages_gets_no_plan_of_all(project: Path, arguments: list[str]) -> None:
+    assert planned(project, *arguments) == []
+
+
+def test_a_plan_that_fails_or_cannot_be_noted_keeps_no_stage_from_its_work(project: Path) -> None:
+    assert planned(project, "repro", plan="sys.exit('a mistake')") == ["a mistake"]
+    shutil.rmtree(project / "logs")
+    (project / "logs").touch()  # no folder, as on a disk that is full or read-only
+    assert planned(project, "repro") == []
+
+
 # ------------------------------------------------------------- what stands in a command line
 
 

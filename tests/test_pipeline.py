@@ -95,6 +95,18 @@ def test_a_folder_of_videos_becomes_a_trained_head(clone: Clone) -> None:
     assert clone.log("extract@vgg16")["forward_seconds"] > 0
 
 
+def test_it_says_first_what_it_will_do_and_last_what_came_of_it(clone: Clone) -> None:
+    said = [line for line in clone.said if not line.startswith(("Updating lock", ">"))]
+    assert not [line for line in said if line.startswith(("WARNING", "W0000", "I0000", "INFO"))]
+    assert sum(line.startswith("plan: to compute: ") for line in said) == 1
+    told = [line for line in said if line.strip()]
+    assert len(told) == len(set(told)), "no line comes twice"
+    starts = [line.partition(":")[0] for line in said]
+    assert starts.index("plan") < starts.index("index") < starts.index("report")
+    end = starts.index("best")
+    assert starts[end - 1 : end + 5] == ["report", "best", "chance", "note", "page", "next"]
+
+
 def test_the_broken_video_is_a_row_with_its_reason_in_every_table(clone: Clone) -> None:
     names = ["data/index", "data/views/segments", "data/views/sound", "data/views/faces"]
     for name in [*names, "data/tables/vggface", "data/tables/blazepose"]:

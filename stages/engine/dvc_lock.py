@@ -94,6 +94,21 @@ def read_deps(stage: str) -> list[Path]:
         raise LockError(LOCK, f"expected the path of each dependency, found {error!r}") from error
 
 
+def read_params(stage: str) -> dict[str, Any]:
+    """Return what params.yaml had when a stage last ran, as dvc.lock has it: entry -> value.
+
+    Raises:
+        LockError: it is no YAML, or not what DVC writes.
+    """
+    if not LOCK.is_file():
+        return {}
+    try:
+        entry = _yaml(LOCK).get("stages", {}).get(stage, {})
+        return dict(entry.get("params", {}).get(str(PARAMS), {}))
+    except (AttributeError, TypeError, ValueError) as error:
+        raise LockError(LOCK, f"expected the params of each stage, found {error!r}") from error
+
+
 def _stages() -> set[str]:
     """Return the names of the stages of dvc.yaml, those of a ``foreach`` one by one."""
     params = _yaml(PARAMS)

@@ -1,8 +1,8 @@
 r"""What a person sees of a running stage: progress, one closing line, and a log in JSON.
 
-On a terminal progress is a bar with rate and time left; elsewhere it is a plain line every few
-seconds. Nothing is shown for work of less than two seconds. The log goes to
-``logs/<stage>[@<item>].json`` and is no DVC output.
+On a terminal progress is a bar with rate and time left; elsewhere it is a plain line now and then,
+where something was done since the last. Nothing is shown for work of less than two seconds. The log
+goes to ``logs/<stage>[@<item>].json`` and is no DVC output.
 
 Names of videos and values of YAML are other people's text: here they are shown as they are,
 without markup, and what would steer a terminal by its escape, ``\x1b``.
@@ -13,6 +13,7 @@ import math
 import re
 import resource
 import sys
+import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sized
 from contextlib import contextmanager
@@ -26,7 +27,6 @@ from rich.progress import (
     MofNCompleteColumn,
     Progress,
     TextColumn,
-    TimeElapsedColumn,
     TimeRemainingColumn,
 )
 from rich.table import Table
@@ -45,8 +45,12 @@ QUIET_S = 2.0
 INTERRUPTED = 130
 """Exit status after Ctrl-C, as shells have it: 128 and the number of SIGINT."""
 
-LINE_EVERY_S = 10.0
-"""Seconds between plain progress lines where there is no terminal."""
+FIRST_LINE_S, LAST_LINES_S, SLOWER = 10.0, 600.0, 1.5
+"""Where there is no terminal: seconds to the first plain progress line, most between two, and by
+how much each wait is longer than the one before. A night of work leaves some sixty lines."""
+
+BAR_COLUMNS = 20
+"""A stage's name, count, rate and time left stand beside it on a terminal of 80 columns."""
 
 MEND = "`affectline doctor --repair` removes what is damaged, then `dvc repro` makes it again"
 """What to do about a damaged file of the store or of an output."""
@@ -119,6 +123,9 @@ class StageRun:
         self._start = time.monotonic()
         self._pace: float | None = None
         self._at_once = 1
+        self._steady_since = self._start
+        self._told: set[str] = set()
+        self._remarks: list[str] = []
 
     def __enter__(self) -> "StageRun":
         """Start the clock."""
@@ -168,8 +175,14 @@ class StageRun:
             self.counts[name] = self.counts.get(name, 0) + value
 
     def note(self, line: str) -> None:
-        """Print a line that a person should see."""
-        console.print(in_a_line(f"{self.name}: {line}"), soft_wrap=True)
+        """Print a line that a person should see, once however often it is told."""
+        if line not in self._told:
+            self._told.add(line)
+            console.print(in_a_line(f"{self.name}: {line}"), soft_wrap=True)
+
+    def remark(self, text: str) -> None:
+        """Let the closing line end with what a person should know of the result."""
+        self._remarks.append(text)
 
     def _closing_line(self, record: Mapping[str, object]) -> Text:
         head = ("done", "green") if record["ok"] else ("failed", "red")
@@ -180,6 +193,7 @@ class StageRun:
             f", {record['items']} items ({record['computed']} computed, {record['reused']} reused",
             *failed,
             f") in {record['seconds']:.1f} s, {record['peak_rss_mib']} MiB",
+            *(f"; {in_a_line(remark)}" for remark in self._remarks),
         )
 
     def track(
@@ -200,7 +214,7 @@ class StageRun:
         """
         if total is None:
             total = len(iterable) if isinstance(iterable, Sized) else None
-        shown = self._bar if console.is_terminal else self._lines
+        shown = self._bar if console.is_interactive else self._lines
         self._at_once = at_once
         start, first_s, done = time.monotonic(), 0.0, 0
         for value in shown(iterable, total, unit):
@@ -217,39 +231,53 @@ class StageRun:
     def _bar(self, iterable: Iterable[T], total: float | None, unit: str) -> Iterator[T]:
         columns = (
             TextColumn("{task.description}", markup=False),
-            BarColumn(),
+            BarColumn(BAR_COLUMNS),
             MofNCompleteColumn(),
             TextColumn("{task.fields[rate]}"),
-            TimeElapsedColumn(),
-            TextColumn("left"),
             TimeRemainingColumn(),
+            TextColumn("left"),
         )
-        start = time.monotonic()
         bar = Progress(*columns, console=console, transient=True)
         task = bar.add_task(self.name, total=total, rate="")
-        shown = False
+        late = threading.Timer(QUIET_S, bar.start)  # the first item may take long
+        late.daemon = True
+        late.start()
         try:
             for done, value in enumerate(iterable, start=1):
                 yield value
-                elapsed = time.monotonic() - start
-                if not shown and elapsed > QUIET_S:
-                    bar.start()
-                    shown = True
-                bar.update(task, completed=done, rate=f"{done / elapsed:.1f} {unit}/s")
+                rate = self._rate(done)
+                bar.update(task, completed=done, rate=_told(rate, unit) if rate else "")
         finally:
-            if shown:
-                bar.stop()
+            late.cancel()
+            late.join()
+            bar.stop()
 
     def _lines(self, iterable: Iterable[T], total: float | None, unit: str) -> Iterator[T]:
-        start = last = time.monotonic()
+        last, wait = time.monotonic(), FIRST_LINE_S
         for done, value in enumerate(iterable, start=1):
             yield value
-            now = time.monotonic()
-            if now - last > LINE_EVERY_S:
-                last = now
-                rate = done / (now - start)
-                left = f", {(total - done) / rate:.0f} s left" if total else ""
-                self.note(f"{done}/{total or '?'} {unit}, {rate:.2f} {unit}/s{left}")
+            now, rate = time.monotonic(), self._rate(done)
+            if now - last > wait and done != total:  # the closing line tells the end
+                last, wait = now, min(wait * SLOWER, LAST_LINES_S)
+                line = f"{done}/{total or '?'} {unit}"
+                if rate:
+                    line += f", {_told(rate, unit)}"
+                if rate and total:
+                    line += f", {(total - done) / rate:.0f} s left"
+                self.note(line)
+
+    def _rate(self, done: int) -> float | None:
+        """Return how many are done a second; the first round waits for networks to start."""
+        now = time.monotonic()
+        if done <= self._at_once:
+            self._steady_since = now
+        later, seconds = done - self._at_once, now - self._steady_since
+        return later / seconds if later > 0 and seconds > 0 else None
+
+
+def _told(rate: float, unit: str) -> str:
+    """Return ``1.5 videos/s``; what takes seconds each is told so."""
+    return f"{rate:.1f} {unit}/s" if rate >= 1 else f"{1 / rate:.1f} s each"
 
 
 def last_pace(path: Path) -> float | None:

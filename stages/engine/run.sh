@@ -23,12 +23,32 @@ parent() {
   else ps -o ppid= -p "$1" | tr -d ' '; fi
 }
 
+# Prints when process $1 began: its id alone may come again.
+begun() {
+  if [ -r "/proc/$1/stat" ]; then sed 's/.*) //' "/proc/$1/stat" | cut -d ' ' -f 20
+  else ps -o lstart= -p "$1"; fi
+}
+
+# Tells whether process $1 is `dvc repro` of everything, and not of named stages.
+is_repro() {
+  words "$1" | {
+    while IFS= read -r word; do
+      case "$word" in dvc|*/dvc) break ;; esac
+    done
+    IFS= read -r word && [ "$word" = repro ] || exit 1
+    while IFS= read -r word; do
+      case "$word" in -*) ;; *) exit 1 ;; esac
+    done
+  }
+}
+
+dvc=$PPID
+case "$(words "$dvc" | head -n 1)" in  # some shells stand between, some make way
+  *sh) dvc=$(parent "$dvc") ;;
+esac
+
 # Prints the Pythons to try.
 candidates() {
-  dvc=$PPID
-  case "$(words "$dvc" | head -n 1)" in  # some shells stand between, some make way
-    *sh) dvc=$(parent "$dvc") ;;
-  esac
   words "$dvc" | head -n 2 | {
     IFS= read -r program; IFS= read -r script
     case "${program##*/}" in
@@ -46,6 +66,14 @@ if [ -z "$python" ]; then
     ".venv/bin/python. Activate the environment or make it (make setup), then run again;" \
     "\`dvc checkout\` brings back what DVC has removed." >&2
   exit 1
+fi
+
+# The first stage that `dvc repro` runs prints the plan of them all: DVC has no place for it.
+repro="$dvc $(begun "$dvc")"
+if [ "$repro" != "$(cat logs/repro 2>/dev/null)" ] && is_repro "$dvc" &&
+  { mkdir -p logs && printf '%s\n' "$repro" >logs/repro; } 2>/dev/null
+then
+  "$python" -m affectline plan >&2 || [ $? -ne 130 ] || exit 130
 fi
 stage=$1
 shift

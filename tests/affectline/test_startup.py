@@ -111,3 +111,10 @@ def test_the_report_is_written_without_torch(trained: Path) -> None:
     assert code == 0 and not packages & WITH_TORCH
     page = Path("report/index.html").read_text(encoding="utf-8")
     assert "CAAN, Table 2" in page and "frame_scores" in page
+
+
+def test_the_plan_of_a_first_run_waits_for_no_torch(project: Path) -> None:
+    Path("data/index.parquet").unlink()
+    code, said, packages = called("plan")
+    assert code == 0 and "plan: to compute: " in said
+    assert not packages & {"torch", "torchvision", "librosa", "mediapipe", "scipy"}

@@ -520,7 +520,7 @@ def test_seeded_features_are_called_meaningless(
     data.save()
     run(data)
     assert metrics()["pretrained"] is False
-    assert "the accuracy means nothing" in capsys.readouterr().err
+    assert "are seeded (random): nothing about emotion" in capsys.readouterr().err
 
 
 def test_a_bad_feature_file_ends_the_stage_and_leaves_the_last_results(

@@ -3,14 +3,17 @@ import json
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
+from rich.progress import Progress
 
 from features.cache.arrays import ArrayFileError
 from stages.engine import progress
 from stages.engine.progress import StageRun
+from tests.conftest import HANGING_S
 
 
 def log(name: str) -> dict[str, object]:
@@ -107,14 +110,72 @@ def test_a_log_that_cannot_be_written_hides_no_error(
     assert "decode: no log: logs" in capsys.readouterr().err
 
 
-def test_without_a_terminal_progress_is_plain_lines(
+def lines(
+    clock: list[float], capsys: pytest.CaptureFixture[str], seconds: Sequence[float], at_once: int
+) -> list[str]:
+    """Return what decode says without a terminal of items of so many seconds."""
+    for number in StageRun("decode").track(range(len(seconds)), at_once=at_once):
+        clock[0] += seconds[number]
+    said = capsys.readouterr().err
+    assert "\x1b" not in said
+    return said.splitlines()
+
+
+def test_without_a_terminal_progress_is_plain_lines_and_the_start_counts_in_no_rate(
     in_folder: Path, clock: list[float], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for _ in StageRun("decode").track(range(4)):
-        clock[0] += 6.0
-    lines = capsys.readouterr().err.splitlines()
-    assert lines[0].startswith("decode: 2/4 videos, ") and "s left" in lines[0]
-    assert all("\x1b" not in line for line in lines)
+    assert lines(clock, capsys, [9.0, 4.0, 4.0, 1.0], 1) == [
+        "decode: 2/4 videos, 4.0 s each, 8 s left"
+    ]
+    assert lines(clock, capsys, [30.0, 0.0, 8.0, 0.0, 0.0, 0.0], 2) == [
+        "decode: 1/6 videos",
+    ]
+
+
+def test_lines_come_ever_more_seldom_and_none_comes_again(
+    in_folder: Path, clock: list[float], capsys: pytest.CaptureFixture[str]
+) -> None:
+    night = lines(clock, capsys, [1.0] * 36_000, 1)
+    assert 50 < len(night) == len(set(night)) < 80
+    assert night[0].startswith("decode: 11/36000 videos, 1.0 videos/s, ")
+
+
+def test_a_note_is_told_once_and_a_remark_at_the_end(
+    in_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with StageRun("train") as run:
+        run.remark("weights are random")
+        for _ in range(3):
+            run.note("the remote is out of reach")
+    first, last = capsys.readouterr().err.splitlines()
+    assert first == "train: the remote is out of reach"
+    assert last.startswith("train: done, ") and last.endswith(" MiB; weights are random")
+
+
+def test_on_a_terminal_a_bar_stands_there_before_the_first_item_is_done_and_goes(
+    in_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(progress, "QUIET_S", 0.0)
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "80")
+    console = progress._Plain(stderr=True)
+    monkeypatch.setattr(progress, "console", console)
+    shown = threading.Event()
+    started = Progress.start
+    monkeypatch.setattr(Progress, "start", lambda bar: (started(bar), shown.set()))
+
+    def items() -> Iterator[int]:
+        assert shown.wait(HANGING_S)
+        yield from range(3)
+
+    with StageRun("extract", "resnet18_mfcc") as run:
+        list(run.track(items(), total=3))
+    said = capsys.readouterr().err
+    before, _, after = said.rpartition("\x1b[2K")
+    assert "extract@resnet18_mfcc" in before and "0/3" in before and "left" in before
+    assert "…" not in before, "all of it fits"
+    assert "done" in after and "━" not in after
 
 
 HOSTILE = "joy/[red]a[/x]:fire:\x1b]0;title\x07\x1b[2J\x9b1m\rb\u202e\udcff\nerror: none"
