@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from affectline.presets.preset import Plan
     from affectline.weights import Standing
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__)
+app = typer.Typer(no_args_is_help=True, help=__doc__)
 app.add_typer(store_cli.app, name="store")
 
 Json = Annotated[bool, typer.Option("--json", help="print JSON")]

@@ -1,0 +1,331 @@
+"""What a project has made, read by name: tables as pandas has them, features as arrays.
+
+Everything is read when it is asked for, and checked then: a file that is damaged, or another than
+its index names, is an error. Where files are not in the clone, or there is no clone, DVC brings
+them.
+"""
+
+import json
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from tempfile import mkdtemp
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
+from weakref import finalize
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import yaml
+from numpy.typing import NDArray
+
+from features.cache import arrays, tables
+from features.cache.store import replacing
+from heads.training.selection import FeatureRow, read_features, select_videos, split_role
+from stages.engine.paths import FEATURES, INDEX, PARAMS, PIPELINE, RESULTS, TABLES, index_of
+
+DATA = INDEX.parent
+
+if TYPE_CHECKING:  # torch takes seconds, and few ask for it
+    from heads.training.data import Features
+
+Array = NDArray[np.generic]
+How = Literal["mean", "max", "std"]
+
+POOLS: dict[How, Callable[[Array], Array]] = {
+    "mean": lambda rows: rows.mean(axis=0),
+    "max": lambda rows: rows.max(axis=0),
+    "std": lambda rows: rows.std(axis=0),
+}
+
+
+def open_project(path: str, rev: str | None, remote: str | None) -> "Project":
+    """Open a project, see :func:`affectline.open`."""
+    if rev is None and remote is None and (Path(path) / PIPELINE).is_file():
+        return Project(_Clone(Path(path)))
+    return Project(_Repository(path, rev, remote))
+
+
+class Pooled(NamedTuple):
+    """Features as scikit-learn takes them; the rows of all three are the same videos.
+
+    Attributes:
+        X: (videos, dimensions) float32, index `video_id`.
+        y: labels.
+        groups: what may not lie on both sides of a split: the file's content, so that a video
+            that is there twice is one group.
+    """
+
+    X: pd.DataFrame
+    y: "pd.Series[str]"
+    groups: "pd.Series[str]"
+
+
+class Project:
+    """A project's outputs; :func:`affectline.open` gives one."""
+
+    def __init__(self, files: "_Files") -> None:
+        """Read from ``files``."""
+        self._files = files
+
+    def index(self) -> pd.DataFrame:
+        """Return the index of the videos, index `video_id`: label, file, probe, splits, reason."""
+        return _frame(self._files.path(index_of(INDEX))).set_index("video_id").sort_index()
+
+    def backbones(self) -> list[str]:
+        """Return the names of the backbones in params.yaml."""
+        return list(self._params("backbones"))
+
+    def experiments(self) -> list[str]:
+        """Return the names of the experiments in params.yaml."""
+        return list(self._params("experiments"))
+
+    def features(self, source: str) -> "FeatureArrays":
+        """Return the features of every video that has them.
+
+        Args:
+            source: `<backbone>/<feature>`, e.g. `vggface/fc6`.
+
+        Raises:
+            ValueError: another form, or no such backbone.
+        """
+        backbone, feature = split_role("source", source)
+        root = self._files.path(index_of(TABLES)).parent
+        rows = read_features(root, [backbone])[backbone]
+        files = {name: DATA / row.path.relative_to(root) for name, row in rows.items()}
+        return FeatureArrays(self._files, feature, rows, files)
+
+    def pooled(self, source: str, how: How = "mean") -> Pooled:
+        """Return one vector a video: its valid rows pooled, maps flattened.
+
+        Videos without a valid row are left out.
+
+        Args:
+            source: `<backbone>/<feature>`.
+            how: mean, max or standard deviation over the valid rows.
+
+        Raises:
+            ValueError: another ``how``, a malformed source, or no video that has the feature.
+        """
+        if how not in POOLS:
+            raise ValueError(f"how: expected one of {sorted(POOLS)}, found {how!r}")
+        features, index = self.features(source), self.index()
+        vectors = {}
+        for video_id in features:
+            rows = features[video_id][features.valid[video_id]]
+            if len(rows):
+                vectors[video_id] = POOLS[how](rows.astype(np.float32)).ravel()
+        if not vectors:
+            raise ValueError(f"{source}: no video has a valid row")
+        videos = index.loc[list(vectors)]
+        return Pooled(
+            pd.DataFrame.from_dict(vectors, orient="index").rename_axis("video_id"),
+            videos["label"],
+            videos["sha256"].rename("group"),
+        )
+
+    def torch_dataset(self, roles: Mapping[str, str]) -> "Features":
+        """Return the videos that have all features of ``roles`` as a data set of torch.
+
+        Its items are `heads.training.data.Sample`; `heads.training.data.collate` makes batches.
+
+        Args:
+            roles: role -> `<backbone>/<feature>`.
+
+        Raises:
+            ValueError: a malformed source, or no such backbone.
+        """
+        from heads.training.data import Features
+
+        root = self._files.path(index_of(TABLES)).parent
+        selection = select_videos(self._files.path(index_of(INDEX)), root, roles)
+        for video in selection.videos:
+            for file in video.files.values():
+                self._files.path(DATA / file.relative_to(root))
+        return Features(selection.videos, roles)
+
+    def predictions(self, experiment: str) -> pd.DataFrame:
+        """Return an experiment's answers: run, video_id, label, predicted and `p_<class>`."""
+        return _frame(self._result(experiment, "predictions.parquet"))
+
+    def attention(self, experiment: str, video_id: str | None = None) -> pd.DataFrame:
+        """Return the weights that an experiment's head gave, of one video or of all.
+
+        A row has a number (`value`) or a map (`map`, flattened, of the shape `shape`) for a row
+        of a role (`row`, `pts_s`), or for a role.
+        """
+        return _frame(self._result(experiment, "attention.parquet"), video_id)
+
+    def metrics(self) -> pd.DataFrame:
+        """Return what the experiments reached, a row each: accuracy with its interval, macro F1."""
+        scores = {
+            name: json.loads(self._files.path(RESULTS / f"{name}.json").read_text("utf-8"))
+            for name in self.experiments()
+        }
+        return pd.DataFrame.from_dict(scores, orient="index").rename_axis("experiment")
+
+    def _result(self, experiment: str, name: str) -> Path:
+        if experiment not in (known := self.experiments()):
+            raise ValueError(f"{experiment!r}: expected an experiment of {PARAMS}: {known}")
+        return self._files.path(RESULTS / experiment / name)
+
+    def _params(self, section: str) -> dict[str, Any]:
+        content = yaml.safe_load(self._files.path(PARAMS).read_text("utf-8"))
+        return content[section] or {}
+
+
+class FeatureArrays(Mapping[str, Array]):
+    """Features of the videos by `video_id`: arrays (T, ...), each read when it is asked for.
+
+    Attributes:
+        missing: video_id -> why it has none.
+        pretrained: False where they come from a random network.
+        valid: video_id -> (T,) bool, False where a row means nothing (no face, past the end).
+        pts_s: video_id -> (T,) float64, presentation time in seconds; of snippets (T, L).
+        index: video_id -> (T,) int64, number of the frame; of snippets (T, L).
+    """
+
+    def __init__(
+        self,
+        files: "_Files",
+        array: str,
+        rows: Mapping[str, FeatureRow],
+        names: Mapping[str, Path],
+    ) -> None:
+        """Give one array of each of the files ``names``, which the index's ``rows`` describe."""
+        self._files = files
+        self._array = array
+        self._rows = rows
+        self._names = names
+        self._ids = sorted(name for name, row in rows.items() if row.status == "ok")
+        self.missing = {name: row.reason for name, row in rows.items() if row.status != "ok"}
+        self.pretrained = all(rows[name].pretrained for name in self._ids)
+
+    def __getitem__(self, video_id: str) -> Array:
+        """Return a video's array.
+
+        Raises:
+            KeyError: it has none; the message says why.
+            ValueError: its file is damaged, or not the one that the index names.
+        """
+        if video_id not in self._rows or video_id in self.missing:
+            raise KeyError(f"{video_id}: {self.missing.get(video_id, 'no such video')}")
+        path, key = self._files.path(self._names[video_id]), self._rows[video_id].key
+        data, attributes = arrays.read(path, [self._array])
+        if attributes.get("key") != key:
+            raise ValueError(
+                f"{path}: expected the item {key[:12]} that the index names, found "
+                f"{str(attributes.get('key'))[:12]}: `dvc checkout`, or extract it again"
+            )
+        return data[self._array]
+
+    def __iter__(self) -> Iterator[str]:
+        """Go through the ids of the videos that have features, sorted."""
+        return iter(self._ids)
+
+    def __len__(self) -> int:
+        """Return how many videos have features."""
+        return len(self._ids)
+
+    @property
+    def valid(self) -> "FeatureArrays":
+        """Which rows mean something."""
+        return FeatureArrays(self._files, "valid", self._rows, self._names)
+
+    @property
+    def pts_s(self) -> "FeatureArrays":
+        """When the rows are shown."""
+        return FeatureArrays(self._files, "pts_s", self._rows, self._names)
+
+    @property
+    def index(self) -> "FeatureArrays":
+        """Which frames the rows are."""
+        return FeatureArrays(self._files, "index", self._rows, self._names)
+
+    def to_arrow(self) -> pa.Table:
+        """Return all rows of all videos as a table: video_id, row, valid, and the feature.
+
+        The feature is a column of tensors of the shape of a row.
+        """
+        parts = []
+        for video_id in self:
+            rows, valid = self[video_id], self.valid[video_id]
+            tensors = pa.FixedShapeTensorArray.from_numpy_ndarray(np.ascontiguousarray(rows))
+            ids = pa.array([video_id] * len(rows))
+            numbers = pa.array(np.arange(len(rows), dtype=np.int32))
+            columns = {"video_id": ids, "row": numbers, "valid": pa.array(valid.astype(bool))}
+            parts.append(pa.table(columns | {self._array: tensors}))
+        if not parts:
+            raise ValueError(f"{self._array}: no video has it")
+        return pa.concat_tables(parts)
+
+
+def _frame(path: Path, video_id: str | None = None) -> pd.DataFrame:
+    """Return a table, or its rows of one video."""
+    try:
+        chosen = None if video_id is None else [("video_id", "=", video_id)]
+        return pq.read_table(path, filters=chosen).to_pandas()
+    except (OSError, pa.ArrowException) as error:
+        raise tables.TableError(f"{path}: expected a Parquet file, found: {error}") from error
+
+
+# ----------------------------------------------------------------------------------- files
+
+
+class _Files(Protocol):
+    """Where a project's files are."""
+
+    def path(self, name: Path) -> Path:
+        """Return where a file of the project lies on this machine."""
+
+
+class _Clone:
+    """The files of a clone, as they are."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def path(self, name: Path) -> Path:
+        path = self.root / name
+        if not path.is_file():
+            raise ValueError(f"{path}: not here; `dvc pull {_output(name)}`, or `dvc repro`")
+        return path
+
+
+class _Repository:
+    """The files of a commit, brought one by one by DVC into a folder that goes with it."""
+
+    def __init__(self, address: str, rev: str | None, remote: str | None) -> None:
+        from dvc.api import DVCFileSystem
+        from dvc.exceptions import DvcException
+        from scmrepo.exceptions import SCMError
+
+        self.named = address if rev is None else f"{address}@{rev}"
+        try:
+            self.files = DVCFileSystem(address, rev=rev, remote=remote)
+            is_project = self.files.isfile(PIPELINE.name)
+        except (DvcException, SCMError) as error:
+            raise ValueError(f"{self.named}: expected a project with dvc.yaml: {error}") from error
+        if not is_project:
+            raise ValueError(f"{self.named}: expected a project with dvc.yaml, found none")
+        self.folder = Path(mkdtemp(prefix="affectline-"))
+        finalize(self, shutil.rmtree, self.folder, ignore_errors=True)
+
+    def path(self, name: Path) -> Path:
+        from dvc.exceptions import DvcException
+
+        path = self.folder / name
+        if not path.exists():
+            try:
+                with replacing(path) as partial:
+                    self.files.get_file(name.as_posix(), str(partial))
+            except (OSError, DvcException) as error:
+                raise ValueError(f"{self.named}: {name} cannot be had: {error}") from error
+        return path
+
+
+def _output(name: Path) -> Path:
+    """Return the output of dvc.yaml that a file belongs to."""
+    depth = 3 if name.is_relative_to(FEATURES) else len(name.parts)
+    return Path(*name.parts[:depth])
