@@ -12,6 +12,7 @@ import yaml
 
 from features.cache import tables
 from heads import Rows
+from stages.tables import COLUMNS
 from tests.stages.results.made_results import FACE_AND_CONTEXT, write_result
 
 PROJECT = Path(__file__).parents[2]
@@ -104,6 +105,17 @@ def test_experiments_are_compared_without_torch(trained: Path) -> None:
     code, said, packages = called("compare", "caan", "face")
     assert code == 0 and "corrected resampled t-test" in said
     assert not packages & WITH_TORCH
+
+
+def test_the_table_of_all_features_is_written_without_torch(project: Path) -> None:
+    params = yaml.safe_load(Path("params.yaml").read_text(encoding="utf-8"))
+    schema = pa.schema([(name, kind) for name, kind in COLUMNS.items() if name != "backbone"])
+    row = {"video_id": "joy/a", "status": "failed", "reason": "empty file"}
+    for name in params["backbones"]:
+        tables.write(Path(f"data/tables/{name}.parquet"), [row], schema)
+    code, _, packages = called(module="stages.tables")
+    assert code == 0 and not packages & WITH_TORCH
+    assert len(tables.read(Path("data/tables.parquet"))) == len(params["backbones"])
 
 
 def test_the_report_is_written_without_torch(trained: Path) -> None:
