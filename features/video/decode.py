@@ -8,11 +8,12 @@ is not to be trusted. For the same reason what a file may ask for is bounded: th
 the bytes of a view, and the memory of the process while FFmpeg reads it.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from typing import TypeVar
 
 import av
 import av.container
@@ -33,6 +34,8 @@ from features.video.opening import (
 )
 from features.video.pictures import Deinterlacer, fit, picture, shown_size
 from features.video.views import ROUNDING_S, View, choose
+
+T = TypeVar("T")
 
 av.logging.set_level(av.logging.FATAL)  # a damaged packet is counted by us, not printed
 
@@ -146,29 +149,51 @@ def _jump(
     return Decoded(picker.result(), frames_decoded=count, interlaced=0, damaged=0)
 
 
+@dataclass
+class Packets:
+    """The packets of a track on their way through its decoder.
+
+    Attributes:
+        count: how many there were.
+        damaged: those of them that could not be decoded.
+    """
+
+    count: int = 0
+    damaged: int = 0
+
+    def decoded(self, decode: Callable[[], list[T]]) -> list[T]:
+        """Return the frames that a packet's ``decode`` gives, none where it is damaged."""
+        self.count += 1
+        try:
+            return decode()
+        except av.error.FFmpegError:
+            self.damaged += 1
+            return []
+
+    def check(self, where: str = "") -> None:
+        """Raise VideoError where more than ``MAX_DAMAGED`` of them are damaged."""
+        if self.damaged > MAX_DAMAGED * self.count:
+            raise VideoError(
+                f"{where}damaged: {self.damaged} of {self.count} packets cannot be decoded"
+            )
+
+
 def _run(
     container: av.container.InputContainer, video: av.VideoStream, picker: "_Picker"
 ) -> Decoded:
     """Decode all frames."""
     _prepare(video)
-    packets = damaged = 0
+    packets = Packets()
     for packet in container.demux(video):
-        packets += 1
-        try:
-            frames = packet.decode()
-        except av.error.FFmpegError:
-            damaged += 1
-            continue
-        for frame in frames:
+        for frame in packets.decoded(packet.decode):
             picker.see(frame)
     picker.finish()
-    if damaged > MAX_DAMAGED * packets:
-        raise VideoError(f"damaged: {damaged} of {packets} packets cannot be decoded")
+    packets.check()
     return Decoded(
         views=picker.result(),
         frames_decoded=picker.clock.number,
         interlaced=picker.deinterlacer.count,
-        damaged=damaged,
+        damaged=packets.damaged,
     )
 
 

@@ -28,7 +28,7 @@ import av.error
 import numpy as np
 from av.stream import Discard
 
-from features.video.decode import MAX_DAMAGED
+from features.video.decode import MAX_DAMAGED, Packets
 from features.video.opening import VideoError, audio_stream, bounded, opened
 from features.waveform import Samples, Waveform, resampled
 
@@ -105,15 +105,9 @@ def _heard(container: av.container.InputContainer, audio: av.AudioStream) -> Ite
         if stream is not audio:
             stream.discard = Discard.all
     to_float: dict[tuple[str, str, int], av.AudioResampler] = {}
-    packets = damaged = 0
+    packets = Packets()
     for packet in container.demux(audio):
-        packets += 1
-        try:
-            frames = packet.decode()
-        except av.error.FFmpegError:
-            damaged += 1
-            continue
-        for frame in frames:
+        for frame in packets.decoded(packet.decode):
             kind = (frame.format.name, frame.layout.name, frame.sample_rate)
             if kind not in to_float:
                 to_float[kind] = av.AudioResampler(format="flt")
@@ -126,8 +120,7 @@ def _heard(container: av.container.InputContainer, audio: av.AudioStream) -> Ite
                     raise VideoError("its sound has numbers that are not finite")
                 yield time_s, frame.sample_rate, samples
                 time_s = None
-    if damaged > MAX_DAMAGED * packets:
-        raise VideoError(f"its sound is damaged: {damaged} of {packets} packets cannot be decoded")
+    packets.check("its sound is ")
 
 
 def channel_weights(layout: av.AudioLayout) -> list[float]:
