@@ -62,8 +62,9 @@ from signals import (
 import heads
 from heads import Attention, Rows
 from heads.training.data import Sample
-from heads.training.loop import Run, run_seed, train_run
+from heads.training.loop import run_seed, train_run
 from heads.training.metrics import paired_difference
+from heads.training.run import Run
 from heads.training.settings import Training
 
 Kind = Literal["baseline", "ablation", "mechanism", "literal", "rival"]

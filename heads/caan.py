@@ -172,7 +172,7 @@ class Params:
 class CAAN(Network):
     """The attention fusion network, or its single-modality form where one modality is given.
 
-    Input rows are float32 of any scale; see `heads.training.loop` for their standardisation.
+    Input rows are float32 of any scale; see `heads.training.standardise` for their standardisation.
     """
 
     def __init__(self, params: Params, features: Mapping[str, tuple[int, ...]], classes: int):

@@ -255,7 +255,7 @@ class Params:
 class HAMF(Network):
     """Local attention over the rows of each modality, global attention over modalities.
 
-    Input rows are float32 of any scale; see `heads.training.loop` for their standardisation.
+    Input rows are float32 of any scale; see `heads.training.standardise` for their standardisation.
     """
 
     def __init__(self, params: Params, features: Mapping[str, tuple[int, ...]], classes: int):

@@ -22,7 +22,7 @@ axes is flattened. A video without a row in a role has a learned vector in place
 Differs from the papers, or fills what they leave open (every choice is a field of `Params`):
 
 - The backbones are not fine-tuned on the data set; features are standardised, see
-`heads.training.loop`.
+`heads.training.standardise`.
 - Where FFAA averages is not said. By its name it averages the fused features (`pooled:
   embeddings`); `pooled: features` averages the input first, as FAA and CAA do.
 - The first of the two FC layers has no given size: 1024, with ReLU (`hidden`). HAMF's "tiny fully

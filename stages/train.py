@@ -2,7 +2,8 @@
 
 Reads the index of the videos and the features that the experiment's roles name; writes
 `<experiment>.json` and the folder `<experiment>` (stages/results/files.py says what is in them).
-Each run is an item; its checkpoint's metadata has what `heads.training.loop.build_network` needs.
+Each run is an item; its checkpoint has in its metadata what
+`heads.training.standardise.build_network` needs.
 
     python -m stages.train caan
 """
@@ -27,8 +28,9 @@ from features.cache.keys import item_key
 from features.cache.store import ItemStore, store_root
 from features.weights.file import metadata, tensors_sha256
 from heads.training.data import Features
-from heads.training.loop import run_arrays, run_seed, train_run
+from heads.training.loop import run_seed, train_run
 from heads.training.metrics import over_runs, per_class, score_run
+from heads.training.run import run_arrays
 from heads.training.selection import Selection, Split, Video, select_videos
 from heads.training.settings import Training, training_of
 from stages.engine.device import be_reproducible, cache_bytes, device_of

@@ -53,7 +53,7 @@ DECIMALS = 6
 
 
 Answers = dict[str, dict[str, arrays.Array]]
-"""Run -> the arrays of its `.h5`, see `heads.training.loop.run_arrays`."""
+"""Run -> the arrays of its `.h5`, see `heads.training.run.run_arrays`."""
 
 
 @dataclass(frozen=True)

@@ -19,10 +19,10 @@ from features.cache import arrays
 from features.cache.keys import PROJECT
 from features.weights.file import metadata, write_pretrained, write_seeded
 from heads.training.data import Features, collate
-from heads.training.loop import build_network
 from heads.training.metrics import over_runs
 from heads.training.selection import select_videos
 from heads.training.settings import Training, training_of
+from heads.training.standardise import build_network
 from stages import train
 from stages.engine.params import load_params
 from tests.heads.conftest import EMOTIONS, Folder, frames, make_folder

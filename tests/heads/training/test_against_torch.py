@@ -13,9 +13,11 @@ from torch.nn import functional
 
 from heads.layers.network import Network
 from heads.training.data import Features, collate, draw_batches
-from heads.training.loop import Run, build_network, input_statistics, train_run
+from heads.training.loop import train_run
+from heads.training.run import Run
 from heads.training.selection import select_videos
 from heads.training.settings import Training
+from heads.training.standardise import build_network, input_statistics
 from tests.heads.conftest import EMOTIONS, Folder
 
 ROLES = {"context": "vgg16/fc6"}

@@ -12,7 +12,8 @@ import heads
 from heads import hamf, lstm
 from heads.layers.network import Network
 from heads.training.data import Features
-from heads.training.loop import Run, train_run
+from heads.training.loop import train_run
+from heads.training.run import Run
 from heads.training.selection import select_videos
 from heads.training.settings import Training
 from tests.heads.conftest import EMOTIONS, Folder

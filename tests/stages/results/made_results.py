@@ -8,8 +8,8 @@ import numpy as np
 
 import heads
 from heads import Attention, Rows
-from heads.training.loop import Epoch, Run, run_arrays
 from heads.training.metrics import over_runs, per_class, score_run
+from heads.training.run import Epoch, Run, run_arrays
 from stages.results import files
 from stages.results.files import Result, read_result
 
