@@ -359,6 +359,8 @@ def _origin(attributes: Mapping[str, Any]) -> dict[str, object]:
     """Return what a feature file says of where it came from, but for its video."""
     made_of = attributes["ingredients"]
     return {
+        "module": made_of["module"],
+        "options": made_of["options"],
         "view": made_of["view"],
         "code": item_key({"code": made_of["code"]}),
         "weights": attributes["weights"],

@@ -69,7 +69,12 @@ class Folder:
         attributes = {
             "key": key or row["key"],
             "pretrained": True,
-            "ingredients": {"view": "segments", "code": "c0de"},
+            "ingredients": {
+                "module": backbone,
+                "options": {"size": 1},
+                "view": "segments",
+                "code": "c0de",
+            },
             "weights": {"source": "made up"},
             "software": {"torch": "2"},
             "axes": {"fc6": "T D", "pool5": "T C H W", "res5": "T C H W"} | axes,

@@ -186,6 +186,12 @@ def test_the_metrics_say_what_they_stand_on(data: Folder) -> None:
     rows = {(row["table"], row["data"]): row["accuracy"] for row in said["paper"]}
     assert rows["Table 3", "HEIV"] == 0.5185
     assert sorted(said["features"]) == ["vgg16", "vggface"]
+    origin = said["features"]["vgg16"]
+    assert (origin["module"], origin["options"], origin["view"]) == (
+        "vgg16",
+        {"size": 1},
+        "segments",
+    )
     classes = csv.DictReader(Path("results/caan/per_class.csv").read_text().splitlines())
     assert [row["class"] for row in classes] == list(EMOTIONS)
 
