@@ -11,6 +11,7 @@ from markupsafe import Markup
 from stages.results.page import Inputs, Section
 from stages.results.sections import (
     accuracy,
+    attention,
     classes,
     confusion,
     differences,
@@ -20,7 +21,7 @@ from stages.results.sections import (
     training,
 )
 
-SECTIONS = (accuracy, differences, papers, classes, confusion, training, settings)
+SECTIONS = (accuracy, differences, papers, classes, confusion, training, attention, settings)
 """In the order of the page."""
 
 
@@ -34,7 +35,6 @@ def _earlier(inputs: Inputs) -> Iterator[Section]:
     results = inputs.results
     failed = [row for row in inputs.videos if row["status"] == "failed"]
     content = {
-        "Attention": earlier.attention(results),
         "Features": earlier.sources(results),
         "Videos not usable": earlier.failed(failed),
     }

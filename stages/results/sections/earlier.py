@@ -5,32 +5,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from features.cache import tables
-from stages.results.attention import read_attention
 from stages.results.files import Result
 from stages.results.sections import earlier_figures as figures
-
-
-def attention(results: Sequence[Result]) -> str:
-    """Return what each experiment's head attends to."""
-    shown, without = [], []
-    for result in results:
-        kinds = read_attention(result)
-        if not kinds:
-            without.append(html.escape(result.name))
-        shown += [(result.name, figures.attention(weights)) for weights in kinds]
-    if not shown:
-        return ""
-    legend = (
-        "The deeper the blue, the more weight: in sheets and tables from none to the largest of "
-    )
-    legend += "the line (of the table), in maps between the two numbers. Grey: no such row, or one "
-    legend += "that has no weight."
-    if without:
-        legend += f" No attention: {', '.join(without)}."
-    return f"{figures.panels(shown)}<p><small>{legend}</small></p>"
-
-
-# --------------------------------------------------------------------------------- origin
 
 
 def sources(results: Sequence[Result]) -> str:
