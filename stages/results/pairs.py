@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from heads.training.metrics import mcnemars, paired_differences
 from stages.results.compare import CORRECTED, MCNEMAR, answers_of, check_same, test_per_train
 from stages.results.files import Result
-from stages.results.scores import run_accuracies
+from stages.results.scores import best_first, run_accuracies
 from stages.results.table import Column, Table
 
 MOST_REASONS = 300
@@ -78,12 +78,14 @@ def embedded(results: Sequence[Result], groups: Sequence[Group]) -> dict[str, ob
 
     `names`
         the experiments; below, an experiment is its place among them.
+    `start`
+        the two that are shown first, the most accurate.
     `group`, `place`
         of each, which group it is in and where.
     `runs`, `tests`
         of each group, the names of its runs and its test.
-    `scores`
-        of each experiment, accuracy in each run, in tenths of a per cent.
+    `videos`, `right`
+        of each group, test videos of each run; of each experiment, those that it answers rightly.
     `mean`, `low`, `high`, `p`
         of each group, of the pairs 0 and 1, 0 and 2, ..., 1 and 2, ...: tenths of a point, p in
         thousandths where 0 is less than one; null where there is none.
@@ -91,13 +93,16 @@ def embedded(results: Sequence[Result], groups: Sequence[Group]) -> dict[str, ob
         of two groups, `"0,1"`, why theirs cannot be compared, for `{first}` and `{second}`.
     """
     where = {r.name: (g, at) for g, each in enumerate(groups) for at, r in enumerate(each.results)}
+    ranked = [results.index(result) for result in best_first(results)]
     return {
         "names": [result.name for result in results],
+        "start": ranked[:2],
         "group": [where[result.name][0] for result in results],
         "place": [where[result.name][1] for result in results],
         "runs": [list(run_accuracies(group.results[0])) for group in groups],
         "tests": [group.test for group in groups],
-        "scores": [_tenths(list(run_accuracies(result).values())) for result in results],
+        "videos": [[len(run) for run in _runs(group.results[0])] for group in groups],
+        "right": [[sum(run.values()) for run in _runs(result)] for result in results],
         **{
             name: [_tenths(_upper(group.statistics[key])) for group in groups]
             for name, key in (("mean", "mean"), ("low", "ci95_low"), ("high", "ci95_high"))
@@ -105,6 +110,11 @@ def embedded(results: Sequence[Result], groups: Sequence[Group]) -> dict[str, ob
         "p": [_thousandths(_upper(group.statistics["p"])) for group in groups],
         "reasons": _reasons(groups),
     }
+
+
+def _runs(result: Result) -> list[dict[tuple[str, str], bool]]:
+    """Return what `answers_of` has of each run."""
+    return list(answers_of(result).values())
 
 
 def _upper(values: Numbers) -> list[float]:

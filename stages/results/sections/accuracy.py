@@ -17,9 +17,9 @@ MOST_ROWS = 40
 
 COLUMNS = (
     Column("experiment"),
-    Column("runs, 0 to 100 %", "strip"),
     Column("accuracy, %", "spread", best=True),
-    Column("corrected 95 % interval", "interval"),
+    Column("runs, 0\N{EN DASH}100\N{NO-BREAK SPACE}%", "strip"),
+    Column("corrected 95\N{NO-BREAK SPACE}% interval", "interval"),
     Column("macro F1, %", "spread", best=True),
     Column("head"),
     Column("features", "lines"),
@@ -27,17 +27,29 @@ COLUMNS = (
     Column("videos", "count"),
 )
 
+OFTEN_ALIKE = ("weights", "videos")
+"""Columns that are left out, and said in a line, where all experiments have the same in them."""
+
 
 def section(inputs: Inputs) -> Section:
     """Return the section."""
     results = inputs.results
     first = results[0].metrics
-    table = Table(COLUMNS, [_row(result) for result in results], "Accuracy of the experiments")
+    rows = [dict(zip(COLUMNS, _row(result), strict=True)) for result in results]
+    alike = {
+        column.name: rows[0][column]
+        for column in COLUMNS
+        if column.name in OFTEN_ALIKE and len({row[column] for row in rows}) == 1
+    }
+    columns = tuple(column for column in COLUMNS if column.name not in alike)
+    cells = [[row[column] for column in columns] for row in rows]
+    table = Table(columns, cells, "Accuracy of the experiments")
     content = {
         "runs": max(len(result.runs) for result in results),
         "chance": first["chance"],
         "commonest_class": first["commonest_class"],
         "selection": _selection(results),
+        "alike": alike,
         "drawn": min(len(results), MOST_ROWS),
         "experiments": len(results),
     }
@@ -52,8 +64,8 @@ def _row(result: Result) -> tuple[object, ...]:
     interval = corrected(accuracy)
     return (
         result.name,
-        Strip(accuracy["mean"], *interval, dots, metrics["chance"], (0, 1)),
         (accuracy["mean"], accuracy["std"]),
+        Strip(accuracy["mean"], *interval, dots, metrics["chance"], (0, 1)),
         interval,
         (f1["mean"], f1["std"]),
         about["head"],

@@ -5,10 +5,9 @@ from collections.abc import Sequence
 from matplotlib.figure import Figure
 
 from stages.results import figures
-from stages.results.compare import MCNEMAR, Comparison, compare
-from stages.results.files import Result
+from stages.results.compare import MCNEMAR, Comparison, answers_of, check_same, compare
 from stages.results.page import Inputs, Section
-from stages.results.pairs import MOST_LISTED, embedded, groups_of, pairs_table
+from stages.results.pairs import MOST_LISTED, Group, embedded, groups_of, pairs_table
 from stages.results.table import Column, Strip, Table
 
 TITLE = "Differences"
@@ -16,20 +15,24 @@ TITLE = "Differences"
 MOST_ROWS = 40
 """Experiments of the figure."""
 
+MOST_REASONS = 8
+"""Groups of experiments of which the page says why they cannot be compared with the first."""
+
 
 def section(inputs: Inputs) -> Section | None:
     """Return the section; None where there is one experiment alone."""
     results = inputs.results
     if len(results) == 1:
         return None
-    comparisons, reasons = _with_first(results)
     groups = groups_of(results)
+    comparisons = [compare(result, results[0]) for result in groups[0].results[1:]]
     is_listed = len(results) <= MOST_LISTED and any(len(group.results) > 1 for group in groups)
     content = {
         "first": results[0].name,
         "compared": len(comparisons),
         "single_run": bool(comparisons) and comparisons[0].test == MCNEMAR,
-        "reasons": reasons,
+        "reasons": _reasons(groups)[:MOST_REASONS],
+        "more_reasons": max(0, len(groups) - 1 - MOST_REASONS),
         "pairs": embedded(results, groups),
         "is_listed": is_listed,
     }
@@ -42,15 +45,18 @@ def section(inputs: Inputs) -> Section | None:
     return Section(TITLE, "differences.html", content, tables, drawings)
 
 
-def _with_first(results: Sequence[Result]) -> tuple[list[Comparison], list[str]]:
-    """Return each experiment compared with the first, and why some cannot be."""
-    comparisons, reasons = [], []
-    for result in results[1:]:
+def _reasons(groups: Sequence[Group]) -> list[str]:
+    """Return why experiments cannot be compared with the first, a line a group of them."""
+    ours = groups[0].results[0]
+    reasons = []
+    for group in groups[1:]:
+        name, *others = [result.name for result in group.results]
+        more = f" (and {len(others)} more)" if others else ""
         try:
-            comparisons.append(compare(result, results[0]))
+            check_same(f"{name}{more}", ours.name, answers_of(group.results[0]), answers_of(ours))
         except ValueError as error:
             reasons.append(str(error))
-    return comparisons, reasons
+    return reasons
 
 
 def _table(comparisons: Sequence[Comparison], first: str) -> Table:
@@ -59,16 +65,16 @@ def _table(comparisons: Sequence[Comparison], first: str) -> Table:
     interval = "95 % interval" if comparisons[0].test == MCNEMAR else "corrected 95 % interval"
     columns = (
         Column("experiment"),
-        Column(f"runs, −{end} to +{end} points", "strip"),
         Column("difference, points", "points"),
+        Column(f"runs, −{end} to +{end} points", "strip"),
         Column(interval, "difference"),
         Column("p", "p"),
     )
     rows = [
         (
             each.first,
-            Strip(_mean(each), *_ends(each), tuple(_gaps(each)), 0, (-reach, reach)),
             _mean(each),
+            Strip(_mean(each), *_ends(each), tuple(_gaps(each)), 0, (-reach, reach)),
             _ends(each),
             each.difference["p"],
         )

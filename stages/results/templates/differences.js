@@ -17,7 +17,6 @@
     const text = (Math.abs(tenths) / 10).toFixed(1);
     return (tenths < 0 ? "−" : "+") + text;
   };
-  const percent = (tenths) => (tenths / 10).toFixed(1);
 
   // The pairs of n experiments stand as 0-1, 0-2, ..., 1-2, ...
   const lookUp = (group, one, two) => {
@@ -48,15 +47,17 @@
     return [line, axis];
   };
 
-  const runTable = (names, runs, scores) => {
+  const runTable = (names, runs, videos, right) => {
+    const percent = (count, at) => ((100 * count) / videos[at]).toFixed(1);
     const cell = (value) => element("td", value, "number");
     const head = (text, scope, className) => {
       const made = element("th", text, className);
       made.scope = scope;
       return made;
     };
-    const rows = runs.map((run, at) => element("tr", [head(run, "row"), cell(percent(scores[0][at])),
-      cell(percent(scores[1][at])), cell(signed(scores[0][at] - scores[1][at]))]));
+    const rows = runs.map((run, at) => element("tr", [head(run, "row"), cell(percent(right[0][at], at)),
+      cell(percent(right[1][at], at)),
+      cell(signed((1000 * (right[0][at] - right[1][at])) / videos[at]))]));
     const heads = [head("run", "col"), ...[...names.map((name) => `${name}, %`), "difference"].map(
       (name) => head(name, "col", "number"))];
     const table = element("table", [element("thead", element("tr", heads)), element("tbody", rows)]);
@@ -82,8 +83,9 @@
       return [element("p", [element("strong", "Not to be compared: "), text], "warn")];
     }
     const found = lookUp(group, pairs.place[one], pairs.place[two]);
-    const runs = pairs.runs[group], scores = [pairs.scores[one], pairs.scores[two]];
-    const gaps = scores[0].map((score, at) => score - scores[1][at]);
+    const runs = pairs.runs[group], videos = pairs.videos[group];
+    const right = [pairs.right[one], pairs.right[two]];
+    const gaps = videos.map((count, at) => (1000 * (right[0][at] - right[1][at])) / count);
     const corrected = runs.length > 1;
     const sure = found.low === null
       ? "the same in every run: no interval and no p"
@@ -94,13 +96,13 @@
       element("p", [element("strong", `${signed(found.mean)} points`), `: ${sure}`], "difference"),
       ...strip(found, gaps),
       element("p", `${names[0]} less ${names[1]}, by ${pairs.tests[group]} over ${by}.`, "note"),
-      ...(runs.length <= MOST_RUNS ? [runTable(names, runs, scores)] : []),
+      ...(runs.length <= MOST_RUNS ? [runTable(names, runs, videos, right)] : []),
     ];
   };
 
   selects.forEach((select, at) => {
     select.append(...pairs.names.map((name, value) => new Option(name, value)));
-    select.value = at ? 0 : Math.min(1, pairs.names.length - 1);
+    select.value = pairs.start[at];
     select.addEventListener("change", () => answer.replaceChildren(...show()));
   });
   answer.replaceChildren(...show());

@@ -9,6 +9,7 @@ import pytest
 from stages.results.compare import compare
 from stages.results.files import Result
 from stages.results.pairs import Group, embedded, groups_of, pairs_table
+from stages.results.scores import run_accuracies
 from tests.stages.results.made_results import write_result
 
 
@@ -79,6 +80,14 @@ def test_numbers_are_rounded_as_the_tables_have_them(tmp_path: Path) -> None:
             assert [f"{v / 10:+.1f}".replace("-", "−") for v in values[0]] == shown
         else:
             assert [f"{v / 1000:.3f}" if v else "< 0.001" for v in values[0]] == shown
+
+
+def test_runs_are_counts_of_videos(tmp_path: Path) -> None:
+    one, odd = write_result(tmp_path, "one"), write_result(tmp_path, "odd", skip=["joy/v0001"])
+    pairs = embedded([one, odd], groups_of([one, odd]))
+    assert pairs["videos"] == [[12, 12, 12], [11, 12, 12]]
+    shares = [[right / 12 for right in counts] for counts in pairs["right"][:1]]  # type: ignore
+    assert shares == [list(run_accuracies(one).values())]
 
 
 def test_two_hundred_experiments_stay_small(tmp_path: Path) -> None:

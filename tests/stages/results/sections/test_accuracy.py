@@ -9,7 +9,7 @@ def test_accuracy_is_mean_deviation_and_interval(tmp_path: Path) -> None:
     result = write_result(tmp_path, "caan", videos=30)
     score = result.metrics["accuracy"]
     page = page_of(inputs_of(result), accuracy)
-    ((name, _strip, spread, interval, *_),) = table_rows(page, "accuracy")
+    ((name, spread, _strip, interval, *_),) = table_rows(page, "accuracy")
     assert name == "caan"
     assert spread == f"{100 * score['mean']:.1f} ± {100 * score['std']:.1f}"
     low, high = score["ci95_corrected_low"], score["ci95_corrected_high"]
@@ -22,14 +22,14 @@ def test_accuracy_is_mean_deviation_and_interval(tmp_path: Path) -> None:
 def test_a_single_run_has_no_spread(tmp_path: Path) -> None:
     result = write_result(tmp_path, "caan", runs=1)
     page = page_of(inputs_of(result), accuracy)
-    ((_, _, spread, interval, *_),) = table_rows(page, "accuracy")
+    ((_, spread, _strip, interval, *_),) = table_rows(page, "accuracy")
     assert "±" not in spread and interval == "–" and "A dot is a run" not in Text(page)
 
 
 def test_a_strip_has_a_dot_a_run_where_its_accuracy_is(tmp_path: Path) -> None:
     result = write_result(tmp_path, "caan", videos=20, runs=4)
     (row,) = accuracy.section(inputs_of(result)).tables["accuracy"].rows
-    strip = row[1]
+    strip = row[2]
     right: dict[object, list[bool]] = {}
     for answer in result.predictions:
         right.setdefault(answer["run"], []).append(answer["label"] == answer["predicted"])
@@ -61,3 +61,13 @@ def test_the_figure_has_the_best_on_top_and_says_where_it_ends(tmp_path: Path) -
     means = {result.name: result.metrics["accuracy"]["mean"] for result in results}
     assert len(shown) == 40
     assert [means[name] for name in shown] == sorted(means.values(), reverse=True)[:40]
+
+
+def test_what_all_experiments_have_alike_takes_no_column(tmp_path: Path) -> None:
+    results = [write_result(tmp_path, f"e{n}", seed=n) for n in range(2)]
+    text = Text(page_of(inputs_of(*results), accuracy))
+    assert "Alike in all: weights pretrained, videos 36." in text
+    other = write_result(tmp_path, "other", pretrained=False)
+    part = accuracy.section(inputs_of(*results, other))
+    assert [column.name for column in part.tables["accuracy"].columns][-1] == "weights"
+    assert [row[-1] for row in part.tables["accuracy"].rows] == ["pretrained"] * 2 + ["seeded"]

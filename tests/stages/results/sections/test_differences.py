@@ -14,7 +14,7 @@ def test_experiments_are_compared_with_the_first(tmp_path: Path) -> None:
     third = write_result(tmp_path, "odd", videos=30, skip=["joy/v0001"])
     page = page_of(inputs_of(first, second, third), differences)
     text = Text(page)
-    ((name, _strip, points, interval, p),) = table_rows(page, "differences")
+    ((name, points, _strip, interval, p),) = table_rows(page, "differences")
     said = compare(second, first).difference
     signed = [f"{100 * float(said[key] or 0):+.1f}" for key in ("mean", "ci95_low", "ci95_high")]
     mean, low, high = (number.replace("-", "−") for number in signed)
@@ -57,3 +57,11 @@ def test_the_script_has_its_elements(tmp_path: Path) -> None:
     script = page.rpartition("<script>")[2]
     asked = re.findall(r'"(chooser[a-z-]*|pairs)"', script)
     assert len(set(asked)) == 5 and set(asked) <= set(Text(page).ids)
+
+
+def test_experiments_that_cannot_be_compared_for_one_reason_are_told_once(tmp_path: Path) -> None:
+    results = [write_result(tmp_path, f"e{n}", seed=n) for n in range(2)]
+    odd = [write_result(tmp_path, f"odd{n}", seed=n, runs=2) for n in range(5)]
+    part = differences.section(inputs_of(*results, *odd))
+    assert part and len(part.content["reasons"]) == 1
+    assert part.content["reasons"][0].startswith("odd0 (and 4 more) and e0 have other runs")
