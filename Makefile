@@ -2,6 +2,7 @@
 #   up to four at once.  `pytest -m 'not slow'`, in the environment, takes a minute or two.
 # make scenarios: what a team goes through (kills, remotes, full disks), about a quarter of an hour;
 #   remotes over SSH also need openssh-server, full disks the right to mount.
+# make picture: docs/report.png, the picture in README, from report/index.html; needs Chromium.
 # The environment lies in .venv and is made once; a change of the lock file brings it up to date.
 
 PYTHON ?= python3
@@ -9,7 +10,7 @@ VENV := .venv
 DONE := $(VENV)/.installed
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: repro test scenarios check setup lock
+.PHONY: repro test scenarios check picture setup lock
 
 repro: $(DONE)
 	dvc repro
@@ -25,6 +26,9 @@ check: $(DONE)
 	ruff check .
 	ruff format --check .
 	mypy
+
+picture: $(DONE)
+	python -m docs.picture
 
 setup: $(DONE)
 

@@ -11,8 +11,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-import pytest
-
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page, Route
 
@@ -28,20 +26,24 @@ STANDARD = ("wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practi
 Scheme = Literal["light", "dark"]
 
 
+def chromium() -> str | None:
+    """Return the path of the system's Chromium, None where there is none."""
+    paths = (shutil.which(name) for name in CHROMIUM)
+    return next((path for path in paths if path), None)
+
+
 @contextmanager
-def launched() -> Iterator["Browser"]:
-    """Give a running Chromium; skip the tests that want one where there is none."""
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    programs = [path for name in CHROMIUM if (path := shutil.which(name))]
-    if not programs:
-        pytest.skip(f"no Chromium on this machine; looked for {', '.join(CHROMIUM)}")
-    options = ["--disable-dev-shm-usage"]
+def launched(program: str) -> Iterator["Browser"]:
+    """Give a running Chromium."""
+    from playwright.sync_api import sync_playwright
+
+    options = ["--disable-dev-shm-usage"]  # small in containers
     if os.geteuid() == 0:
-        options.append("--no-sandbox")  # Chromium has none for root
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=programs[0], args=options)
-        yield browser
-        browser.close()
+        options.append("--no-sandbox")  # there is none for root
+    with sync_playwright() as driver:
+        running = driver.chromium.launch(executable_path=program, args=options)
+        yield running
+        running.close()
 
 
 @dataclass
@@ -74,32 +76,30 @@ class Visit:
 
     def violations(self) -> list[str]:
         """Return what axe finds, a line for each element."""
-        axe = pytest.importorskip(
-            "axe_playwright_python.sync_playwright", reason="axe-playwright-python is not installed"
-        )
+        from axe_playwright_python.sync_playwright import Axe
+
         options = {"runOnly": {"type": "tag", "values": list(STANDARD)}}
-        found: list[dict[str, Any]] = (
-            axe.Axe().run(self.page, options=options).response["violations"]
-        )
+        found: list[dict[str, Any]] = Axe().run(self.page, options=options).response["violations"]
         return [
             f"{each['id']}: {node['html'][:200]} {node['failureSummary']}"
             for each in found
             for node in each["nodes"]
         ]
 
-    def reached_by_tab(self) -> list[str]:
-        """Return a selector of each element that the Tab key comes to, in its order."""
-        script = """() => { const now = document.activeElement;
-          if (!now || now === document.body || now.dataset.reached) return null;
-          now.dataset.reached = "yes";
-          return now.tagName.toLowerCase() + [...now.classList].map(name => "." + name).join("")
-            + (now.id ? "#" + now.id : ""); }"""
-        reached: list[str] = []
+    def out_of_reach(self) -> list[str]:
+        """Return what one can act on and the Tab key does not come to."""
+        step = """() => { const now = document.activeElement;
+          if (now === document.body || now.dataset.first) return false;
+          if (!document.querySelector("[data-reached]")) now.dataset.first = "yes";
+          now.dataset.reached = "yes"; return true; }"""
         self.page.keyboard.press("Tab")
-        while name := self.page.evaluate(script):
-            reached.append(name)
+        while self.page.evaluate(step):
             self.page.keyboard.press("Tab")
-        return reached
+        script = """() => [...document.querySelectorAll(
+            "a[href], button, input, select, summary, audio[controls], [tabindex='0']")]
+          .filter(each => each.checkVisibility() && !each.dataset.reached)
+          .map(each => each.outerHTML.slice(0, 200))"""
+        return list(self.page.evaluate(script))
 
 
 @contextmanager

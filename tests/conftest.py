@@ -12,7 +12,7 @@ import pytest
 from hypothesis import settings
 
 from features.waveform import Waveform
-from tests.browser import launched
+from tests.browser import CHROMIUM, chromium, launched
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -125,7 +125,11 @@ def make_clip(tmp_path: Path) -> MakeClip:
 @pytest.fixture(scope="session")
 def browser() -> Iterator["Browser"]:
     """Give the system's Chromium; a test that wants it is skipped where there is none."""
-    with launched() as running:
+    pytest.importorskip("axe_playwright_python", reason="playwright and axe are not installed")
+    program = chromium()
+    if program is None:
+        pytest.skip(f"no Chromium on this machine; looked for {', '.join(CHROMIUM)}")
+    with launched(program) as running:
         yield running
 
 

@@ -229,6 +229,7 @@ def all_plots(tmp_path: Path) -> Path:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_nothing_wrong(browser: "Browser", all_plots: Path, scheme: Any) -> None:
     with visit(browser, all_plots, scheme=scheme) as opened:

@@ -18,6 +18,7 @@ SUBJECTS = {
     "features/video/test_bounds.py": "sizes and counts at which all of video says no",
     "heads/training/test_against_torch.py": "a run beside the same one written by hand",
     "heads/training/test_frozen_phases.py": "a phase that leaves a part of the network as it is",
+    "stages/test_page_in_browser.py": "the report as a browser shows it, and as axe judges it",
     "heads/training/test_starts.py": "a head that starts from a backbone's weights",
 }
 """Tests of what several modules of their room do together."""
