@@ -232,7 +232,7 @@ import sys
 import torch
 from torchvision.models import mobilenet_v3_small
 from features.backbones import mobilenet
-from stages import decode, extract, index, train, weights
+from stages import decode, extract, index, tables, train, weights
 if __name__ == "__main__":
     torch.manual_seed(0)
     published = mobilenet_v3_small().state_dict()
@@ -242,6 +242,7 @@ if __name__ == "__main__":
     decode.main()
     weights.main("mobilenet")
     extract.main("mobilenet")
+    tables.main()
     for experiment in sys.argv[1:]:
         train.main(experiment)
 """
@@ -249,6 +250,9 @@ if __name__ == "__main__":
 
 In place of the download stands a file with torchvision's names and random numbers.
 """
+
+EXAMPLES = ("mobilenet_average", "query")
+"""The examples' experiments."""
 
 
 def merged(base: dict[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
@@ -294,8 +298,11 @@ def test_the_worked_examples_give_features_and_train_on_them(tmp_path: Path) -> 
     block["experiments"]["query"]["roles"] = {"frame": "mobilenet/pooled"}  # of a light clone
     clone.params(experiments__query=block["experiments"]["query"])
     clone.params(backbones__mobilenet__file="trained.pth")
+    params = yaml.safe_load((clone.root / "params.yaml").read_text())
+    for section, kept in (("backbones", ["mobilenet"]), ("experiments", EXAMPLES)):
+        clone.params(**{section: {name: params[section][name] for name in kept}})
     (clone.root / "run.py").write_text(RUN)
-    clone.run(sys.executable, "run.py", "mobilenet_average", "query")
+    clone.run(sys.executable, "run.py", *EXAMPLES)
     arrays, about = read(clone.root / "data/features/mobilenet/joy/joy0.h5")
     assert arrays["pooled"].shape == (2, 576) and np.ptp(arrays["pooled"].astype(float)) > 0
     assert about["pretrained"] is True
