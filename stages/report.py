@@ -36,8 +36,14 @@ def main() -> None:
         pictures = Budget(PICTURES_SHARE * params.report.max_mb * MB)
         inputs = Inputs(params.report, root, dataset, videos, results, broken, pictures, references)
         parts = sections(inputs)
+        made = files(inputs, summary(inputs), parts)
+        if (size_mb := len(made["index.html"]) / MB) > params.report.max_mb:
+            run.note(
+                f"the page takes {size_mb:.1f} MB without any figure, of report.max_mb "
+                f"{params.report.max_mb:g}: its tables are that large"
+            )
         with fresh_outputs(REPORT.parent, run) as partial:
-            for name, data in files(inputs, summary(inputs), parts).items():
+            for name, data in made.items():
                 path = partial / REPORT.name / name
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_bytes(data)

@@ -17,6 +17,7 @@ import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,7 @@ PICTURES_SHARE = 0.7
 
 
 class Budget:
-    """Bytes that the page may still use for pictures, sound and figures.
+    """Bytes that the page may still use for pictures and sound.
 
     Attributes:
         left: how many, as they stand in the page (base64 takes 4 for 3).
@@ -193,7 +194,7 @@ def draw(sections: Sequence[Section]) -> dict[str, str]:
 def render(
     inputs: Inputs, summary: Any, sections: Sequence[Section], svgs: Mapping[str, str]
 ) -> str:
-    """Return the page.
+    """Return the page; figures for which it has no room are left out, which it says.
 
     Args:
         inputs: what it is made of.
@@ -201,27 +202,13 @@ def render(
         sections: in their order.
         svgs: its figures, see `draw`.
     """
-    drawn = _by_name(sections, "figures")
-    budget = Budget((1 - PICTURES_SHARE) * inputs.settings.max_mb * MB)
-
-    def figure(name: str) -> Markup | None:
-        """Return a figure as SVG; None where the page has no room for it."""
-        svg = figures.inline(svgs[name], slug(name), str(drawn[name].get_label()))
-        return Markup(svg) if budget.take(svg.encode()) else None
-
-    engine = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    engine.globals |= {"svg_of": figure, "slug": slug}
-    engine.filters["one_line"] = one_line
-    engine.policies["json.dumps_kwargs"] = {"sort_keys": True, "separators": (",", ":")}
+    shown: dict[str, Markup] = {}
+    engine = _engine()
+    engine.globals["shown_figures"] = shown
     stems = ["page", *dict.fromkeys(section.template.removesuffix(".html") for section in sections)]
     style, script = (_joined(stems, kind) for kind in ("css", "js"))
-    return engine.get_template("page.html").render(
+    html = partial(
+        engine.get_template("page.html").render,
         inputs=inputs,
         summary=summary,
         sections=sections,
@@ -230,6 +217,27 @@ def render(
         script=Markup(script),
         script_sha256=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
     )
+    room = inputs.settings.max_mb * MB - len(html().encode())  # what all but figures leave
+    for name, figure in _by_name(sections, "figures").items():
+        svg = figures.inline(svgs[name], slug(name), str(figure.get_label()))
+        if (size := len(svg.encode())) <= room:
+            shown[name] = Markup(svg)
+            room -= size
+    return html()
+
+
+def _engine() -> jinja2.Environment:
+    engine = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    engine.globals["slug"] = slug
+    engine.filters["one_line"] = one_line
+    engine.policies["json.dumps_kwargs"] = {"sort_keys": True, "separators": (",", ":")}
+    return engine
 
 
 def _by_name(sections: Sequence[Section], kind: str) -> dict[str, Any]:

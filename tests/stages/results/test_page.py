@@ -113,7 +113,7 @@ def test_a_figure_that_has_no_room_is_left_out_and_said(
     toy(monkeypatch, tmp_path, '{{ figure("small") }}{{ figure("large") }}')
     drawings = {"small": figures.new("one"), "large": figures.new("many")}
     drawings["small"].subplots().plot([1, 2])
-    drawings["large"].subplots().pcolormesh(np.linspace(0, 1, 6400).reshape(80, 80))
+    drawings["large"].subplots().pcolormesh(np.linspace(0, 1, 10_000).reshape(100, 100))
     part = Section("Toy", "toy.html", {}, figures=drawings)
     html = render(inputs, summary(inputs), [part], draw([part]))
     assert html.count("<svg") == 1 and len(html) < 300_000
