@@ -9,9 +9,6 @@ import logging
 from collections.abc import Callable, Iterable, Iterator, Set
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from features.cache import tables
 from stages.engine.dvc_lock import (
     DVC,
@@ -42,11 +39,13 @@ def previous_files(stage: str, keys: Set[str], note: Note) -> Iterator[tuple[str
         note: told in one line what a person should know (a remote out of reach).
     """
     source, outputs = _Source(note), _outputs(stage, note)
-    source.bring(output.md5 for output in outputs if output.is_folder)
+    folders = [output for output in outputs if output.is_folder]
+    source.bring(output.md5 for output in folders)
     files: dict[Path, str] = {}
-    for output in outputs:
-        files |= listing(source.cache, output) or {}
-    indices = {path: md5 for path, md5 in files.items() if path.suffix == ".parquet"}
+    for folder in folders:
+        files |= listing(source.cache, folder) or {}
+    listed = {folder.path for folder in folders}
+    indices = {o.path: o.md5 for o in outputs if o not in folders and folder_of(o.path) in listed}
     source.bring(indices.values())
     wanted = {}
     for index, md5 in indices.items():
@@ -82,10 +81,8 @@ def _keys_of(index: Path, file: Path, note: Note) -> list[tuple[str, str]]:
     if not file.is_file():
         return []  # not fetched: a clone may know of outputs that it does not have
     try:
-        if not {"key", "path"} <= set(pq.read_schema(file).names):
-            return []
         rows = tables.read(file, ["key", "path"])
-    except (OSError, pa.ArrowException, tables.TableError) as error:
+    except tables.TableError as error:
         note(f"the previous {index} cannot be read ({error}); its items are computed anew")
         return []
     return [(str(row["key"]), str(row["path"])) for row in rows if row["path"]]

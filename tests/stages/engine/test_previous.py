@@ -3,6 +3,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
 from features.cache import tables
@@ -20,6 +21,13 @@ def keys(in_folder: Path) -> set[str]:
         vgg16={"joy/a": features([[1, 2], [3, 4]]), "joy/b": features([[5, 6], [7, 8]])},
         swin={"joy/a": features([[9, 9], [9, 9]])},
     )
+    more = "      - data/features/${item}_more.parquet\n"
+    with Path("dvc.yaml").open("a") as file:
+        file.write(more)
+    for name in ("vgg16", "swin"):  # another table, which is the index of no folder
+        table = Path(f"data/features/{name}_more.parquet")
+        tables.write(table, [{"key": name}], pa.schema([("key", pa.string())]))
+    repository.dvc("commit", "-f")
     repository.dvc("remote", "add", "-d", "team", str(in_folder / "remote"))
     repository.dvc("push")
     rows = repository.rows("data/features/vgg16")
@@ -38,9 +46,10 @@ def test_what_the_cache_lacks_is_fetched(keys: set[str]) -> None:
 def test_nothing_is_fetched_that_is_not_asked_for(keys: set[str]) -> None:
     key, _ = sorted(keys)
     ((_, path),) = previous_files("extract@vgg16", {key}, print)
-    outputs = [output for output in read_outputs() if output.stage == "extract@vgg16"]
+    outputs = {str(output.path): output.md5 for output in read_outputs()}
+    listing, index = (outputs[f"data/features/{name}"] for name in ("vgg16", "vgg16.parquet"))
     held = {md5 for md5, _ in objects(cache_folder())}
-    assert held == {output.md5 for output in outputs} | {path.parent.name + path.name}
+    assert held == {listing, index, path.parent.name + path.name}
     assert previous_file("extract@swin", Path("data/features/swin.parquet"), print) is not None
     assert len({md5 for md5, _ in objects(cache_folder())} - held) == 1
 
