@@ -66,12 +66,22 @@ class Visit:
         return int(self.page.evaluate(script))
 
     def empty_pictures(self) -> list[str]:
-        """Return the pictures that show nothing: images not loaded, SVG without an element."""
-        script = """() => [
+        """Return the pictures that show nothing.
+
+        Images that are not loaded, backgrounds that are no image, SVG without a shape.
+        """
+        script = """async () => [
           ...[...document.images].filter(image => !(image.complete && image.naturalWidth > 0)),
           ...[...document.querySelectorAll("svg")].filter(svg => !svg.querySelector(
             "path, line, rect, circle, text, use, image, polyline, polygon")),
-        ].map(picture => picture.outerHTML.slice(0, 200))"""
+        ].map(picture => picture.outerHTML.slice(0, 200)).concat(await Promise.all(
+          [...new Set([...document.querySelectorAll("*")].map(
+            each => getComputedStyle(each).backgroundImage.match(/url\\("(.*)"\\)/)?.[1]))]
+          .filter(address => address).map(address => new Promise(done => {
+            const image = new Image();
+            image.onload = () => done([]);
+            image.onerror = () => done([address.slice(0, 200)]);
+            image.src = address; })))).flat()"""
         return list(self.page.evaluate(script))
 
     def violations(self) -> list[str]:

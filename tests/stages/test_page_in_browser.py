@@ -1,18 +1,22 @@
 """The report in Chromium: whole, without a request, usable by keyboard, fit for any window."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pyarrow as pa
 import pytest
 import yaml
 
 from features.cache import tables
 from features.cache.keys import PROJECT
+from heads import Attention, Roles, Rows
 from stages import report
+from stages.results.files import write_json
 from tests.browser import WIDTHS, visit
 from tests.stages.results.made_results import FACE_AND_CONTEXT, write_result
+from tests.stages.results.made_views import noise, write_faces, write_sound, write_view
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -22,11 +26,44 @@ pytestmark = pytest.mark.slow
 TITLE = "<script>document.title = 'run'</script>"
 CLASSES = (
     "<img src=x onerror=\"document.title='run'\">",
-    "</script><script>document.title = 'run'</script>",
+    "'\"><svg onload=document.title='run'>",
     "{{ joy }} & fear",
 )
+DATASET = "</script></style><script>document.title = 'run'</script>"
 REASON = "<svg onload=\"document.title='run'\"></svg> is no video"
 EXPERIMENTS = 13
+READS = {
+    "face": ("faces", "vggface/fc6"),
+    "context": ("segments", "vgg16/fc6"),
+    "sound": ("sound", "vggish/embedding"),
+}
+"""Role -> view and feature, of the first experiment."""
+
+ATTENTION: Mapping[str, tuple[Attention, tuple[int, ...]]] = {
+    "frame_scores": (Rows("face"), ()),
+    "regions": (Rows("context"), (2, 3)),
+    "sound_scores": (Rows("sound"), ()),
+    "modality_scores": (Roles(("face", "context")), (2,)),
+}
+
+
+def write_seen(folder: Path) -> None:
+    """Write an experiment that weighs all that can be shown, and what it saw and heard."""
+    roles = {role: feature for role, (_, feature) in READS.items()}
+    options = {"classes": CLASSES, "videos": 6, "runs": 2, "attention": ATTENTION}
+    result = write_result(folder, "caan_00", roles=roles, **options)
+    features = {
+        feature.split("/")[0]: {**origin, "view": view, "module": module, "options": {}}
+        for view, feature in READS.values()
+        for module in [feature.split("/")[0]]
+        for origin in [result.about["features"][module]]
+    }
+    write_json(result.folder / "about.json", result.about | {"features": features})
+    pts_s = np.arange(6) / 2
+    for number, video in enumerate({str(row["video_id"]) for row in result.predictions}):
+        write_view("segments", video, noise(6, 60, 80, seed=number), pts_s)
+        write_faces(video, pts_s, {row: [(20, 15, 40, 35)] for row in range(5)})
+        write_sound(video, 3.0)
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +78,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     videos.append({**videos[0], "video_id": "bad", "status": "failed", "reason": REASON})
     raw = yaml.safe_load((PROJECT / "params.yaml").read_text(encoding="utf-8"))
     raw["report"]["title"] = TITLE
-    raw["index"] |= {"root": "data/raw", "dataset": CLASSES[0]}
+    raw["index"] |= {"root": "data/raw", "dataset": DATASET}
     raw["experiments"] = {
         f"caan_{number:02d}": {"head": "caan", "roles": FACE_AND_CONTEXT}
         for number in range(EXPERIMENTS)
@@ -50,8 +87,9 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.chdir(folder)
         patch.setenv("AFFECTLINE_STORE", str(folder / ".store"))
         Path("params.yaml").write_text(yaml.safe_dump(raw), encoding="utf-8")
-        for number, name in enumerate(raw["experiments"]):
-            options = {"classes": CLASSES, "seed": number, "videos": 6, "runs": 2}
+        write_seen(Path("results"))
+        for seed, name in enumerate(list(raw["experiments"])[1:]):
+            options = {"classes": CLASSES, "seed": seed, "videos": 6, "runs": 2}
             write_result(Path("results"), name, **options)
         schema = pa.schema([(name, pa.string()) for name in videos[0]])
         tables.write(Path("data/index.parquet"), videos, schema)
@@ -65,7 +103,8 @@ def test_nothing_fails_nothing_is_asked_for_and_every_picture_is_there(
 ) -> None:
     with visit(browser, page, scheme=scheme) as opened:
         assert (opened.errors, opened.requests, opened.empty_pictures()) == ([], [], [])
-        assert opened.page.locator("svg, img").count() > 0
+        assert opened.page.locator("#attention .seen-cell > i[class^=p]").count() > 20
+        assert opened.page.locator("#attention audio").count() > 0
         assert opened.page.locator("h1").count() == 1
 
 
@@ -73,7 +112,7 @@ def test_hostile_names_stay_text(browser: "Browser", page: Path) -> None:
     with visit(browser, page) as opened:
         assert opened.page.title() == opened.page.locator("h1").inner_text() == TITLE
         words = opened.page.locator("main").text_content() or ""
-        assert all(name in words for name in (*CLASSES, REASON))
+        assert all(name in words for name in (*CLASSES, REASON, DATASET))
         assert opened.page.locator("main script:not([type='application/json'])").count() == 0
         assert opened.page.locator("[onerror], [onload]").count() == 0
 
@@ -122,11 +161,13 @@ def test_a_table_is_sorted_and_filtered_by_keyboard(browser: "Browser", page: Pa
 def test_any_two_experiments_are_chosen_by_keyboard(browser: "Browser", page: Path) -> None:
     with visit(browser, page) as opened:
         differences = opened.page.locator("#differences")
-        first = differences.locator("select").first
-        first.focus()
-        opened.page.keyboard.type("caan_11")
-        assert first.locator("option:checked").inner_text() == "caan_11"
-        assert "caan_11 less caan_00" in differences.inner_text()
+        for select, name in zip(
+            differences.locator("select").all(), ("caan_11", "caan_03"), strict=True
+        ):
+            select.focus()
+            opened.page.keyboard.type(name)
+            assert select.locator("option:checked").inner_text() == name
+        assert "caan_11 less caan_03" in differences.inner_text()
 
 
 def test_without_scripts_all_of_it_can_be_read(browser: "Browser", page: Path) -> None:
