@@ -148,7 +148,7 @@ def draw_heat(
     axes.set_yticks(np.arange(len(rows)) + 0.5, [label(name) for name in rows])
     axes.invert_yaxis()
     axes.tick_params(length=0, top=False, labeltop=True, labelbottom=False)
-    axes.tick_params(axis="x", rotation=90 if len(columns) > 3 else 0)
+    axes.tick_params(axis="x", rotation=90)  # cells are narrower than names
     axes.spines[["left", "bottom"]].set_visible(False)
 
 

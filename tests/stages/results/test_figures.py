@@ -1,5 +1,6 @@
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -87,6 +88,16 @@ def contrast(one: str, other: str) -> float:
 def test_the_first_colours_stand_out_in_light_and_in_dark() -> None:
     for colour in figures.PALETTE[:3]:
         assert contrast(colour, "#ffffff") >= 3 and contrast(colour, "#11161b") >= 3
+
+
+def test_names_above_a_map_do_not_lie_over_each_other() -> None:
+    figure = figures.new("a map", 2, 2)
+    axes = figure.subplots()
+    names = ["anticipation", "happiness", "sadness"]
+    figures.draw_heat(axes, np.eye(3), names, names)
+    figure.draw_without_rendering()
+    boxes = [text.get_window_extent() for text in axes.get_xticklabels()]
+    assert all(one.x1 <= other.x0 for one, other in pairwise(boxes))
 
 
 def test_a_map_names_its_rows_and_columns_and_its_cells() -> None:
