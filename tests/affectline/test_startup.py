@@ -107,6 +107,15 @@ def test_experiments_are_compared_without_torch(trained: Path) -> None:
     assert not packages & WITH_TORCH
 
 
+def test_videos_of_ones_own_are_not_made_to_wait_for_what_draws_the_sample(project: Path) -> None:
+    params = yaml.safe_load(Path("params.yaml").read_text(encoding="utf-8"))
+    params["index"]["root"] = "data/raw"
+    Path("params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
+    code, _, packages = called(module="stages.sample")
+    assert code == 0 and not packages & {*WITH_TORCH, "scipy", "skimage"}
+    assert json.loads(Path("data/sample_truth.json").read_text()) == {"clips": {}}
+
+
 def test_the_table_of_all_features_is_written_without_torch(project: Path) -> None:
     params = yaml.safe_load(Path("params.yaml").read_text(encoding="utf-8"))
     schema = pa.schema([(name, kind) for name, kind in COLUMNS.items() if name != "backbone"])

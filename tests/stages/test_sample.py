@@ -79,7 +79,7 @@ def test_a_failed_clip_leaves_nothing_under_its_name(
         path.write_bytes(b"half")
         raise OSError("disk full")
 
-    monkeypatch.setattr(sample, "encode_clip", encode_half)
+    monkeypatch.setattr("sample.clips.encode_clip", encode_half)
     with pytest.raises(OSError, match="disk full"):
         sample.write_clip(plan_clip(5, "anger", 1, 1.0), tmp_path)
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
