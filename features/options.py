@@ -3,6 +3,7 @@
 Needs no torch: what only asks what there is to choose does not wait for it.
 """
 
+import ast
 import difflib
 import importlib
 import json
@@ -10,6 +11,7 @@ import pkgutil
 import traceback
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
+from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeVar, cast
 
@@ -27,6 +29,25 @@ def near(name: object, known: Iterable[str]) -> str:
 def module_names(folder: Iterable[str]) -> list[str]:
     """Return the names of the modules in a package's folder (its ``__path__``), importing none."""
     return sorted(each.name for each in pkgutil.iter_modules(folder) if not each.ispkg)
+
+
+def module_text(folder: Iterable[str], name: str) -> str:
+    """Return the docstring of one of the modules of a folder; it is read and not imported.
+
+    Args:
+        folder: its package's ``__path__``.
+        name: of the module.
+
+    Returns:
+        The text, or nothing where there is no such module, it is no Python or says nothing.
+    """
+    for path in (Path(place) / f"{name}.py" for place in folder):
+        if path.is_file():
+            try:
+                return ast.get_docstring(ast.parse(path.read_bytes())) or ""
+            except (SyntaxError, ValueError):  # whoever imports it is told what is wrong
+                return ""
+    return ""
 
 
 def load_module(

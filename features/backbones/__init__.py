@@ -32,11 +32,36 @@ Each module has the same handful of names:
     the network in eval mode, float32, without its weights. ``forward`` takes a batch of rows and
     returns a dict of exactly the FEATURES, plus ``valid`` (bool, (T,)) where the network itself
     can fail on a row. Rows never influence each other.
+
+The first line of its docstring says what it is, a paragraph that begins with ``In:`` what it reads
+and, from ``Out:`` on, what it gives: the report's feature card shows them.
+``parity.csv`` holds how near each comes to an independent oracle; tests/test_parity.py writes it.
 """
 
+import re
+from dataclasses import dataclass
+from pathlib import Path
 from types import ModuleType
 
-from features.options import load_module, module_names
+from features.options import load_module, module_names, module_text
+
+PARITY = Path(__file__).with_name("parity.csv")
+"""Table of the backbones beside independent oracles."""
+
+
+@dataclass(frozen=True)
+class Description:
+    """What a backbone's module says of itself, in words; empty where it says nothing.
+
+    Attributes:
+        title: what it is.
+        reads: its input, and what is done to it before the network.
+        gives: its features.
+    """
+
+    title: str
+    reads: str
+    gives: str
 
 CONTRACT = ("VIEW", "FEATURES", "WEIGHTS", "Options", "preprocess", "build")
 """What every backbone has; the other names are there where they are needed."""
@@ -55,3 +80,16 @@ def load(name: str) -> ModuleType:
             cannot be imported, or lacks a name of the contract.
     """
     return load_module("backbone", __name__, __path__, name, CONTRACT)
+
+
+def describe(name: str) -> Description:
+    """Return what the backbone module ``name`` says of itself; it is not imported."""
+    paragraphs = [" ".join(part.split()) for part in re.split(r"\n\s*\n", _text(name))]
+    contract = next((part for part in paragraphs if part.startswith("In: ")), "")
+    reads, _, gives = contract.removeprefix("In: ").partition(" Out: ")
+    return Description(paragraphs[0], reads, gives)
+
+
+def _text(name: str) -> str:
+    """Return a module's docstring without what Sphinx reads: roles and double backticks."""
+    return re.sub(r"(?::\w+:)?`+~?([^`]*)`+", r"\1", module_text(__path__, name))

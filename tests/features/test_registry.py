@@ -78,3 +78,31 @@ def test_an_unknown_name_lists_the_known_ones_the_likeliest_last(
     assert str(told.value) == (
         f"{kind} '{name}s': expected one of {', '.join(room.names())}, did you mean '{name}'?"
     )
+
+
+@pytest.mark.parametrize("name", backbones.names())
+def test_a_backbone_says_what_it_is_what_it_reads_and_what_it_gives(name: str) -> None:
+    said = backbones.describe(name)
+    assert said.title.endswith(".") and said.reads and said.gives
+    assert not any(mark in text for text in vars(said).values() for mark in ("``", ":class:"))
+    module = backbones.load(name)
+    assert said.title.split(",")[0] in " ".join(str(module.__doc__).split())
+
+
+def test_to_be_described_a_module_is_read_and_not_imported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = '"""A toy.\n\nIn: ``frames``, as\n:mod:`features.video` has them.\nOut: ``a`` (3,).\n"""\n'
+    path = put(monkeypatch, tmp_path / "room", backbones, "toy", f"{text}raise SystemExit(1)")
+    said = backbones.describe("toy")
+    assert vars(said) == {
+        "title": "A toy.",
+        "reads": "frames, as features.video has them.",
+        "gives": "a (3,).",
+    }
+    path.write_text('"""In one line.')
+    assert not any(vars(backbones.describe("toy")).values())
+    path.write_text('"""In one line."""')
+    assert vars(backbones.describe("toy")) == {"title": "In one line.", "reads": "", "gives": ""}
+    path.unlink()
+    assert not any(vars(backbones.describe("toy")).values())
