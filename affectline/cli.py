@@ -63,12 +63,16 @@ def failures(
     as_json: Json = False,
 ) -> None:
     """List the videos that a stage could not use, with the reason."""
-    from affectline.failures import failures as failures_of_stages
-    from stages.engine.checks import in_project
+    from stages.engine.checks import NOT_RUN, in_project
+    from stages.engine.paths import indices
     from stages.engine.progress import print_json, print_table, say
+    from stages.results.failures import failures as failures_of_stages
 
     with in_project():
-        records = [asdict(failure) for failure in failures_of_stages()]
+        paths = indices()
+        if not paths:
+            raise ValueError(NOT_RUN)
+        records = [asdict(failure) for failure in failures_of_stages(paths)]
     if as_json:
         print_json(records)
     elif records:

@@ -34,7 +34,17 @@ def main() -> None:
         for line in broken:
             run.note(f"the papers' tables of one head are left out: {line}")
         pictures = Budget(PICTURES_SHARE * params.report.max_mb * MB)
-        inputs = Inputs(params.report, root, dataset, videos, results, broken, pictures, references)
+        inputs = Inputs(
+            params.report,
+            root,
+            dataset,
+            videos,
+            results,
+            broken,
+            pictures,
+            references,
+            params.backbones,
+        )
         parts = sections(inputs)
         made = files(inputs, summary(inputs), parts)
         if (size_mb := len(made["index.html"]) / MB) > params.report.max_mb:

@@ -63,6 +63,7 @@ class Description:
     reads: str
     gives: str
 
+
 CONTRACT = ("VIEW", "FEATURES", "WEIGHTS", "Options", "preprocess", "build")
 """What every backbone has; the other names are there where they are needed."""
 

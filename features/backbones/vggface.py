@@ -4,8 +4,8 @@ Paper: Parkhi, Vedaldi and Zisserman 2015, "Deep face recognition". The faces of
 Weights: the authors', as converted by pytorch-mcn (vgg_face_dag.pth); for non-commercial
 research only.
 
-In: RGB face crops, uint8 (T, 224, 224, 3); minus the mean below, not divided. The file's own
-order is RGB: the Caffe original of the same weights is BGR, a usual mix-up.
+In: RGB face crops, uint8 (T, 224, 224, 3); minus the mean of its training, not divided. The
+file's own order is RGB: the Caffe original of the same weights is BGR, a usual mix-up.
 Out: ``pool5`` (512, 7, 7), the last pooled map; ``fc6`` (4096,), after its ReLU.
 """
 

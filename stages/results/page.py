@@ -27,7 +27,7 @@ from matplotlib.figure import Figure
 
 from features.cache import tables
 from heads import Reported
-from stages.engine.params import Report
+from stages.engine.params import Backbone, Report
 from stages.engine.paths import SAMPLE
 from stages.results import figures
 from stages.results.files import Result
@@ -77,6 +77,7 @@ class Inputs:
         broken: what is wrong with heads of which `references` cannot be read.
         pictures: what is left for pictures and sound: take from it before you embed one.
         references: what the papers report of each head, `heads.references`.
+        backbones: of params.yaml, by their names.
     """
 
     settings: Report
@@ -87,6 +88,7 @@ class Inputs:
     broken: Sequence[str] = ()
     pictures: Budget = field(default_factory=lambda: Budget(0))
     references: Mapping[str, Sequence[Reported]] = field(default_factory=dict)
+    backbones: Mapping[str, Backbone] = field(default_factory=dict)
 
     @property
     def is_sample(self) -> bool:

@@ -92,7 +92,9 @@ def test_a_backbone_says_what_it_is_what_it_reads_and_what_it_gives(name: str) -
 def test_to_be_described_a_module_is_read_and_not_imported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    text = '"""A toy.\n\nIn: ``frames``, as\n:mod:`features.video` has them.\nOut: ``a`` (3,).\n"""\n'
+    text = (
+        '"""A toy.\n\nIn: ``frames``, as\n:mod:`features.video` has them.\nOut: ``a`` (3,).\n"""\n'
+    )
     path = put(monkeypatch, tmp_path / "room", backbones, "toy", f"{text}raise SystemExit(1)")
     said = backbones.describe("toy")
     assert vars(said) == {

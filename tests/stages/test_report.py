@@ -9,7 +9,7 @@ import yaml
 from features.cache import tables
 from features.cache.keys import PROJECT
 from stages import report
-from tests.stages.results.made_page import ATTENTION, FACE, VIDEOS, Text, inputs_of, page_of
+from tests.stages.results.made_page import ATTENTION, FACE, VIDEOS
 from tests.stages.results.made_results import write_result
 
 
@@ -17,12 +17,6 @@ def section(page: str, name: str) -> str:
     found = re.search(rf'<section id="{name}"[^>]*>(.*?)</section>', page, re.S)
     assert found, name
     return found[1]
-
-
-def test_videos_that_could_not_be_used_are_listed(tmp_path: Path) -> None:
-    bad = {"video_id": "joy/bad", "label": "joy", "status": "failed", "reason": "empty <file>"}
-    page = page_of(inputs_of(write_result(tmp_path, "caan"), videos=[*VIDEOS, bad]))
-    assert "joy/bad empty <file>" in Text(section(page, "videos-not-usable"))
 
 
 # ---------------------------------------------------------------------------------- stage

@@ -1,10 +1,10 @@
 """The videos that a stage could not use, with the reason."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 from features.cache import tables
-from stages.engine.checks import NOT_RUN
-from stages.engine.paths import indices
 
 
 @dataclass(frozen=True)
@@ -22,18 +22,17 @@ class Failure:
     reason: str
 
 
-def failures() -> list[Failure]:
+def failures(indices: Iterable[Path]) -> list[Failure]:
     """Return the failures of all stages in the order of the flow, each once.
 
+    Args:
+        indices: of the stages' items, in that order (`stages.engine.paths.indices`).
+
     Raises:
-        ValueError: no stage has run.
         TableError: an index cannot be read.
     """
-    paths = indices()
-    if not paths:
-        raise ValueError(NOT_RUN)
     first: dict[tuple[str, str], Failure] = {}
-    for path in paths:
+    for path in indices:
         for row in tables.read(path):
             if row.get("status") == "failed":
                 video_id, reason = str(row["video_id"]), str(row["reason"])
