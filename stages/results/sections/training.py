@@ -99,6 +99,6 @@ def _draw_lines(
     lines = np.array([[scale * float(row[column]) for row in rows] for rows in runs.values()])
     epochs = np.arange(1, lines.shape[1] + 1)
     if len(lines) > 1:
-        axes.plot(epochs, lines.T, color=colour, alpha=0.3, linewidth=0.6)
+        axes.plot(epochs, lines.T, color=colour, alpha=0.45, linewidth=0.7)
     marker = "o" if len(epochs) < 15 else None
     axes.plot(epochs, lines.mean(axis=0), color=colour, label=label, marker=marker, markersize=2.5)
