@@ -2,6 +2,8 @@
 
 The stages run as `dvc repro` runs them, in a folder of their own but over the project's store: what
 they compute is kept there, and the next `dvc repro` links it.
+
+Of the built-in sample, which has yet to be made when its first run begins, it is known roughly.
 """
 
 import json
@@ -36,6 +38,22 @@ VIDEOS = 4
 
 PROCESSES = 2
 
+START_S, EPOCH_S = 3.0, 0.1
+CLIP_S = {"sample": 0.22, "index": 0.01, "decode": 0.03, "vggish": 0.06, "resnet18_mfcc": 0.06}
+ROW_S = {
+    "faces": 0.07,
+    "blazepose": 0.09,
+    "places365_vgg16": 0.25,
+    "r3d101": 0.46,
+    "r3d18": 0.65,
+    "resnet50": 0.10,
+    "swin": 0.16,
+    "vgg16": 0.24,
+    "vggface": 0.25,
+}
+"""Seconds on one core of a Xeon of 2.x GHz: a stage's start, an epoch of a run on the sample, and
+what a stage or backbone does for a second of a clip, or for a row of the view that it reads."""
+
 
 class CalibrationError(ValueError):
     """A stage does not work on the few videos; the message has what it said."""
@@ -48,10 +66,12 @@ class Cost:
     Attributes:
         seconds: of computing, with all the processes that engine.workers allows.
         bytes: of its file.
+        is_rough: the seconds are another machine's, :func:`sample_cost`.
     """
 
     seconds: float | None = None
     bytes: int | None = None
+    is_rough: bool = False
 
     def times(self, items: int) -> "Cost":
         """Return what so many cost: none cost nothing."""
@@ -60,6 +80,7 @@ class Cost:
         return Cost(
             None if self.seconds is None else self.seconds * items,
             None if self.bytes is None else self.bytes * items,
+            self.is_rough,
         )
 
 
@@ -70,6 +91,30 @@ def calibrated() -> dict[str, Cost]:
         return {output: Cost(**cost) for output, cost in record.items()}
     except (OSError, ValueError, TypeError, AttributeError):  # a log: what is broken says nothing
         return {}
+
+
+def sample_cost(params: Params, stage: str, items: int) -> float | None:
+    """Return about how many seconds an item of the sample takes, None where nothing tells.
+
+    Args:
+        params: params.yaml.
+        stage: name as in dvc.yaml, ``extract@vgg16``.
+        items: that it is to compute, which share its start.
+    """
+    kind, _, name = stage.partition("@")
+    if kind == "train":
+        return START_S / items + EPOCH_S * float(params.train.get("epochs", 1))
+    block = params.backbones.get(name)
+    work = block.module if block else kind
+    view = block.view if block else "segments"
+    if work in CLIP_S:
+        seconds = CLIP_S[work] * params.sample.seconds
+    elif work in ROW_S:
+        frames = "segments" if view == "faces" else view
+        seconds = ROW_S[work] * getattr(params.decode.views, frames).count
+    else:
+        return None
+    return START_S / items + seconds / workers(params.engine).processes
 
 
 def calibrate(params: Params, videos: Sequence[Video]) -> None:

@@ -14,7 +14,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from affectline.calibration import Cost, calibrated
+from affectline.calibration import Cost, calibrated, sample_cost
 from affectline.plan import Link, Plan
 from affectline.store import human
 from features.cache import tables
@@ -66,6 +66,7 @@ class Stage:
         seconds: an estimate for `to_compute`, None where neither an earlier run of the stage nor a
             calibration tells. Decode makes all its outputs of a video at once: each has the whole.
         new_bytes: an estimate of the disk that they take, None where nothing tells.
+        is_rough: the seconds are those of another machine, as the sample has been tried there.
     """
 
     name: str
@@ -80,6 +81,7 @@ class Stage:
     bytes: int
     seconds: float | None
     new_bytes: int | None
+    is_rough: bool
 
 
 def status(params: Params) -> list[Stage]:
@@ -151,7 +153,7 @@ def _count_clips(params: Params) -> Stage:
     sizes = [file.stat().st_size for file in files if file.is_file()]
     is_made = _is_made(params)
     to_compute = 0 if is_made else len(files)
-    cost = _cost("sample", SAMPLE, sizes).times(to_compute)
+    cost = _cost(params, "sample", SAMPLE, sizes, to_compute)
     return Stage(
         "sample",
         str(SAMPLE),
@@ -165,6 +167,7 @@ def _count_clips(params: Params) -> Stage:
         bytes=sum(sizes),
         seconds=cost.seconds,
         new_bytes=cost.bytes,
+        is_rough=cost.is_rough,
     )
 
 
@@ -232,7 +235,7 @@ def _count(plan: Plan, name: str, output: Path, chain: Chain) -> Stage:
             to_compute += 1
             unsure += link is None
     unsure *= _has_worked(store)
-    cost = _cost(name, output, list(sizes.values())).times(to_compute)
+    cost = _cost(plan.params, name, output, list(sizes.values()), to_compute)
     return Stage(
         name,
         str(output),
@@ -246,6 +249,7 @@ def _count(plan: Plan, name: str, output: Path, chain: Chain) -> Stage:
         bytes=sum(sizes.values()),
         seconds=cost.seconds,
         new_bytes=cost.bytes,
+        is_rough=cost.is_rough,
     )
 
 
@@ -254,14 +258,16 @@ def _has_worked(store: ItemStore) -> bool:
     return LOCK.is_file() or any(store.root.glob("items/??/*"))
 
 
-def _cost(name: str, output: Path, sizes: Sequence[int]) -> Cost:
-    """Return what an item costs: by the stage's last run and its files, else as was tried."""
+def _cost(params: Params, name: str, output: Path, sizes: Sequence[int], items: int) -> Cost:
+    """Return what items cost: by the stage's last run and its files, else as was tried."""
     tried = calibrated().get(str(output), Cost())
     pace = last_pace(LOGS / f"{name}.json")
-    return Cost(
-        tried.seconds if pace is None else pace,
-        round(sum(sizes) / len(sizes)) if sizes else tried.bytes,
-    )
+    seconds = tried.seconds if pace is None else pace
+    size = round(sum(sizes) / len(sizes)) if sizes else tried.bytes
+    is_rough = seconds is None and items > 0 and _is_sample(params)
+    if is_rough:
+        seconds = sample_cost(params, name, items)
+    return Cost(seconds, size, is_rough).times(items)
 
 
 def _count_runs(params: Params, name: str, current_outputs: set[Path]) -> Stage:
@@ -295,7 +301,7 @@ def _count_runs(params: Params, name: str, current_outputs: set[Path]) -> Stage:
     made = len(there) // 2  # answers and checkpoint
     to_compute = total - current - in_store
     stage = f"train@{name}"
-    cost = _cost(stage, output, [round(size / made)] if made else []).times(to_compute)
+    cost = _cost(params, stage, output, [round(size / made)] if made else [], to_compute)
     return Stage(
         stage,
         str(output),
@@ -309,6 +315,7 @@ def _count_runs(params: Params, name: str, current_outputs: set[Path]) -> Stage:
         bytes=size,
         seconds=cost.seconds,
         new_bytes=cost.bytes,
+        is_rough=cost.is_rough,
     )
 
 
@@ -363,18 +370,19 @@ def summary(stages: Sequence[Stage]) -> str:
         by_name[stage.name] = max(by_name.get(stage.name, 0.0), stage.seconds or 0.0)
     up_to = "up to " if any(stage.unsure for stage in waiting) else ""
     count = f"{up_to}{sum(stage.to_compute for stage in waiting)} items"
+    free = f"{human(shutil.disk_usage('.').free)} are free"
     unknown = list(dict.fromkeys(stage.name for stage in waiting if stage.seconds is None))
     can_try = any(not name.startswith(("sample", "train")) for name in unknown)
     hint = "; affectline status --calibrate tries a few videos" if can_try else ""
-    free = f"{human(shutil.disk_usage('.').free)} are free"
     if len(unknown) == len(by_name):
         return f"{count} ({free}); no earlier run tells the cost{hint}"
+    time = _time(sum(by_name.values()))
+    if any(stage.is_rough for stage in waiting):
+        time += " by what the sample has taken elsewhere"
     new_bytes = sum(stage.new_bytes or 0 for stage in waiting)
+    disk = f" and {human(new_bytes)} of disk" if new_bytes else ""
     names = f", and {', '.join(unknown)} (no earlier run to judge by{hint})" if unknown else ""
-    return (
-        f"{count}, about {_time(sum(by_name.values()))} and {human(new_bytes)} of disk ({free})"
-        f"{names}"
-    )
+    return f"{count}, about {time}{disk} ({free}){names}"
 
 
 def absent_weights(params: Params) -> list[str]:

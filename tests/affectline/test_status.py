@@ -118,8 +118,13 @@ def test_the_clips_of_the_sample_are_counted_before_they_are_made(project: Path)
     change("sample", {"seed": 0, "clips_per_class": 2, "seconds": 1.0})
     for stage in ("sample", "index", "decode", "extract@vggish"):
         assert clips(stage) == (12, 12)
+    rough = {row["name"]: (row["seconds"], row["is_rough"]) for row in asked("status")}
+    assert all(seconds > 0 and is_rough for seconds, is_rough in rough.values()), rough
     sample.main()
     lock_sample()
+    rows = {row["name"]: row for row in asked("status")}
+    assert rows["sample"]["seconds"] == 0 and not rows["sample"]["is_rough"]
+    assert rows["index"]["is_rough"], "no run has told of it yet"
     assert clips("sample") == (12, 0) and clips("index") == (12, 12)
     index.main()
     assert clips("index") == (12, 0)
