@@ -4,6 +4,7 @@
 #   remotes over SSH also need openssh-server, full disks the right to mount.
 # make picture: docs/report.png, the picture in README, from report/index.html; needs Chromium.
 # The environment lies in .venv and is made once; a change of the lock file brings it up to date.
+# DVC may end with 0 where a full disk has kept it from saving: after a run the doctor looks.
 
 PYTHON ?= python3
 VENV := .venv
@@ -13,8 +14,8 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 .PHONY: repro test scenarios check picture setup lock
 
 repro: $(DONE)
-	dvc repro
-	affectline doctor --quick  # DVC may end with 0 where a full disk has kept it from saving
+	@dvc repro
+	@affectline doctor --quick
 
 test: $(DONE)
 	pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
@@ -36,11 +37,12 @@ $(DONE): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12), (3, 13)))' \
 	  || { echo "error: $(PYTHON) is `$(PYTHON) -V 2>&1`; expected Python 3.11, 3.12 or 3.13:" \
 	       "make PYTHON=python3.12"; exit 1; }
-	$(PYTHON) -m venv $(VENV)
-	pip install --quiet --require-hashes --requirement requirements.lock
-	pip install --quiet --no-deps --no-build-isolation --editable .
-	affectline check
-	touch $(DONE)
+	@echo "setup: installing the packages of requirements.lock into $(VENV), which takes minutes"
+	@$(PYTHON) -m venv $(VENV)
+	@pip install --quiet --require-hashes --requirement requirements.lock
+	@pip install --quiet --no-deps --no-build-isolation --editable .
+	@affectline check
+	@touch $(DONE)
 
 $(VENV)/.scenarios: $(DONE) requirements-scenarios.lock
 	pip install --quiet --require-hashes --requirement requirements-scenarios.lock

@@ -201,9 +201,9 @@ def status(
     say(f"status: dvc repro would compute {summary(stages)}")
 
 
-@app.command(hidden=True)
+@app.command()
 def plan() -> None:
-    """Print what the `dvc repro` that starts here will compute; its first stage asks for it."""
+    """List only what `dvc repro` would compute, as it does itself at its start."""
     from affectline.status import absent_weights, as_table, summary
     from affectline.status import status as counted
     from stages.engine.params import load_params
