@@ -206,14 +206,13 @@ def plan() -> None:
     """List only what `dvc repro` would compute, as it does itself at its start."""
     from affectline.status import absent_weights, as_table, summary
     from affectline.status import status as counted
+    from stages.engine.checks import in_project
     from stages.engine.params import load_params
     from stages.engine.progress import answers, say
 
-    try:
+    with in_project():
         params = load_params()
         stages = counted(params)
-    except (ValueError, OSError):  # the stage that starts now tells it
-        return
     if waiting := [stage for stage in stages if stage.to_compute]:
         answers.print(as_table(waiting, "plan"))
     if ready := [stage for stage in stages if not stage.to_compute and stage.items]:

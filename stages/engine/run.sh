@@ -68,12 +68,13 @@ if [ -z "$python" ]; then
   exit 1
 fi
 
-# The first stage that `dvc repro` runs prints the plan of them all: DVC has no place for it.
+# The first stage that `dvc repro` runs prints the plan of them all: DVC has no place for it. What is
+# wrong the stage tells itself.
 repro="$dvc $(begun "$dvc")"
 if [ "$repro" != "$(cat logs/repro 2>/dev/null)" ] && is_repro "$dvc" &&
   { mkdir -p logs && printf '%s\n' "$repro" >logs/repro; } 2>/dev/null
 then
-  "$python" -m affectline plan >&2 || [ $? -ne 130 ] || exit 130
+  "$python" -m affectline plan >&2 2>/dev/null || [ $? -ne 130 ] || exit 130
 fi
 stage=$1
 shift

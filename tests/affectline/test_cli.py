@@ -36,6 +36,7 @@ COMMANDS = {
     "explain": ["joy/a", "vgg16"],
     "compare": ["caan", "hamf"],
     "status": [],
+    "plan": [],
     "preset": ["--root", "."],
     "diff": ["HEAD"],
     "doctor": ["--quick"],

@@ -249,8 +249,3 @@ def test_the_plan_of_a_repro_lists_what_works_and_names_what_is_reused(project: 
 def test_the_plan_names_the_weights_that_are_to_be_had_first(project: Path) -> None:
     change("backbones.vggish.source", "pretrained")
     assert "plan: weights to be had first: vggish" in planned()
-
-
-def test_what_is_wrong_is_left_to_the_stage_that_starts(project: Path) -> None:
-    change("index.root", "nowhere")
-    assert planned() == []
