@@ -14,6 +14,7 @@ from stages.engine.outputs import fresh_outputs
 from stages.engine.paths import INDEX, REPORT, RESULTS, index_of
 from stages.engine.progress import StageRun, told
 from stages.engine.start import launch, start
+from stages.results.chosen import check_videos
 from stages.results.closing import say_closing
 from stages.results.files import read_result
 from stages.results.page import MB, PICTURES_SHARE, Budget, Inputs, files
@@ -28,6 +29,7 @@ def main() -> None:
     columns = ["video_id", "label", "status", "reason"]
     with told():
         videos = tables.read(index_of(INDEX), columns)
+        check_videos(params.report.videos, videos)
         results = [read_result(RESULTS, name) for name in params.experiments]
     with StageRun("report") as run:
         references, broken = heads.references()

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from features.cache import tables
+from features.options import near
 from stages.results.attention import Answer
 from stages.results.files import Result
 
@@ -36,6 +37,20 @@ class Choice:
         """Of the probabilities, in nats."""
         shares = np.array([chance for chance in self.chances.values() if chance > 0])
         return float(-(shares * np.log(shares)).sum())
+
+
+def check_videos(asked: Sequence[str], videos: Sequence[tables.Row]) -> None:
+    """Check that the videos asked for are videos of the index.
+
+    Raises:
+        ValueError: one is not.
+    """
+    known = sorted(str(row["video_id"]) for row in videos)
+    if unknown := [video for video in asked if video not in known]:
+        raise ValueError(
+            "report.videos: expected ids of videos as data/index.parquet has them "
+            f"(<label>/<name>), found {', '.join(unknown)}{near(unknown[0], known)}"
+        )
 
 
 def choose(result: Result, videos: Sequence[str], most: int) -> list[Choice]:

@@ -64,3 +64,16 @@ def test_an_experiment_without_results_ends_the_stage(
     with pytest.raises(SystemExit):
         run()
     assert "results/face: expected the results of train@face" in capsys.readouterr().err
+
+
+def test_a_video_asked_for_that_there_is_not_ends_the_stage_with_a_line(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    raw = yaml.safe_load(Path("params.yaml").read_text(encoding="utf-8"))
+    raw["report"]["videos"] = [str(VIDEOS[0]["video_id"]), "joy/nine"]
+    Path("params.yaml").write_text(yaml.safe_dump(raw), encoding="utf-8")
+    with pytest.raises(SystemExit):
+        run()
+    told = capsys.readouterr().err
+    assert "report.videos: expected ids of videos" in told and "found joy/nine" in told
+    assert not Path("report").exists()

@@ -91,12 +91,7 @@ class _Experiment:
 
 
 def section(inputs: Inputs) -> Section | None:
-    """Return the section; None where no head weighs anything.
-
-    Raises:
-        ValueError: `report.videos` names a video that the index does not have.
-    """
-    _check_videos(inputs)
+    """Return the section; None where no head weighs anything."""
     clips = read_truth() if inputs.is_sample else {}
     read = [_read(inputs, result, bool(clips)) for result in inputs.results]
     with_any = [one for one in read if _has_any(one)]
@@ -129,18 +124,9 @@ def section(inputs: Inputs) -> Section | None:
         bool(clips),
         inputs.settings.faces,
         tuple(_notes(inputs, with_any, pictured, sheets, sounds)),
-        tuple(one.result.name for one in read if one not in with_any),
+        tuple(one.result.name for one in read if not _has_any(one)),
     )
     return Section(TITLE, "attention.html", content, tables, figures)
-
-
-def _check_videos(inputs: Inputs) -> None:
-    known = {row["video_id"] for row in inputs.videos}
-    if unknown := [video for video in inputs.settings.videos if video not in known]:
-        raise ValueError(
-            f"report.videos: expected ids of videos as data/index.parquet has them "
-            f"(<label>/<name>), found {', '.join(unknown)}"
-        )
 
 
 def _read(inputs: Inputs, result: Result, every_row: bool) -> _Experiment:
@@ -330,7 +316,8 @@ def _notes(
             f"{sheets.left_out} strips of pictures and {sounds.left_out} sounds are not shown: the "
             f"page may have {mb:g} MB (report.max_mb)."
         )
-    if rest := [one.result.name for one in experiments if one not in pictured]:
+    names = [one.result.name for one in pictured]
+    if rest := [one.result.name for one in experiments if one.result.name not in names]:
         yield (
             f"Shown are the first experiment and the most accurate, {len(pictured)} of "
             f"{len(experiments)}, not {', '.join(rest)}."
