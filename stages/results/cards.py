@@ -12,10 +12,10 @@ from stages.results.files import Result
 from stages.results.hearing import KIND, LONGEST_S, Heard, heard
 from stages.results.page import Budget, Sound
 from stages.results.pictures import Faces, NotHere
-from stages.results.planted import Clip, Planted, planted_rows, planted_stretches
+from stages.results.planted import Clip, Planted, planted_rows, planted_stretches, shows
 from stages.results.sheets import Sheet, Sheets
 from stages.results.sight import Box, seen_box
-from stages.results.strips import POSES, Asked, Source, Strip, rows_of, same_frames, strip
+from stages.results.strips import POSES, Asked, Source, Strip, rows_of, same_frames, strip, written
 
 SOUND = "sound"
 """The view without pictures."""
@@ -35,6 +35,7 @@ class Stretch:
         left: its start.
         width: of it.
         share: of its weight in the video's largest, 0..100.
+        weight: in words.
         is_planted: whether the sample's class is heard in it.
         time: its start, in words.
     """
@@ -42,6 +43,7 @@ class Stretch:
     left: float
     width: float
     share: float
+    weight: str
     is_planted: bool
     time: str
 
@@ -102,6 +104,7 @@ class Card:
         waves: of those that are heard.
         related: pictures with relations.
         roles: name of what is weighed -> role -> weight.
+        planted_roles: those that show the class, of the sample alone.
     """
 
     choice: Choice
@@ -109,6 +112,7 @@ class Card:
     waves: tuple[Wave, ...]
     related: tuple[Related, ...]
     roles: Mapping[str, Mapping[str, float]]
+    planted_roles: frozenset[str]
 
 
 class Sounds:
@@ -206,7 +210,8 @@ def card(
         for of_roles in weights.roles
         if choice.answer in of_roles.weights
     }
-    return Card(choice, tuple(strips), tuple(waves), tuple(related), roles)
+    planted = frozenset(r for r, s in known.items() if clip and shows(clip, s.view))
+    return Card(choice, tuple(strips), tuple(waves), tuple(related), roles, planted)
 
 
 def _planted(
@@ -336,10 +341,13 @@ def _stretches(
             round(float(left), 2),
             round(float(min(widths, 100 - left)), 2),
             round(float(share), 1),
+            written(float(weight), largest),
             bool(is_planted),
             f"{start:.1f} s",
         )
-        for left, share, is_planted, start in zip(lefts, shares, planted, starts_s, strict=True)
+        for left, share, weight, is_planted, start in zip(
+            lefts, shares, weights, planted, starts_s, strict=True
+        )
     )
 
 

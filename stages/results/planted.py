@@ -90,11 +90,15 @@ def _clip(facts: Mapping[str, Any]) -> Clip:
     )
 
 
+def shows(clip: Clip, view: str) -> bool:
+    """Tell whether a clip shows its class in what a view has of it."""
+    return bool(set(clip.modalities) & set(SHOWS.get(view, WHOLE_FRAME)))
+
+
 def planted_rows(clip: Clip, view: str, rows: Rows) -> Planted:
     """Return (T,), which rows of a view of frames show the class."""
-    shown = set(clip.modalities) & set(SHOWS.get(view, WHOLE_FRAME))
     inside = np.zeros(rows.index.shape, bool)
-    for start, stop in clip.frames if shown else ():
+    for start, stop in clip.frames if shows(clip, view) else ():
         inside |= (rows.index >= start) & (rows.index < stop)
     planted: Planted = inside if inside.ndim == 1 else inside.mean(axis=1) >= LEAST
     return planted
@@ -103,7 +107,7 @@ def planted_rows(clip: Clip, view: str, rows: Rows) -> Planted:
 def planted_stretches(clip: Clip, starts_s: Values, seconds: float) -> Planted:
     """Return (T,), in which stretches of sound, `seconds` long each, the class is heard."""
     heard = np.zeros(len(starts_s))
-    for start, stop in clip.seconds if "sound" in clip.modalities else ():
+    for start, stop in clip.seconds if shows(clip, "sound") else ():
         heard += np.clip(
             np.minimum(stop, starts_s + seconds) - np.maximum(start, starts_s), 0, None
         )

@@ -102,7 +102,9 @@ def _draw(axes: Axes, card: Card, strip: Strip, cells: Sequence[Cell], bottom_in
             low_in = above_in - CELL_IN * sheet.size[1] / sheet.size[0]
             if (place := cell.pictures[at]) is not None:
                 where = (left_in, left_in + CELL_IN, low_in, above_in)
-                axes.imshow(pictures[at][place], extent=where, aspect="auto")
+                axes.imshow(
+                    pictures[at][place], extent=where, aspect="auto", interpolation="nearest"
+                )
             above_in = low_in
         step_in = CELL_IN / max(len(cell.bars), 1)
         axes.bar(

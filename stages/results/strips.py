@@ -3,7 +3,7 @@
 A strip has no HTML: templates/attention.html draws it, `stages.results.plates` a figure of it.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -31,6 +31,9 @@ JOINTS = (
     (11, 23), (12, 24), (23, 24), (23, 25), (25, 27), (24, 26), (26, 28),
 )  # fmt: skip
 """Landmarks of BlazePose that a line joins: ears, eyes, nose, mouth, arms, trunk, legs."""
+
+LINE_CELLS = 12
+"""Most cells in a line of the page."""
 
 LEAST_VISIBLE = 0.5
 """Visibility of a landmark below which its lines are left out."""
@@ -131,6 +134,12 @@ class Strip:
     box: Box | None
     alt: str
     facts: tuple[str, ...]
+
+    @property
+    def line(self) -> int:
+        """How many cells stand in a line where there is room: in lines of about the same length."""
+        lines = -(-len(self.cells) // LINE_CELLS)
+        return -(-len(self.cells) // lines)
 
     @property
     def is_bare(self) -> bool:
@@ -235,7 +244,10 @@ def strip(
         heat,
         box,
         _alt(video_id, source, rows, weights, planted),
-        _facts(rows, weights, parts),
+        (
+            *_facts(rows, weights, parts),
+            *_of_maps(rows, attentions, answer, mapped if heat else None),
+        ),
     )
 
 
@@ -335,7 +347,6 @@ def _cells(
 ) -> tuple[Cell, ...]:
     marked = np.zeros(len(rows.valid), bool) if planted is None else planted
     largest = 0.0 if weights is None else float(weights[rows.valid].max(initial=0))
-    form = _form(largest)
     numbers = {row: n for n, row in enumerate(row for row in chosen if row is not None)}
     cells = []
     for at, (part, row) in enumerate(zip(parts, chosen, strict=True)):
@@ -355,22 +366,34 @@ def _cells(
                 numbers.get(row) if heat and row is not None else None,
                 poses.get(middle, ""),
                 f"{rows.time_s[middle]:.1f} s",
-                signed(form.format(weights[row])) if has_number and weights is not None else "",
+                written(float(weights[row]), largest) if has_number and weights is not None else "",
                 bool(marked[middle]),
             )
         )
     return tuple(cells)
 
 
-def _form(largest: float) -> str:
-    """Return how weights are written, so that the largest of a video has two digits or more."""
-    decimals = 2 if largest >= 0.1 or largest <= 0 else min(2 - int(np.floor(np.log10(largest))), 6)
-    return f"{{:.{decimals}f}}"
+def written(weight: float, largest: float) -> str:
+    """Return a weight in words, so that the largest of its video has two digits or more."""
+    decimals = 2 if largest >= 0.1 or largest <= 0 else min(1 - int(np.floor(np.log10(largest))), 6)
+    return f"{weight:.{decimals}f}".replace("-", "−")
 
 
-def signed(text: str) -> str:
-    """Return a number with a true minus sign."""
-    return text.replace("-", "−")
+def _of_maps(
+    rows: Rows, attentions: Sequence[RowWeights], answer: Answer, drawn: RowWeights | None
+) -> Iterator[str]:
+    """Say what the colour of maps means, and over how much weights of channels or units spread."""
+    for attention in attentions:
+        if answer not in attention.maps or not rows.valid.any():
+            continue
+        found = attention.maps[answer][rows.valid]
+        if attention is drawn:
+            most = maps.even_shares(maps.planes(found)).max()
+            yield f"Colour: {attention.name}, at most {most:.1f} times an even share."
+        elif found.ndim == 2 and found.min() >= 0:
+            squares = np.square(found).sum(axis=1)
+            worth = np.divide(found.sum(axis=1) ** 2, squares, where=squares > 0, out=squares * 0)
+            yield f"{attention.name}: worth {worth.mean():.1f} of {found.shape[1]} a row."
 
 
 def _alt(
@@ -389,7 +412,7 @@ def _alt(
     ]
     if weights is not None and rows.valid.any():
         most = int(np.argmax(np.where(rows.valid, weights, -np.inf)))
-        weight = signed(_form(float(weights[most])).format(weights[most]))
+        weight = written(float(weights[most]), float(weights[most]))
         parts.append(f"most weight, {weight}, at {times[most]:.1f} s")
     if planted is not None:
         shown = times[planted & rows.valid]

@@ -12,13 +12,12 @@ from stages.results.files import Result
 from stages.results.page import Inputs, Section
 from stages.results.pictures import NotHere, Rows
 from stages.results.planted import (
-    SHOWS,
-    WHOLE_FRAME,
     Clip,
     planted_rows,
     planted_stretches,
     ranking,
     read_truth,
+    shows,
     video_auc,
 )
 from stages.results.plates import plate
@@ -81,6 +80,11 @@ class Content:
     faces: str
     notes: tuple[str, ...]
     without: tuple[str, ...]
+
+    @property
+    def has_heat(self) -> bool:
+        """Whether a map lies over a picture."""
+        return any(strip.heat for one in self.shown for card in one.cards for strip in card.strips)
 
 
 @dataclass(frozen=True)
@@ -286,9 +290,7 @@ def _row_auc(
 def _role_auc(known: Mapping[str, Source], clip: Clip, shares: Mapping[str, float]) -> float | None:
     """Return the AUC of the weights of a video's roles; a role that it lacks has none."""
     given = {role: share for role, share in shares.items() if share != 0}
-    planted = [
-        bool(set(SHOWS.get(known[role].view, WHOLE_FRAME)) & set(clip.modalities)) for role in given
-    ]
+    planted = [shows(clip, known[role].view) for role in given]
     return video_auc(np.array(list(given.values())), np.array(planted, bool))
 
 

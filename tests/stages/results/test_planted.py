@@ -32,7 +32,8 @@ def test_the_truth_is_read_as_the_sample_writes_it(in_folder: Path) -> None:
     assert read_truth() == {}
     plans = [plan_clip(0, "joy", number, 4.0) for number in (1, 2)]
     Path("data").mkdir()
-    write_truth(plans, Path("data/sample_truth.json"))
+    clips = {plan.video_id: plan.describe() for plan in plans}
+    write_truth({"clips": clips}, Path("data/sample_truth.json"))
     for plan in plans:
         clip = read_truth()[plan.video_id]
         assert clip.modalities == plan.modalities
