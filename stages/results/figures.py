@@ -30,6 +30,9 @@ PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 """Okabe and Ito, Color Universal Design, 2008, but for black and yellow; those that stand out on
 white and on black first."""
 
+MAP = "#0070b0"
+"""Of a map's cells: letters stand on it, so that it is the same in light and in dark."""
+
 COLUMN_IN, PAGE_IN = 3.4, 7.0
 """Width in inches of a figure in one column of a paper, and across two."""
 
@@ -137,7 +140,7 @@ def draw_heat(
         columns: names above.
     """
     cells = np.empty((*shares.shape, 4))
-    cells[..., :3] = to_rgb(PALETTE[0])
+    cells[..., :3] = to_rgb(MAP)
     cells[..., 3] = _DEEPEST * np.clip(shares, 0, 1)
     axes.pcolormesh(cells, edgecolors="none")
     if len(columns) <= _MOST_NUMBERS:
@@ -178,8 +181,9 @@ def png(figure: Figure) -> bytes:
 def inline(drawn: str, name: str, alt: str) -> str:
     """Return a figure's SVG file as SVG that stands in the page.
 
-    Its ids are unlike those of other figures, its ink is the text's colour, its width its
-    container's, and it brings no style that others would have too.
+    Its ids are unlike those of other figures, its ink is the text's colour, those of `PALETTE` are
+    the page's `--colour-0` and so on, which are lighter in the dark, its width is its container's,
+    and it brings no style that others would have too.
 
     Args:
         drawn: what `svg` gave.
@@ -224,6 +228,8 @@ def _make_inline(element: ElementTree.Element, name: str, used: set[str]) -> Non
         if key == "d":
             value = " ".join(value.split())
         if key == "style":
+            for number, colour in enumerate(PALETTE):
+                value = value.replace(colour, f"var(--colour-{number})")
             value = re.sub(r"font-family: [^;]*;? ?", "", value)
             value = re.sub(r"font: ([\d.]+px) [^;]*", r"font-size: \1", value)
         element.set(key, value)

@@ -1,3 +1,4 @@
+import re
 import subprocess
 import sys
 from itertools import pairwise
@@ -12,6 +13,10 @@ from stages.results import figures
 
 HOSTILE = '$x$ <script>alert("1")</script> & url(#m) \x01 あ'
 PROJECT = Path(__file__).parents[3]
+
+
+def page_css() -> str:
+    return (PROJECT / "stages/results/templates/page.css").read_text()
 
 
 def drawn(name: str = HOSTILE) -> Figure:
@@ -53,7 +58,12 @@ def test_a_figure_of_the_page_has_its_ink_and_ids_of_its_own() -> None:
     svg = figures.inline(figures.svg(drawn(), "f"), "accuracy", 'three "points"')
     root = ElementTree.fromstring(svg)
     assert root.attrib["role"] == "img" and root.attrib["aria-label"] == 'three "points"'
-    assert figures.INK not in svg and "currentColor" in svg and figures.PALETTE[0] in svg
+    assert (
+        figures.INK not in svg
+        and "currentColor" in svg
+        and figures.PALETTE[0] not in svg
+        and "var(--colour-0)" in svg
+    )
     assert "xmlns" not in svg and "http" not in svg and "<style" not in svg
     assert "<script>" not in svg and "alert(" in svg
     ids = {element.attrib["id"] for element in root.iter() if "id" in element.attrib}
@@ -85,9 +95,13 @@ def contrast(one: str, other: str) -> float:
     return (high + 0.05) / (low + 0.05)
 
 
-def test_the_first_colours_stand_out_in_light_and_in_dark() -> None:
-    for colour in figures.PALETTE[:3]:
-        assert contrast(colour, "#ffffff") >= 3 and contrast(colour, "#11161b") >= 3
+def test_colours_stand_out_in_light_and_in_dark() -> None:
+    light, dark = page_css().split("prefers-color-scheme: dark", 1)
+    grounds = [re.findall(r"--ground: (#\w{6})", part)[0] for part in (light, dark)]
+    by_scheme = [re.findall(r"--colour-\d: (#\w{6})", part) for part in (light, dark)]
+    assert tuple(by_scheme[0]) == figures.PALETTE
+    assert all(contrast(colour, grounds[0]) >= 3 for colour in figures.PALETTE[:4])
+    assert all(contrast(colour, grounds[1]) >= 4.5 for colour in by_scheme[1])
 
 
 def test_names_above_a_map_do_not_lie_over_each_other() -> None:
