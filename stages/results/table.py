@@ -256,7 +256,9 @@ _LATEX = {
     "<": "$<$",
     ">": "$>$",
     "|": r"\textbar{}",
-    '"': r"\textquotedbl{}",
+    '"': "''",
+    "[": "{[}",  # which after a line's end would be its length, as * its star
+    "*": "{*}",
     "\N{NARROW NO-BREAK SPACE}": r"\,",
     **{sign: f"\\{sign}" for sign in "&%$#_{}"},
 }

@@ -57,6 +57,20 @@ def test_the_stage_writes_the_same_page_each_time_and_says_where(
     ]
 
 
+def test_a_page_that_is_larger_than_it_may_be_is_told(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    raw = yaml.safe_load(Path("params.yaml").read_text(encoding="utf-8"))
+    raw["report"] |= {"max_mb": 1, "title": "long " * 150_000}
+    Path("params.yaml").write_text(yaml.safe_dump(raw), encoding="utf-8")
+    run()
+    said = " ".join(capsys.readouterr().err.split())
+    assert "the page takes 1." in said and "of report.max_mb 1" in said
+    page = Path("report/index.html").read_text(encoding="utf-8")
+    assert "<svg" not in page and "larger than" in page
+    assert Path("report/figures/accuracy.svg").is_file()
+
+
 def test_an_experiment_without_results_ends_the_stage(
     project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -63,6 +63,11 @@ def test_latex_is_a_booktabs_table_without_a_name_that_is_a_command() -> None:
     assert len(rows) == 3 and {row.replace(r"\&", "").count("&") for row in rows} == {5}
 
 
+def test_a_name_at_the_start_of_a_line_is_no_argument_of_the_line_before() -> None:
+    text = Table((Column("name"),), [("one",), ("[3cm]",), ("*",)], "c").latex("c")
+    assert "one \\\\\n{[}3cm] \\\\\n{*} \\\\\n" in text
+
+
 def test_a_long_table_may_break_over_pages() -> None:
     rows = [(f"e{n}",) for n in range(60)]
     assert r"\begin{longtable}{l}" in Table((Column("name"),), rows, "c").latex("c")
