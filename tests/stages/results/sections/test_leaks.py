@@ -77,7 +77,7 @@ def test_the_page_names_both_and_the_run(in_folder: Path, tmp_path: Path) -> Non
     page = page_of(inputs, leaks)
     text = Text(page)
     assert "joy/<b>0 and joy/copy : frames alike to 0.9" in text and text.open == []
-    assert ", one mirrored. Parted in split_00." in text
+    assert ", one mirrored. On both sides of split_00." in text
     assert page.count('<img src="data:image/webp;base64,') == 2
     assert 'alt="A frame of joy/&lt;b&gt;0"' in page
     without = inputs.settings.model_copy(update={"faces": "leave out"})
