@@ -237,7 +237,7 @@ class StageRun:
             TimeRemainingColumn(),
             TextColumn("left"),
         )
-        bar = Progress(*columns, console=console, transient=True)
+        bar = Progress(*columns, console=console, transient=True, refresh_per_second=4)
         task = bar.add_task(self.name, total=total, rate="")
         late = threading.Timer(QUIET_S, bar.start)  # the first item may take long
         late.daemon = True
