@@ -88,7 +88,8 @@ class Visit:
         """Return what axe finds, a line for each element."""
         from axe_playwright_python.sync_playwright import Axe
 
-        options = {"runOnly": {"type": "tag", "values": list(STANDARD)}}
+        tags = {"type": "tag", "values": list(STANDARD)}
+        options = {"runOnly": tags, "resultTypes": ["violations"]}
         found: list[dict[str, Any]] = Axe().run(self.page, options=options).response["violations"]
         return [
             f"{each['id']}: {node['html'][:200]} {node['failureSummary']}"
