@@ -8,35 +8,78 @@ its index in Parquet.
 
 import json
 import time
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from types import ModuleType
-from typing import Annotated, cast
+from typing import Annotated, Literal, cast
 
 import numpy as np
 import pyarrow as pa
-from torch import nn
+from torch import Tensor, nn
 
 from features import backbones
 from features.cache import arrays, tables
-from features.networks.extraction import extract
+from features.cache.keys import code_fingerprint, defined, item_key
+from features.cache.store import store_root
+from features.networks.extraction import (
+    BATCH,
+    Forward,
+    Passage,
+    Piece,
+    batch_of,
+    forward_of,
+    through,
+)
 from features.options import axes_of, options_of, views_of
 from features.waveform import Samples, Waveform
 from features.weights.file import load, metadata, tensors_sha256
-from stages.engine.device import be_reproducible, device_of
+from stages.engine.device import BFLOAT16_COST, be_reproducible, device_of, has_bfloat16
 from stages.engine.ingredients import of_features
 from stages.engine.items import describe, files_below, items_of, merge_reasons, run_items
 from stages.engine.outputs import check_failures, fresh_outputs, write_index
 from stages.engine.paths import FEATURES, PARAMS, TABLES, VIEWS, index_of, weights_file
 from stages.engine.progress import StageRun, told
+from stages.engine.runtime import fastest
 from stages.engine.start import item_of, launch, start
-from stages.engine.workers import Workers, workers
+from stages.engine.workers import Job, Result, Results, Workers, ahead, workers
 
 COLUMNS = {"rows": pa.int32(), "rows_valid": pa.int32(), "pretrained": pa.bool_()}
 """Of a backbone's index, besides those of every index."""
+
+AHEAD = 2
+"""Parts of views that wait for the network at most: a part is a video's frames, or 64 rows of its
+sound."""
+
+BEHIND = 4
+"""Videos whose features wait to be packed at most."""
+
+
+@dataclass(frozen=True)
+class Network:
+    """A backbone's network as it is to be run.
+
+    Attributes:
+        module: the backbone's.
+        options: its own, as JSON.
+        precision: of products and convolutions.
+        weights: the file.
+        device: where it runs.
+        runtime: ``torch``, or on a CPU ``openvino``, or the faster (``auto``).
+        sha256: of its code, options and weights; a trial of its runtimes is remembered by it.
+    """
+
+    module: str
+    options: str
+    precision: str
+    weights: Path
+    device: str
+    runtime: Literal["auto", "torch", "openvino"] = "torch"
+    sha256: str = ""
 
 
 @dataclass(frozen=True)
@@ -44,12 +87,8 @@ class Task:
     """One video's view for one backbone."""
 
     view: Path
-    module: str
-    options: str
-    precision: str
+    network: Network
     dtypes: dict[str, str]
-    weights: Path
-    device: str
     ingredients: dict[str, object]
 
 
@@ -64,31 +103,35 @@ def main(backbone: Annotated[str, item_of("backbones")]) -> None:
     with told():
         device, is_pretrained = device_of(params.engine), metadata(weights)["pretrained"] == "true"
     options = asdict(chosen)
+    text = json.dumps(options, sort_keys=True)
+    one_core = getattr(module, "ONE_CORE", False)
+    has_choice = device == "cpu" and block.precision == "float32" and not one_core
+    runtime = params.engine.runtime if has_choice else "torch"
     with StageRun("extract", backbone) as run:
         videos = tables.read(index_of(view), ["video_id", "content", "path"])
         if not is_pretrained:
             run.remark("its weights are seeded (random): no emotion can be read from it")
+        if block.precision == "bfloat16" and device == "cpu" and not has_bfloat16():
+            run.note(
+                "precision bfloat16: this processor has no products of it and is about "
+                f"{BFLOAT16_COST} times slower than in float32"
+            )
         digest = tensors_sha256(weights)
+        code = code_fingerprint(*defined(f"features.backbones.{block.module}", ("build",)))
+        sha256 = item_key({"code": code, "options": options, "weights": digest})
+        network = Network(block.module, text, block.precision, weights, device, runtime, sha256)
         items = items_of(
             videos,
             lambda content: of_features(block, options, dtypes, digest, content),
-            lambda path, made_of: Task(
-                view / path,
-                block.module,
-                json.dumps(options, sort_keys=True),
-                block.precision,
-                dtypes,
-                weights,
-                device,
-                made_of,
-            ),
+            lambda path, made_of: Task(view / path, network, dtypes, made_of),
         )
-        # torch spreads one video over all cores; what cannot do so takes a video a core
-        pool = workers(params.engine) if getattr(module, "ONE_CORE", False) else Workers(0)
-        with fresh_outputs(FEATURES, run) as partial, fresh_outputs(TABLES, run) as indices:
-            folder = partial / backbone
+        # torch spreads a batch over all cores; what cannot do so takes a video a core
+        pool = workers(params.engine) if one_core else Workers(0)
+        with fresh_outputs(FEATURES, run) as unfinished, fresh_outputs(TABLES, run) as indices:
+            folder = unfinished / backbone
             folder.mkdir()
-            outcome = run_items(run, items, compute, folder, pool)
+            how = None if one_core else partial(computed_together, network, run.note)
+            outcome = run_items(run, items, compute, folder, pool, stream=how)
             rows = merge_reasons(videos, outcome)
             check_failures(run, rows, params.max_failed)
             index = indices / index_of(FEATURES / backbone).name
@@ -96,11 +139,135 @@ def main(backbone: Annotated[str, item_of("backbones")]) -> None:
 
 
 @lru_cache(maxsize=1)
-def _network(name: str, options: str, weights: Path, device: str) -> nn.Module:
-    module = backbones.load(name)
-    be_reproducible(device)
-    network = load(weights, module.build(options_of(module, json.loads(options))))
-    return network.eval().to(device)
+def _loaded(network: Network) -> nn.Module:
+    module = backbones.load(network.module)
+    be_reproducible(network.device)
+    built = module.build(options_of(module, json.loads(network.options)))
+    return load(network.weights, built).eval().to(network.device)
+
+
+class Running:
+    """A network at work: in which runtime, and the seconds that it took."""
+
+    def __init__(self, network: Network, note: Callable[[str], None] = lambda line: None) -> None:
+        self.runtime = "torch"
+        self.seconds = 0.0
+        self._network = network
+        self._note = note
+        self._forward: Forward | None = None
+
+    def begin(self, rows: Tensor) -> None:
+        """Make ready, when its first rows are there."""
+        if self._forward is not None or not len(rows):
+            return
+        network = self._network
+        if network.runtime == "torch":
+            self._forward = forward_of(_loaded(network), network.precision)
+            return
+        with told():
+            self.runtime, self._forward = fastest(
+                store_root(),
+                network.sha256,
+                lambda: _loaded(network),
+                _batch(rows),
+                wanted=network.runtime,
+                note=self._note,
+            )
+        _loaded.cache_clear()  # what the other runtime needs no more
+
+    def __call__(self, rows: Tensor) -> Mapping[str, Tensor]:
+        """Compute rows."""
+        assert self._forward is not None
+        start = time.monotonic()
+        outputs = self._forward(rows)
+        self.seconds += time.monotonic() - start
+        return outputs
+
+
+def _batch(rows: Tensor) -> Tensor:
+    """Return a batch of rows, which are repeated until it is full."""
+    times = -(-BATCH // len(rows))
+    return rows[:BATCH].repeat(times, *[1] * (rows.ndim - 1))[:BATCH].contiguous()
+
+
+def computed_together(
+    network: Network,
+    note: Callable[[str], None],
+    jobs: Generator[Job[Task] | None, None, None],
+) -> Results[Task]:
+    """Make the features of videos that share batches.
+
+    A thread reads and prepares ahead of the network, another packs behind it.
+    """
+    videos: dict[Passage, Job[Task]] = {}
+    packing: deque[tuple[Job[Task], Future[None] | None]] = deque()
+    forward, counted = Running(network, note), 0.0
+    with closing(ahead(_pieces(jobs, videos), AHEAD)) as pieces, ThreadPoolExecutor(1) as packer:
+        for passage in through(_begun(pieces, forward), forward, BATCH):
+            job = videos.pop(passage)
+            future = (
+                packer.submit(_pack, job.item.task, passage, job.paths, forward.runtime)
+                if job.paths
+                else None
+            )
+            packing.append((job, future))
+            while packing and (len(packing) > BEHIND or _is_done(packing[0][1])):
+                yield _outcome(*packing.popleft(), forward.seconds - counted)
+                counted = forward.seconds
+        for job, future in packing:
+            yield _outcome(job, future, forward.seconds - counted)
+            counted = forward.seconds
+
+
+def _begun(pieces: Iterable[Piece], forward: Running) -> Iterator[Piece]:
+    """Yield ``pieces``, and have the network made ready when the first rows come."""
+    for piece in pieces:
+        if piece is not None and piece[1] is not None:
+            forward.begin(piece[1])
+        yield piece
+
+
+def _is_done(future: Future[None] | None) -> bool:
+    return future is None or future.done()
+
+
+def _outcome(
+    job: Job[Task], future: Future[None] | None, seconds: float
+) -> tuple[Job[Task], Result]:
+    """Wait until a video is packed; ``seconds`` of the network since the last one go with it."""
+    error = future.exception() if future else None
+    counts = {"forward_seconds": seconds} if future else None
+    return job, error or counts
+
+
+def _pieces(
+    jobs: Generator[Job[Task] | None, None, None], videos: dict[Passage, Job[Task]]
+) -> Generator[Piece, None, None]:
+    """Yield the rows of all videos; ``videos`` gets the job of each."""
+    for job in jobs:
+        if job is None:
+            yield None
+            continue
+        passage = _passage(job.item.task)
+        videos[passage] = job
+        if job.paths:
+            yield from _rows(job.item.task, passage)
+        yield passage, None
+
+
+def _passage(task: Task) -> Passage:
+    module = backbones.load(task.network.module)
+    return Passage(module, options_of(module, json.loads(task.network.options)))
+
+
+def _rows(task: Task, passage: Passage) -> Iterator[Piece]:
+    """Yield the rows of a video's view, as the network reads them."""
+    try:
+        with _opened(task.view, backbones.load(task.network.module)) as view:
+            for rows in passage.inputs(view):
+                yield passage, rows
+    except Exception as error:  # one video's failure is its row's reason
+        passage.error = error
 
 
 @contextmanager
@@ -116,31 +283,35 @@ def _opened(path: Path, module: ModuleType) -> Iterator[Mapping[str, arrays.Arra
         yield Waveform(sound.shape[0], rate_hz, cast(Iterable[Samples], sound.parts), start_s)
 
 
-def compute(task: Task, outputs: Mapping[str, Path]) -> dict[str, float]:
-    """Send one video's view through the network and write its features."""
-    module = backbones.load(task.module)
-    network = _network(task.module, task.options, task.weights, task.device)
-    options = options_of(module, json.loads(task.options))
-    with _opened(task.view, module) as view:
-        start = time.monotonic()
-        features = extract(
-            module, network, view, options, dtypes=task.dtypes, precision=task.precision
-        )
-    seconds = time.monotonic() - start
+def _pack(task: Task, passage: Passage, outputs: Mapping[str, Path], runtime: str) -> None:
+    """Write the features of a video whose rows are through."""
+    features = passage.arrays(task.dtypes)
     ((key, path),) = outputs.items()
-    known = metadata(task.weights)
+    module = backbones.load(task.network.module)
+    options = options_of(module, json.loads(task.network.options))
+    known = metadata(task.network.weights)
     axes = {name: "T" for name in features}
     axes |= {name: f"T {rows}" for name, rows in axes_of(module, options).items()}
     more = {
         "weights": known,
         "pretrained": known["pretrained"] == "true",
-        "device": task.device,
+        "device": task.network.device,
+        "runtime": runtime,
         "rows": len(features["valid"]),
         "rows_valid": int(np.count_nonzero(features["valid"])),
     }
     about = describe(key, task.ingredients, axes, **more)
     arrays.write(path, features, about, arrays.PORTABLE)
-    return {"forward_seconds": seconds}
+
+
+def compute(task: Task, outputs: Mapping[str, Path]) -> dict[str, float]:
+    """Send one video's view through the network by itself and write its features."""
+    passage, forward = _passage(task), Running(task.network)
+    size = batch_of(backbones.load(task.network.module))
+    for _ in through(_begun(_rows(task, passage), forward), forward, size):
+        pass
+    _pack(task, passage, outputs, forward.runtime)
+    return {"forward_seconds": forward.seconds}
 
 
 if __name__ == "__main__":

@@ -59,6 +59,7 @@ def build(options=Options()) -> nn.Module:
 """Source of a backbone module that costs next to nothing."""
 
 LIGHT: Mapping[str, Any] = {
+    "engine__runtime": "torch",  # a trial of runtimes takes longer than these networks
     "sample__clips_per_class": 1,
     "sample__seconds": 1.0,
     "index__root": "data/raw",

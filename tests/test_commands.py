@@ -205,7 +205,7 @@ def test_a_folder_of_any_name_is_indexed_by_a_dvc_that_is_not_on_the_path(clone:
     for name in ("a", "b"):
         clone.add_clip("joy", int(name == "b"), name, seconds=1.0)
     (clone.root / "data/raw").rename(clone.root / root)
-    clone.params(index__root=root, engine__workers=1)
+    clone.params(index__root=root, engine__workers=1, engine__runtime="torch")
     dvc = str(Path(sys.executable).with_name("dvc"))
     clone.run("env", f"PATH={BARE}", dvc, "repro", "--single-item", "index")
     assert [row["video_id"] for row in clone.table("data/index")] == ["joy/a", "joy/b"]

@@ -294,7 +294,7 @@ def test_a_worked_example_is_short_and_in_the_projects_style(name: str, tmp_path
 @pytest.mark.slow
 def test_the_worked_examples_give_features_and_train_on_them(tmp_path: Path) -> None:
     clone = make_light_clone(tmp_path / "clone")
-    clone.params(engine__workers=1, decode__views__segments__count=2)
+    clone.params(engine__workers=1, engine__runtime="torch", decode__views__segments__count=2)
     follow(clone, PROJECT / "docs/add-a-backbone.md")
     block = follow(clone, PROJECT / "docs/add-a-head.md")
     block["experiments"]["query"]["roles"] = {"frame": "mobilenet/pooled"}  # of a light clone

@@ -44,6 +44,7 @@ Each backbone's numbers beside those of an independent oracle, from the same wei
 unless the input says otherwise) and the same input. Largest absolute difference, largest
 difference relative to the largest value (bound: {LARGEST:g} in float32, {LARGEST_STORED:g} as
 stored in float16), cosine.
+Where the oracle is torch, the same network is computed by OpenVINO, the other runtime on a CPU.
 `tests/test_parity.py` makes this table, which the report's feature cards read from
 `features/backbones/parity.csv`, and writes both anew with `AFFECTLINE_WRITE_PARITY=1` set and
 `AFFECTLINE_WEIGHTS` naming a folder with the pose model. Last digits differ between machines.

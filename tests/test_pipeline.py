@@ -75,6 +75,7 @@ def test_a_folder_of_videos_becomes_a_trained_head(clone: Clone) -> None:
     (clone.root / "data/raw/fear/broken.mp4").write_bytes(b"\0" * 20)
     clone.params(
         engine__workers=1,
+        engine__runtime="torch",
         sample__clips_per_class=1,
         sample__seconds=1.0,
         index__root="data/raw",

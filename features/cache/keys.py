@@ -34,6 +34,7 @@ BOOKKEEPING = (
     "features.cache.store",
     "features.cache.tables",
     "features.detectors.load",
+    "features.networks.runtimes",
     "features.options",
     "features.sources.archives.LARGEST_BYTES",
     "features.sources.archives.sizes",
@@ -44,9 +45,12 @@ BOOKKEEPING = (
     "stages.engine.items",
     "stages.engine.params",
     "stages.engine.progress",
+    "stages.engine.runtime",
     "stages.engine.workers",
 )
 """Modules and definitions that carry, check or name numbers but make none: in no fingerprint.
+
+Runtimes make the numbers that torch makes, within what float16 rounds: PARITY.md shows it.
 
 What options and params give is in the key by its value.
 """

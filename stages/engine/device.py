@@ -101,6 +101,18 @@ def device_of(engine: Engine) -> str:
     return engine.device
 
 
+BFLOAT16_COST = 6
+"""Times that bfloat16 takes of float32's, both by torch, where a processor has to imitate it:
+measured by benchmarks/runtimes.py with oneDNN kept to AVX2."""
+
+
+def has_bfloat16() -> bool:
+    """Tell whether this machine's processor multiplies numbers of bfloat16."""
+    import torch
+
+    return any(able and "bf16" in name for name, able in torch.cpu.get_capabilities().items())
+
+
 def be_reproducible(device: str) -> None:
     """Have networks on ``device`` give the same numbers in every run, in full float32."""
     if device == "cuda":

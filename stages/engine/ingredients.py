@@ -85,7 +85,9 @@ def of_features(
         "dtypes": dict(dtypes),
         "weights": weights_sha256,
         "code": code_fingerprint(
-            "stages.extract.compute", *defined(f"features.backbones.{backbone.module}", BACKBONE)
+            "stages.extract.compute",
+            "stages.extract.computed_together",
+            *defined(f"features.backbones.{backbone.module}", BACKBONE),
         ),
         "view": backbone.view,
         "input": content,

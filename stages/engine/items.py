@@ -23,6 +23,7 @@ from stages.engine.workers import (
     Compute,
     Item,
     Keys,
+    Stream,
     Task,
     Todo,
     Workers,
@@ -39,6 +40,7 @@ SOFTWARE = (
     "mediapipe",
     "numpy",
     "opencv-contrib-python",
+    "openvino",
     "pillow",
     "scipy",
     "soxr",
@@ -62,8 +64,20 @@ def run_items(
     out: Path,
     pool: Workers,
     unit: str = "videos",
+    stream: Stream[Task] | None = None,
 ) -> Outcome:
-    """Bring every item into the folder ``out``; ``unit`` is what a person calls the items."""
+    """Bring every item into the folder ``out``.
+
+    Args:
+        run: told what is done.
+        items: all of them.
+        compute: makes one.
+        out: the folder.
+        pool: where ``compute`` works.
+        unit: what a person calls the items.
+        stream: makes items in this process one after the other, where that is better than one by
+            one; ``compute`` and ``pool`` are not used then.
+    """
     store = ItemStore(store_root())
     wanted = {key: Path(path).suffix for item in items for key, path in item.files.items()}
     absent = {key: suffix for key, suffix in wanted.items() if not store.has(key, suffix)}
@@ -76,7 +90,7 @@ def run_items(
             waiting.setdefault(keys, item)  # the same video twice is computed once
     there = len(items) - len(waiting)
     run.count(items=len(items), reused=there)  # now: whoever interrupts is told what is done
-    reasons, computed = _compute_all(run, store, waiting, compute, pool, unit)
+    reasons, computed = _compute_all(run, store, waiting, compute, pool, unit, stream)
     outcome: Outcome = {}
     for item in items:
         outcome[item.name] = {p: reasons[key] for key, p in item.files.items() if key in reasons}
@@ -114,6 +128,7 @@ def _compute_all(
     compute: Compute[Task],
     pool: Workers,
     unit: str,
+    stream: Stream[Task] | None,
 ) -> tuple[dict[str, str], int]:
     """Compute the waiting items.
 
@@ -127,10 +142,13 @@ def _compute_all(
     computed = 0
     with claims.scratch(store.root / "unfinished") as folder:
         todo = Todo(store, waiting, folder, pool.time_limit_s, run.note)
-        results = in_pool if pool.processes else in_process
+        if stream is not None:
+            results = stream(todo.jobs())
+        else:
+            results = (in_pool if pool.processes else in_process)(todo, compute, pool)
         try:
             for job, result in run.track(
-                results(todo, compute, pool),
+                results,
                 total=len(waiting),
                 unit=unit,
                 at_once=pool.processes or 1,
@@ -149,6 +167,7 @@ def _compute_all(
                         store.add(key, path)
                 todo.finish(job)
         finally:
+            results.close()  # its threads end before what they have claimed is let go
             todo.let_go()
     return reasons, computed
 

@@ -53,6 +53,8 @@ class Engine(Section):
         workers: processes for index, decode and faces; 0 takes one a core.
         time_limit_s: a video that takes longer in one stage is given up.
         device: where networks run; ``auto`` takes a GPU where there is one.
+        runtime: what computes float32 networks on a CPU: ``torch``, ``openvino``, or ``auto``, the
+            faster for each network by a trial that is remembered.
         cache_gib: of features that training keeps in memory, GiB, the rest is read again in each
             epoch; null takes half of the memory that is free.
     """
@@ -60,6 +62,7 @@ class Engine(Section):
     workers: Annotated[int, Field(ge=0)] = 0
     time_limit_s: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 600.0
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    runtime: Literal["auto", "torch", "openvino"] = "auto"
     cache_gib: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
 
 

@@ -1,5 +1,8 @@
 """Work on items: claimed one by one, done in this process or in children with a time limit.
 
+In this process items may also be made as a stream: what one needs is read while another is worked
+on (:func:`ahead`).
+
 Claims are taken as work is begun: processes that share a store share the work too.
 """
 
@@ -9,12 +12,13 @@ import signal
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing import connection, get_context, parent_process, resource_tracker
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Generic, TypeVar
 
 import pebble
@@ -91,10 +95,18 @@ class Job(Generic[Task]):
     paths: dict[str, Path]
 
 
+Results = Generator[tuple[Job[Task], Result], None, None]
+"""What became of each job, as it is known."""
+
+Stream = Callable[[Generator[Job[Task] | None, None, None]], Results[Task]]
+"""Makes items of jobs as they come, some at once; None comes while there is none to take."""
+
+
 class Todo(Generic[Task]):
     """The items still to compute, claimed one by one: another process has its hands on the rest.
 
     Claims are taken as work is begun, so that processes which share a store share the work too.
+    One thread may take them and another finish them.
     """
 
     def __init__(
@@ -148,6 +160,14 @@ class Todo(Generic[Task]):
             self._note(f"waiting for another process that computes {len(self._rest)} of the items")
         return None
 
+    def jobs(self) -> Generator[Job[Task] | None, None, None]:
+        """Yield the items as they can be taken, and None while none can be."""
+        while self:
+            job = self.take()
+            yield job
+            if job is None:
+                time.sleep(claims.POLL_S)
+
     def _claim(self, keys: Keys) -> list[claims.Claim] | None:
         return claims.take_all(self._store.root / "claims" / key for key in keys)
 
@@ -178,15 +198,12 @@ class Todo(Generic[Task]):
         self._held.clear()
 
 
-def in_process(
-    todo: Todo[Task], compute: Compute[Task], pool: Workers
-) -> Iterator[tuple[Job[Task], Result]]:
+def in_process(todo: Todo[Task], compute: Compute[Task], pool: Workers) -> Results[Task]:
     """Compute in this process, one item after the other."""
-    while todo:
-        job = todo.take()
+    for job in todo.jobs():
         if job is None:
-            time.sleep(claims.POLL_S)
-        elif not job.paths:
+            continue
+        if not job.paths:
             yield job, None
         else:
             try:
@@ -196,9 +213,7 @@ def in_process(
             yield job, result
 
 
-def in_pool(
-    todo: Todo[Task], compute: Compute[Task], pool: Workers
-) -> Iterator[tuple[Job[Task], Result]]:
+def in_pool(todo: Todo[Task], compute: Compute[Task], pool: Workers) -> Results[Task]:
     """Compute in child processes: a hanging or crashing decoder costs its video only."""
     count = min(pool.processes, len(todo))
     futures: dict[Future[Mapping[str, float]], Job[Task]] = {}
@@ -227,6 +242,45 @@ def in_pool(
         except BaseException:
             processes.stop()  # type: ignore[no-untyped-call]
             raise
+
+
+Made = TypeVar("Made")
+
+
+def ahead(items: Generator[Made, None, None], depth: int) -> Generator[Made, None, None]:
+    """Yield ``items``, which a thread makes ahead: ``depth`` of them wait at most.
+
+    What is raised where they are made is raised here in its place. Closing this ends the thread,
+    after the item that it is at.
+    """
+    ready: SimpleQueue[tuple[Made] | BaseException | None] = SimpleQueue()
+    room = threading.Semaphore(depth)
+    is_over = threading.Event()
+
+    def make() -> None:
+        try:
+            for item in items:
+                ready.put((item,))
+                room.acquire()
+                if is_over.is_set():
+                    break
+            items.close()
+            ready.put(None)
+        except BaseException as error:
+            ready.put(error)
+
+    thread = threading.Thread(target=make, daemon=True)
+    thread.start()
+    try:
+        while (item := ready.get()) is not None:
+            if isinstance(item, BaseException):
+                raise item
+            room.release()
+            yield item[0]
+    finally:
+        is_over.set()
+        room.release()
+        thread.join()
 
 
 @contextmanager

@@ -1,11 +1,12 @@
 import json
+import shutil
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
 import yaml
+from torch import nn
 
 from features.cache import arrays, tables
 from features.networks import extraction
@@ -41,9 +42,10 @@ def run() -> dict[str, int]:
     return log
 
 
-def change(**block: object) -> None:
+def change(max_failed: float = 0.5, runtime: str = "torch", **block: object) -> None:
     raw = yaml.safe_load(Path("params.yaml").read_text())
-    raw["max_failed"] = 0.5
+    raw["max_failed"] = max_failed
+    raw["engine"]["runtime"] = runtime
     raw["backbones"]["vggish"] |= block
     Path("params.yaml").write_text(yaml.safe_dump(raw))
 
@@ -71,11 +73,12 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[object]:
     """Return the precisions that are asked for; all is computed in float32, which is quick."""
     precisions: list[object] = []
 
-    def spy(*arguments: Any, **named: Any) -> Any:
-        precisions.append(named["precision"])
-        return extraction.extract(*arguments, **(named | {"precision": "float32"}))
+    def spy(network: nn.Module, precision: str) -> extraction.Forward:
+        precisions.append(precision)
+        return extraction.forward_of(network, "float32")
 
-    monkeypatch.setattr(extract, "extract", spy)
+    extract._loaded.cache_clear()
+    monkeypatch.setattr(extract, "forward_of", spy)
     return precisions
 
 
@@ -98,13 +101,66 @@ def test_what_matters_computes_anew_and_what_does_not_is_reused(
     assert Path("data/features/vggish/joy/loud.h5").read_bytes() == first
 
 
+def test_a_view_that_cannot_be_read_costs_its_own_row(project: Path) -> None:
+    """Reading is done ahead, in a thread: what fails there is the video's reason all the same."""
+    change(max_failed=1.0)
+    path = Path("data/views/sound/joy/loud.h5")
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-100])
+    assert run()["failed"] == 1
+    rows = {row["video_id"]: row for row in tables.read(Path("data/tables/vggish.parquet"))}
+    assert "joy/loud.h5: expected a whole array file" in str(rows["joy/loud"]["reason"])
+    assert rows["joy/silent"]["status"] == "ok"
+    path.write_bytes(whole)
+    assert run()["computed"] == 1
+
+
+@pytest.mark.slow  # to make a graph of a network takes seconds
+def test_a_runtime_is_in_the_file_and_not_in_the_key(project: Path) -> None:
+    path = Path("data/features/vggish/joy/loud.h5")
+    change()
+    run()
+    in_torch, said = arrays.read(path)
+    assert said["runtime"] == "torch"
+    change(runtime="openvino")
+    assert run()["computed"] == 0
+    shutil.rmtree(".store/items")
+    shutil.rmtree("data/features")
+    assert run()["computed"] == 2
+    in_openvino, told = arrays.read(path)
+    assert (told["runtime"], told["key"]) == ("openvino", said["key"])
+    one, other = (each["embedding"].astype(np.float64) for each in (in_torch, in_openvino))
+    assert np.abs(one - other).max() <= 1e-3 * np.abs(one).max()
+    first = path.read_bytes()
+    for name in (".store/items", "data/features"):
+        shutil.rmtree(name)
+    assert run()["computed"] == 2  # by what is remembered
+    assert path.read_bytes() == first
+
+
+@pytest.mark.parametrize("has_it", [True, False])
+def test_bfloat16_without_its_instructions_is_told(
+    project: Path,
+    asked: list[object],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    has_it: bool,
+) -> None:
+    monkeypatch.setattr(extract, "has_bfloat16", lambda: has_it)
+    change(precision="bfloat16", runtime="openvino")
+    run()
+    said = capsys.readouterr().err
+    assert ("about 6 times slower than in float32" in said) is not has_it
+    assert arrays.read_attributes(Path("data/features/vggish/joy/loud.h5"))["runtime"] == "torch"
+
+
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_the_precision_of_a_block_reaches_the_network(
     project: Path, asked: list[object], precision: str
 ) -> None:
     change(precision=precision)
     run()
-    assert asked == [precision] * 2
+    assert asked == [precision]
 
 
 def test_a_feature_is_stored_as_its_block_says(project: Path) -> None:

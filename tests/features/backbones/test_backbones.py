@@ -111,6 +111,23 @@ def test_a_row_does_not_depend_on_its_batch(name: str, network: Network) -> None
 
 
 @every_seeded
+def test_not_a_bit_of_a_row_depends_on_its_place_or_on_what_lies_beside_it(
+    name: str, network: Network
+) -> None:
+    """In batches of one size, which is how rows of several videos share them."""
+    inputs = rows(backbones.load(name))
+    alone = torch.zeros_like(inputs)
+    alone[1] = inputs[2]
+    with torch.inference_mode():
+        usual, rolled, beside_nothing = (
+            network(name)(batch) for batch in (inputs, inputs.roll(1, 0), alone)
+        )
+    for feature, values in usual.items():
+        assert torch.equal(rolled[feature], values.roll(1, 0))
+        assert torch.equal(beside_nothing[feature][1], values[2])
+
+
+@every_seeded
 def test_no_rows_give_no_features(name: str, network: Network) -> None:
     module = backbones.load(name)
     with torch.inference_mode():

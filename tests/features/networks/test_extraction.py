@@ -7,7 +7,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from features.networks.extraction import CHUNK, ExtractionError, extract
+from features.networks.extraction import (
+    BATCH,
+    ExtractionError,
+    Passage,
+    Piece,
+    extract,
+    forward_of,
+    through,
+)
 from features.waveform import Waveform
 from tests.conftest import waveform
 
@@ -48,8 +56,8 @@ def frames_view(rows: int, valid: int) -> dict[str, np.ndarray]:
     }
 
 
-def test_each_row_gets_its_own_frames_feature_also_past_a_chunk() -> None:
-    view = frames_view(CHUNK * 2 + 3, CHUNK * 2 + 1)
+def test_each_row_gets_its_own_frames_feature_also_past_a_batch() -> None:
+    view = frames_view(BATCH * 2 + 3, BATCH * 2 + 1)
     found = extract(toy(DTYPES={"level": "float32"}), Brightness(), view, Options())
     shown = view["valid"]
     np.testing.assert_allclose(
@@ -102,12 +110,12 @@ def test_sound_brings_its_own_rows() -> None:
             return super().forward(rows)
 
     module.preprocess = seconds
-    wave = np.repeat(np.arange(2 * CHUNK + 1, dtype=np.float32), 8)
+    wave = np.repeat(np.arange(2 * BATCH + 1, dtype=np.float32), 8)
     sound = dataclasses.replace(waveform(wave, 8, block=8), start_s=1.4)
     found = extract(module, Counting(), sound, Options())
-    np.testing.assert_array_equal(found["level"][:, 0], np.arange(2 * CHUNK + 1))
-    np.testing.assert_allclose(found["pts_s"], np.arange(2 * CHUNK + 1) + 1.4)
-    assert seen == [CHUNK, CHUNK, 1]
+    np.testing.assert_array_equal(found["level"][:, 0], np.arange(2 * BATCH + 1))
+    np.testing.assert_allclose(found["pts_s"], np.arange(2 * BATCH + 1) + 1.4)
+    assert seen == [BATCH, BATCH, BATCH]  # the last is filled up
 
     def never(*_: object) -> None:
         raise AssertionError("a video without sound has nothing to preprocess")
@@ -159,7 +167,7 @@ def test_a_network_runs_in_the_precision_that_was_asked_for(precision: str) -> N
             seen.append((on, torch.get_autocast_dtype("cpu") if on else torch.float32))
             return super().forward(frames)
 
-    extract(toy(), Watching(), frames_view(CHUNK + 1, CHUNK + 1), Options(), precision=precision)
+    extract(toy(), Watching(), frames_view(BATCH + 1, BATCH + 1), Options(), precision=precision)
     assert seen == [(precision == "bfloat16", getattr(torch, precision))] * 2
 
 
@@ -185,3 +193,100 @@ def test_a_network_that_breaks_its_promise_is_named() -> None:
     module.FEATURES = {"level": (2,)}
     with pytest.raises(ExtractionError, match=r"level: the network gave \(4, 1\)"):
         extract(module, Brightness(), frames_view(4, 4), Options())
+
+
+# ------------------------------------------------------------------------- shared batches
+
+Views = list[dict[str, np.ndarray]]
+
+
+def pieces(views: Views, module: ModuleType) -> Iterator[Piece]:
+    for view in views:
+        passage = Passage(module, Options())
+        for part in passage.inputs(view):
+            yield passage, part
+        yield passage, None
+
+
+def views_of(*counts: int) -> Views:
+    """Return videos of 24 rows, of which so many are valid, each with frames of its own."""
+    views = [frames_view(24, count) for count in counts]
+    for number, view in enumerate(views):
+        view["frames"] = np.roll(view["frames"], number, axis=2)
+    return views
+
+
+class Counting(Brightness):
+    """Notes the rows of each batch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[int] = []
+
+    def forward(self, frames: Tensor) -> dict[str, Tensor]:
+        self.seen.append(len(frames))
+        return super().forward(frames)
+
+
+def test_videos_with_few_rows_share_batches_of_one_size() -> None:
+    """A row of 24 videos with 1 to 24 valid rows costs what one of 24 full ones costs."""
+    few, full = Counting(), Counting()
+    views = views_of(*range(1, 25))
+    passages = list(through(pieces(views, toy()), forward_of(few), BATCH))
+    list(through(pieces(views_of(*[24] * 24), toy()), forward_of(full), BATCH))
+    assert few.seen == [BATCH] * (300 // BATCH) and full.seen == [BATCH] * (576 // BATCH)
+    for passage, view in zip(passages, views, strict=True):
+        together, alone = passage.arrays(), extract(toy(), Brightness(), view, Options())
+        for name, array in alone.items():
+            np.testing.assert_array_equal(together[name], array)
+
+
+def test_a_video_without_rows_comes_in_its_turn() -> None:
+    views = views_of(2, 0, BATCH - 2, 0, 1)
+    done = [
+        p.arrays()["valid"].sum()
+        for p in through(pieces(views, toy()), forward_of(Brightness()), BATCH)
+    ]
+    assert done == [2, 0, BATCH - 2, 0, 1]
+
+
+def test_what_is_held_is_computed_where_nothing_follows_for_a_while() -> None:
+    first, second = pieces(views_of(2), toy()), pieces(views_of(3), toy())
+    network = Counting()
+    passages = through([*first, None, None, *second], forward_of(network), BATCH)
+    assert next(passages).arrays()["valid"].sum() == 2
+    assert network.seen == [BATCH]
+    assert next(passages).arrays()["valid"].sum() == 3
+
+
+def test_rows_of_another_size_are_no_part_of_the_batch() -> None:
+    views = views_of(2, 3)
+    views[1]["frames"] = views[1]["frames"].repeat(2, axis=1)
+    whole = list(through(pieces(views, toy()), forward_of(Brightness()), BATCH))
+    for passage, view in zip(whole, views, strict=True):
+        expected = view["frames"][view["valid"]].mean(axis=(1, 2, 3))
+        found = passage.arrays({"level": "float32"})["level"][view["valid"], 0]
+        np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+def test_a_video_that_the_network_fails_on_costs_itself_alone() -> None:
+    class Picky(Brightness):
+        def forward(self, frames: Tensor) -> dict[str, Tensor]:
+            if (frames == 255).all(dim=(1, 2, 3)).any():
+                raise ValueError("too bright")
+            return super().forward(frames)
+
+    views = views_of(5, 4, 8)
+    views[1]["frames"][1] = 255
+    one, bright, other = through(pieces(views, toy()), forward_of(Picky()), BATCH)
+    with pytest.raises(ValueError, match="too bright"):
+        bright.arrays()
+    for passage, view in ((one, views[0]), (other, views[2])):
+        expected = extract(toy(), Brightness(), view, Options())["colour"]
+        np.testing.assert_array_equal(passage.arrays()["colour"], expected)
+
+
+def test_a_backbone_that_uses_one_core_computes_no_filling() -> None:
+    network = Counting()
+    extract(toy(ONE_CORE=True), network, frames_view(4, 3), Options())
+    assert network.seen == [1, 1, 1]

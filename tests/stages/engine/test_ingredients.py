@@ -15,11 +15,13 @@ import heads
 from features import backbones, detectors
 from features.cache import keys
 from features.cache.keys import PROJECT, code_fingerprint, defined, item_key
+from features.networks import extraction
 from features.video.views import View
 from features.weights.file import write_seeded
 from features.weights.record import weights_of
 from stages import decode, extract
 from stages.engine.ingredients import BACKBONE, DETECTOR, code_of_run, of_weights
+from stages.engine.workers import Item, Job
 from stages.weights import Part
 from tests.conftest import write_clip
 
@@ -30,6 +32,8 @@ WEIGHTS = {f"weights@{name}" for name in [*backbones.names(), *detectors.names()
 OWN = {f"own {weights}" for weights in WEIGHTS}
 ITEMS = {"index", "frames", "sound"} | BACKBONES | DETECTORS | HEADS | WEIGHTS | OWN
 
+
+EXTRACT = ("stages.extract.compute", "stages.extract.computed_together")
 
 SOURCES = shutil.ignore_patterns("__pycache__")
 
@@ -100,7 +104,7 @@ def codes() -> dict[str, str]:
         made[f"faces by {name}"] = code_fingerprint("stages.faces.compute", *entries)
     for name in backbones.names():
         entries = defined(f"features.backbones.{name}", BACKBONE)
-        made[f"extract@{name}"] = code_fingerprint("stages.extract.compute", *entries)
+        made[f"extract@{name}"] = code_fingerprint(*EXTRACT, *entries)
     for name in heads.names():
         made[f"train a {name}"] = code_of_run(name)
     return {name: item_key({"code": code}) for name, code in made.items()} | keys_of_weights()
@@ -203,8 +207,8 @@ def test_a_field_of_the_probe_is_the_index_s_alone(project: Path, changed: Chang
             "SIZE = 3\n\n\ndef build(size=SIZE, *, ",
             {"faces by retinaface"},
         ),
-        ("stages/extract.py", "return network.eval()", "return network.train()", BACKBONES),
-        ("features/networks/extraction.py", "CHUNK = 12", "CHUNK = 8", BACKBONES),
+        ("stages/extract.py", "built).eval()", "built).train()", BACKBONES),
+        ("features/networks/extraction.py", "BATCH = 12", "BATCH = 8", BACKBONES),
         (
             "features/backbones/vgg16.py",
             "def preprocess(",
@@ -380,14 +384,24 @@ def test_every_function_that_decodes_is_in_the_key(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "view"), [("resnet50", "segments"), ("r3d18", "snippets"), ("vggish", "sound")]
 )
-def test_every_function_that_extracts_is_in_the_key(tmp_path: Path, name: str, view: str) -> None:
+def test_every_function_that_extracts_is_in_the_key(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, view: str
+) -> None:
+    for module in (extraction, extract):
+        monkeypatch.setattr(module, "BATCH", 1)  # nothing is filled up: it takes seconds
     module, file = backbones.load(name), decoded(tmp_path)[view]
     weights = tmp_path / "weights.safetensors"
     write_seeded(weights, name, 1)
     options = json.dumps(asdict(module.Options()))
-    task = extract.Task(file, name, options, "float32", {}, weights, "cpu", {})
-    extract._network.cache_clear()
-    called = functions_run(lambda: extract.compute(task, {"d" * 64: tmp_path / "features.h5"}))
+    network = extract.Network(name, options, "float32", weights, "cpu")
+    task = extract.Task(file, network, {}, {})
+    paths = {"d" * 64: tmp_path / "features.h5"}
+    job = Job(Item("joy/clip", {"d" * 64: "joy/clip.h5"}, task), ("d" * 64,), paths)
+    extract._loaded.cache_clear()
+    called = functions_run(lambda: extract.compute(task, paths))
+    called |= functions_run(
+        lambda: list(extract.computed_together(network, print, (each for each in [job])))
+    )
     assert f"features.backbones.{name}.preprocess" in called
     entries = defined(f"features.backbones.{name}", BACKBONE)
-    assert called <= set(code_fingerprint("stages.extract.compute", *entries))
+    assert called <= set(code_fingerprint(*EXTRACT, *entries))

@@ -1,0 +1,91 @@
+"""Runtimes: a network computed by OpenVINO instead of torch, on a CPU and in float32.
+
+The numbers agree with torch's within what float16 rounds (PARITY.md shows it), so a runtime is in
+no key. OpenVINO's graph is made from torch's own (``torch.export``), for batches of one shape.
+
+Its package brings another that posts usage figures (openvino-telemetry). Videos here may be
+confidential: it is kept from being imported, which OpenVINO provides for.
+"""
+
+import sys
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from features.networks.extraction import Forward
+
+if TYPE_CHECKING:
+    import openvino
+
+EXACT = {
+    "INFERENCE_PRECISION_HINT": "f32",  # it takes bfloat16 or float16 by itself where it can
+    "EXECUTION_MODE_HINT": "ACCURACY",
+    "PERFORMANCE_HINT": "LATENCY",
+    "NUM_STREAMS": "1",
+}
+"""How OpenVINO is to compute: as torch does, a batch at a time on all threads."""
+
+
+def runtime() -> Any:
+    """Import OpenVINO, without what would post usage figures."""
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+    import openvino
+
+    return openvino
+
+
+def converted(network: nn.Module, rows: Tensor) -> "tuple[openvino.Model, list[str]]":
+    """Return a network in OpenVINO's form, and the names of its outputs in their order.
+
+    Args:
+        network: in eval mode, on the CPU.
+        rows: a batch of the shape that it is to be computed for; its numbers do not matter.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the exporters, about themselves
+        with torch.no_grad():
+            program = torch.export.export(network, (rows,))
+            names = list(network(rows[:1]))
+        return runtime().convert_model(program), names
+
+
+def save(model: "openvino.Model", path: Path) -> None:
+    """Write a converted network: its graph, XML, at ``path``, its weights beside it, ``.bin``."""
+    runtime().save_model(model, path, compress_to_fp16=False)
+
+
+def forward_of(model: "openvino.Model | Path", names: Sequence[str]) -> Forward:
+    """Return what computes a converted network.
+
+    Args:
+        model: of :func:`converted`, or where :func:`save` has written it.
+        names: of its outputs.
+    """
+    core = runtime().Core()
+    threads = {"INFERENCE_NUM_THREADS": str(torch.get_num_threads())}
+    compiled = core.compile_model(model, "CPU", {**EXACT, **threads})
+
+    def forward(rows: Tensor) -> Mapping[str, Tensor]:
+        outputs = compiled(rows.numpy(), share_inputs=True)
+        return {name: torch.from_numpy(outputs[place]) for place, name in enumerate(names)}
+
+    return forward
+
+
+def difference(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> float:
+    """Return how far features are apart: the largest difference over the largest number, of any.
+
+    Infinite where they have other names or shapes, or one is no number.
+    """
+    if {n: v.shape for n, v in one.items()} != {n: v.shape for n, v in other.items()}:
+        return float("inf")
+    apart = [
+        float((values - other[name]).abs().max() / values.abs().max().clamp_min(1e-30))
+        for name, values in one.items()
+        if values.numel()
+    ]
+    return max((x if x == x else float("inf") for x in apart), default=0.0)
