@@ -20,7 +20,7 @@ from features import backbones
 from features.options import features_of, options_of
 from heads import Head, Reported
 from heads.training.settings import training_of
-from stages.engine.params import Backbone, Count, Name, Params, Section, Splits
+from stages.engine.params import Backbone, Count, DecodeViews, Name, Params, Section, Splits
 
 PRESETS = Path(__file__).parent
 BINDINGS = "bindings"
@@ -132,6 +132,7 @@ class Bindings(Section):
     """What `affectline/presets/bindings.yaml` has: see there."""
 
     backbones: dict[Name, Backbone]
+    views: DecodeViews
     stand_ins: dict[Name, str]
     protocols: dict[str, Protocol]
     rules: Annotated[tuple[Rule, ...], Field(strict=False)]

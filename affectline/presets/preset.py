@@ -76,14 +76,15 @@ def fill(
 ) -> str:
     """Return params.yaml with this index section, these experiments and the backbones they read.
 
-    Comments and everything else stay as they are. A backbone that stands there as a comment is
-    uncommented, one that does not stand there is added.
+    The views get the papers' rows, as params.yaml comes with the sample's. Comments and everything
+    else stay as they are. A backbone that stands there as a comment is uncommented, one that does
+    not stand there is added.
 
     Args:
         text: params.yaml.
         index: keys of the section `index` to set.
         experiments: what to write under `experiments`.
-        bindings: the backbones' blocks.
+        bindings: the backbones' blocks, and the views' rows.
         source: of the backbones that the experiments read: `pretrained` or `seeded`.
         keep: keep the experiments that are there.
 
@@ -104,6 +105,8 @@ def fill(
     except YAMLError as error:
         raise PresetError(f"{PARAMS}: expected YAML, found: {error}") from error
     _set_index(tree["index"], index)
+    for name, view in bindings.views.model_dump(exclude_unset=True).items():
+        tree["decode"]["views"][name].update(view)
     for name in needed:
         _set_backbone(tree["backbones"], name, bindings.backbones[name], source)
     blocks = CommentedMap(tree["experiments"] if keep else {})

@@ -43,6 +43,7 @@ def preset(**changes: Any) -> Preset:
 def bindings(*rules: dict[str, Any], **protocols: dict[str, Any]) -> Bindings:
     first = {"roles": {"face": "v/fc6", "context": "w/fc6"}, "maps": {"face": "v/pool5"}}
     raw = {"backbones": {"v": BLOCK, "w": BLOCK}, "stand_ins": {}, "rules": [first, *rules]}
+    raw["views"] = load_bindings().views
     ours = {"train": {}, "notes": ()}
     papers = ("CAAN", "HAMF", "VAANet")
     told = {paper: {**ours, **protocols.get(paper, {})} for paper in papers}

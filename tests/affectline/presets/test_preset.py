@@ -14,6 +14,7 @@ from affectline.cli import app
 from affectline.presets.experiments import PresetError, load_bindings, load_preset, names
 from affectline.presets.preset import Choices, make_plan
 from features.video.listing import list_videos
+from features.video.views import View
 from stages.engine.checks import check_modules
 from stages.engine.params import Params, load_params
 from stages.engine.progress import console
@@ -92,11 +93,22 @@ def test_comments_and_all_else_of_params_yaml_stay(project: Path) -> None:
         "dataset": "VideoEmotion-8",
         "splits": {"runs": 10, "test_share": 0.3333, "seed": 0},
     }
-    for name in ("max_failed", "engine", "sample", "decode", "faces", "train", "report"):
+    for name in ("max_failed", "engine", "sample", "faces", "train", "report"):
         assert section(after, name) == section(before, name)
     comments = [line for line in before if "#" in line and not line.startswith("#  ")]
     found = [line for line in after if "#" in line and not line.startswith("#  ")]
     assert [line.split("#")[1] for line in found] == [line.split("#")[1] for line in comments]
+
+
+@pytest.mark.parametrize("name", names())
+def test_views_have_the_papers_rows_whatever_the_sample_has(project: Path, name: str) -> None:
+    before = load_params().decode.views
+    assert before.segments.count < 24  # the sample is to be quick
+    make_folder(name)
+    views = params_of(make_plan(name, RAW, Choices(), dry_run=True).text).decode.views
+    assert views.segments.view() == View("segments", 24, 720)  # HAMF, CAAN, RDAM
+    assert views.uniform.view() == View("uniform", 100, 256)  # MMF: T = 100
+    assert views.snippets.view() == View("snippets", 10, 128, 16)  # VAANet: 10 of 16 frames
 
 
 def section(lines: list[str], name: str) -> list[str]:
@@ -114,7 +126,7 @@ def test_a_backbone_is_uncommented_and_another_added(project: Path) -> None:
     assert f"\n  resnet50_28x28: {block}{{output_stride: 8}}" in text
     assert "\n  resnet50_28x28_faces: {module: resnet50, view: faces, source: pretrained," in text
     assert "\n#  resnet50: " in text and "\n#  swin: " in text
-    assert "\n  vgg16: {module: vgg16, view: segments, source: seeded, seed: 2}" in text
+    assert "\n#  vggface: {module: vggface, view: faces, source: seeded, seed: 1}" in text
     params = load_params()
     check_modules(params)
     assert {e.head for e in params.experiments.values()} == {"rdam"}
@@ -139,7 +151,9 @@ def test_twice_is_as_once(project: Path) -> None:
 def test_settings_of_a_backbone_stay_and_only_its_source_changes(project: Path) -> None:
     text = Path("params.yaml").read_text()
     own = "vgg16: {module: vgg16, view: segments, source: seeded, seed: 7, file: 'my [v1].pth'}"
-    text = text.replace("vgg16: {module: vgg16, view: segments, source: seeded, seed: 2}", own, 1)
+    there = "#  vgg16: {module: vgg16, view: segments, source: seeded, seed: 2}"
+    assert there in text
+    text = text.replace(there, f"  {own}", 1)
     Path("params.yaml").write_text(text)
     make_folder("heiv")
     assert run("heiv", "--root", "raw", "--paper", "caan")[0] == 0
@@ -158,7 +172,9 @@ def test_seeded_networks_can_be_asked_for_where_there_are_such(project: Path) ->
 def test_another_backbone_of_that_name_is_an_error(project: Path) -> None:
     text = Path("params.yaml").read_text()
     Path("params.yaml").write_text(
-        text.replace("vgg16, view: segments, source: s", "vgg16, view: uniform, source: s", 1)
+        text.replace(
+            "#  vgg16: {module: vgg16, view: segments", "  vgg16: {module: vgg16, view: uniform", 1
+        )
     )
     make_folder("ve8")
     with pytest.raises(
@@ -173,9 +189,9 @@ def test_experiments_are_replaced_and_told_or_kept(project: Path) -> None:
     assert code == 0 and "taken out" not in said
     assert {"sound_average", "caan_t6_caan"} <= set(load_params().experiments)
     code, said = run("ve8", "--root", "raw", "--paper", "caan")
-    assert code == 0 and "taken out of experiments: caan, hamf" in said
+    assert code == 0 and "taken out of experiments: hamf, hamf_average, caan" in said
     assert "sound_average" not in load_params().experiments
-    assert "no experiment reads vggish, blazepose" in said
+    assert "no experiment reads resnet_faces, resnet_frames, vggish" in said
 
 
 def test_training_is_the_papers_where_they_give_it(project: Path) -> None:
@@ -386,7 +402,8 @@ def test_the_bindings_need_no_backbone_that_params_yaml_lacks_after_them(project
     make_folder("own")
     params = params_of(make_plan("own", RAW, Choices(), dry_run=True).text)
     finer = {"resnet50_28x28", "resnet50_28x28_faces"}  # for the paper's own data sets
-    assert set(load_bindings().backbones) == set(params.backbones) | finer
+    sample = {"resnet_faces", "resnet_frames"}
+    assert set(load_bindings().backbones) | sample == set(params.backbones) | finer
 
 
 def test_what_a_paper_does_not_state_is_told(project: Path) -> None:
