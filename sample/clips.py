@@ -1,11 +1,16 @@
 """The clips of the sample: what happens in each (the plan), drawn, sounded and encoded.
 
 All chance comes from (seed, label, number), so more clips a class leave the earlier ones as they
-are. A clip shows its class in some modalities only (face, scene, sound) and in some frames only;
-in the rest it is neutral. The plan is the truth about a clip.
+are. The plan is the truth about a clip.
+
+A clip shows its class in some modalities only (face, scene, sound), so that a fusion knows more
+than one of them. It shows it in some frames only; the rest is neutral or, in face and scene, a
+cutaway: it shows another class. What tells one from the other is a spotlight behind the person, and
+it says nothing of the class: so a mean over the frames mixes classes up, and an attention need not.
+All this is drawn for random networks, which see colours and textures and no expression.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -20,26 +25,27 @@ from av.video.stream import VideoStream
 from sample import portrait, scenery, sound
 from sample.names import LABELS, clip_id
 
-FPS = 25
+FPS = 12
 NOTICE = (
     "affectline sample, not data: one public-domain photograph (NASA, Eileen Collins) warped by "
     "formula, drawn scenes and synthetic sound"
 )
 
-# Which modalities clip 1, 2, 3, ... of each class uses. Each is in 3 of the first 6 clips.
+# Which modalities clip 1, 2, 3, ... of each class uses: of six clips face and scene are in four
+# each, so that either has much to learn and lacks some, and the sound is in two.
 MODALITIES: tuple[tuple[str, ...], ...] = (
     ("face", "scene"),
-    ("sound",),
-    ("scene", "sound"),
-    ("face",),
     ("face", "sound"),
     ("scene",),
-    ("face", "scene", "sound"),
+    ("face",),
+    ("scene", "sound"),
+    ("face", "scene"),
 )
 ABSENT_EVERY, ABSENT_FIRST = 6, 5  # in clips 5, 11, 17, ... the person enters late or leaves early
-RAMP_S = 0.16  # a class fades in and out within its interval; the sound does so in a quarter of it
+OWN_SHARE, OTHER_SHARE = (0.36, 0.44), (0.2, 0.28)  # of a clip's frames: its class, another one
+RAMP_S = 0.02  # the sound of a class fades in and out within its interval
 WALK_S = 0.6  # from the edge of the picture to the person's place, and nearly at rest
-WALK_PX, REST_PX = 21.0, 12.0  # a frame; distance in which the walk comes to rest
+WALK_PX, REST_PX = 44.0, 12.0  # a frame; distance in which the walk comes to rest
 CRF = 26  # x264's constant quality
 SOUND_BITS_S = 64_000
 GRAINS = 8  # different noise pictures of a clip
@@ -54,10 +60,9 @@ class Interval:
     start: int
     stop: int
 
-    def weight(self, frame: int, ramp: int) -> float:
-        """Return 0 outside, 1 inside, and between 0 and 1 in the first and last `ramp` frames."""
-        edge = min(frame - self.start + 1, self.stop - frame)
-        return float(np.clip(edge / (ramp + 1), 0, 1))
+    def __contains__(self, frame: int) -> bool:
+        """Tell whether it has the frame."""
+        return self.start <= frame < self.stop
 
     def describe(self) -> dict[str, float]:
         """Return the interval in frames and in seconds."""
@@ -70,13 +75,26 @@ class Interval:
 
 
 @dataclass(frozen=True)
+class Cutaway:
+    """An interval in which the picture shows another class, `label`, without the spotlight."""
+
+    label: str
+    interval: Interval
+
+    def describe(self) -> dict[str, object]:
+        """Return the class and the interval in frames and in seconds."""
+        return {"label": self.label, **self.interval.describe()}
+
+
+@dataclass(frozen=True)
 class Plan:
     """What happens in a clip.
 
     seed, label, number: the clip; number is 1 for the first of a class.
     frames: its length.
     modalities: which of face, scene and sound show the class.
-    intervals: when they do; they never overlap.
+    intervals: when they do.
+    cutaways: what shows another class in the meantime; no two of all these overlap.
     face_absent: frames in which the middle of the face is outside the picture, or None.
     """
 
@@ -86,6 +104,7 @@ class Plan:
     frames: int
     modalities: tuple[str, ...]
     intervals: tuple[Interval, ...]
+    cutaways: tuple[Cutaway, ...]
     face_absent: Interval | None
 
     @property
@@ -98,6 +117,7 @@ class Plan:
         return {
             "modalities": list(self.modalities),
             "intervals": [interval.describe() for interval in self.intervals],
+            "cutaways": [cutaway.describe() for cutaway in self.cutaways],
             "face_absent": self.face_absent.describe() if self.face_absent else None,
         }
 
@@ -121,43 +141,62 @@ def plan_clip(seed: int, label: str, number: int, seconds: float) -> Plan:
             absent, first = Interval(0, length), length + walk
         else:
             absent, last = Interval(frames - length, frames), frames - length - walk
+    intervals, others = _place_intervals(first, last, rng)
+    wrong = [other for other in LABELS if other != label]
     return Plan(
         seed=seed,
         label=label,
         number=number,
         frames=frames,
         modalities=MODALITIES[(number - 1) % len(MODALITIES)],
-        intervals=_place_intervals(first, last, round(frames * rng.uniform(0.3, 0.6)), rng),
+        intervals=intervals,
+        cutaways=tuple(Cutaway(str(rng.choice(wrong)), other) for other in others),
         face_absent=absent,
     )
 
 
 def draw_frames(plan: Plan) -> Iterator[npt.NDArray[np.uint8]]:
     """Draw the frames of a clip one after another, uint8 (240, 320, 3) RGB."""
+    draw = _prepare(plan)
+    for frame in range(plan.frames):
+        yield draw(frame)
+
+
+def _prepare(plan: Plan) -> Callable[[int], npt.NDArray[np.uint8]]:
+    """Build what the frames of a clip share, and return what draws one of them by its number."""
     person = _load_portrait()
     room = scenery.build_scene(scenery.NEUTRAL, _stream(plan, _ROOM))
-    scene = scenery.build_scene(plan.label, _stream(plan, _SCENE))
+    labels = {plan.label, *(cutaway.label for cutaway in plan.cutaways)}
+    scenes = {label: scenery.build_scene(label, _stream(plan, _SCENE)) for label in labels}
     look = _draw_look(plan)
     grain_rng = _stream(plan, _GRAIN)
     size = (scenery.HEIGHT_PX, scenery.WIDTH_PX, 1)
     grains = grain_rng.normal(0, look.grain, (GRAINS, *size)).astype(np.float32)
     order = grain_rng.integers(0, GRAINS, plan.frames)
-    for frame in range(plan.frames):
-        weight = max(part.weight(frame, round(RAMP_S * FPS)) for part in plan.intervals)
-        behind = room(frame / FPS)
-        if "scene" in plan.modalities and weight > 0:
-            behind += np.float32(weight) * (scene(frame / FPS) - behind)
+
+    def draw(frame: int) -> npt.NDArray[np.uint8]:
+        is_own = any(frame in part for part in plan.intervals)
+        others = [cutaway.label for cutaway in plan.cutaways if frame in cutaway.interval]
+        label = others[0] if others else plan.label
+        is_neutral = not (is_own or others)
+        stance = look.stances[frame]
+        is_room = is_neutral or "scene" not in plan.modalities
+        behind = (room if is_room else scenes[label])(frame / FPS)
+        if is_own:
+            behind = scenery.shine(behind, stance.face_x, stance.face_y)
         drawn = portrait.draw_person(
             person,
-            plan.label,
-            weight if "face" in plan.modalities else 0.0,
-            look.stances[frame],
+            label,
+            0.0 if is_neutral or "face" not in plan.modalities else 1.0,
+            stance,
             scenery.WIDTH_PX,
             scenery.HEIGHT_PX,
         )
         picture = drawn[..., :3] + (1 - drawn[..., 3:] / np.float32(255)) * behind
         picture = picture * look.gain[frame] + grains[order[frame]]
-        yield np.clip(picture + 0.5, 0, 255).astype(np.uint8)
+        return np.asarray(np.clip(picture + 0.5, 0, 255), dtype=np.uint8)
+
+    return draw
 
 
 def make_track(plan: Plan) -> npt.NDArray[np.float32]:
@@ -167,7 +206,7 @@ def make_track(plan: Plan) -> npt.NDArray[np.float32]:
     if "sound" not in plan.modalities:
         return track
     rng = _stream(plan, _FIGURE)
-    ramp = round(RAMP_S / 4 * sound.SAMPLE_RATE_HZ)
+    ramp = round(RAMP_S * sound.SAMPLE_RATE_HZ)
     for part in plan.intervals:
         start, stop = part.start * per_frame, part.stop * per_frame
         figure = sound.make_sound(plan.label, stop - start, rng)
@@ -212,19 +251,29 @@ def _encode_track(container: av.container.OutputContainer, stream: AudioStream, 
 
 
 def _place_intervals(
-    first: int, last: int, wanted: int, rng: np.random.Generator
-) -> tuple[Interval, ...]:
-    """Place one or two intervals of `wanted` frames together into the frames first..last."""
-    wanted = min(wanted, round(0.8 * (last - first)))
-    spare = last - first - wanted
-    if wanted < FPS or rng.random() < 0.5:
-        start = first + int(rng.integers(0, spare + 1))
-        return (Interval(start, start + wanted),)
-    length = round(wanted * rng.uniform(0.35, 0.65))
-    gap = round(spare * rng.uniform(0.4, 0.8))
-    start = first + int(rng.integers(0, spare - gap + 1))
-    again = start + length + gap
-    return Interval(start, start + length), Interval(again, again + wanted - length)
+    first: int, last: int, rng: np.random.Generator
+) -> tuple[tuple[Interval, ...], tuple[Interval, ...]]:
+    """Place the intervals of the class and those of cutaways into the frames first..last.
+
+    Each kind gets its share of these frames, in one piece or two, in any order.
+    """
+    pieces = []  # length, and whether it is the class's
+    for is_own, share in ((True, OWN_SHARE), (False, OTHER_SHARE)):
+        wanted = round((last - first) * rng.uniform(*share))
+        part = (
+            wanted if wanted < FPS or rng.random() < 0.5 else round(wanted * rng.uniform(0.4, 0.6))
+        )
+        pieces += [(length, is_own) for length in (part, wanted - part) if length]
+    spare = last - first - sum(length for length, _ in pieces)
+    gaps = rng.multinomial(spare, [1 / (len(pieces) + 1)] * (len(pieces) + 1))
+    places: dict[bool, list[Interval]] = {True: [], False: []}
+    start = first
+    for gap, number in zip(gaps, rng.permutation(len(pieces)), strict=False):
+        length, is_own = pieces[number]
+        start += int(gap)
+        places[is_own].append(Interval(start, start + length))
+        start += length
+    return tuple(places[True]), tuple(places[False])
 
 
 @dataclass(frozen=True)
@@ -243,11 +292,11 @@ class _Look:
 def _draw_look(plan: Plan) -> _Look:
     rng = _stream(plan, _LOOK)
     time_s = np.arange(plan.frames) / FPS
-    face_x = rng.uniform(130, 190) + rng.uniform(2, 6) * _sway(time_s, rng)
-    face_y = rng.uniform(86, 98) + rng.uniform(1, 3) * _sway(time_s, rng)
-    scale = rng.uniform(0.68, 0.78) * (1 + rng.uniform(0.01, 0.03) * _sway(time_s, rng))
+    face_x = rng.uniform(150, 170) + rng.uniform(2, 6) * _sway(time_s, rng)
+    face_y = rng.uniform(88, 96) + rng.uniform(1, 3) * _sway(time_s, rng)
+    scale = rng.uniform(0.63, 0.67) * (1 + rng.uniform(0.01, 0.03) * _sway(time_s, rng))
     angle_deg = rng.uniform(-1.5, 1.5) + rng.uniform(0.5, 2.0) * _sway(time_s, rng)
-    gain = rng.uniform(0.9, 1.08) * (1 + 0.015 * _sway(time_s, rng))
+    gain = rng.uniform(0.98, 1.02) * (1 + 0.01 * _sway(time_s, rng))
     side = int(rng.choice([-1, 1]))
     if plan.face_absent:
         face_x = _walk(face_x, plan.face_absent, side)
@@ -257,7 +306,7 @@ def _draw_look(plan: Plan) -> _Look:
             for row in zip(face_x, face_y, scale, angle_deg, strict=True)
         ],
         gain=gain.astype(np.float32),
-        grain=float(rng.uniform(1.0, 2.5)),
+        grain=float(rng.uniform(1.2, 1.8)),
     )
 
 

@@ -17,6 +17,7 @@ Scene = Callable[[float], Array]
 
 WIDTH_PX, HEIGHT_PX = 320, 240
 NEUTRAL = "neutral"
+LIGHT_PX, LIGHT_RGB = 64, (255, 250, 226)  # radius and colour of the spotlight
 
 
 def build_scene(kind: str, rng: np.random.Generator) -> Scene:
@@ -30,22 +31,30 @@ def build_scene(kind: str, rng: np.random.Generator) -> Scene:
     return _SCENES[kind](rng)
 
 
+def shine(behind: Array, centre_x: float, centre_y: float) -> Array:
+    """Lay a spotlight on a background: a disc of warm white about a point."""
+    y, x = np.ogrid[:HEIGHT_PX, :WIDTH_PX]
+    reach = np.hypot(x - np.float32(centre_x), y - np.float32(centre_y))
+    share = np.clip((LIGHT_PX - reach) / 10 + 0.5, 0, 1)[..., None]
+    colour = np.array(LIGHT_RGB, dtype=np.float32)
+    return np.asarray(behind + share * (colour - behind), dtype=np.float32)
+
+
 def _room(rng: np.random.Generator) -> Scene:
     """A wall in some pale colour, a picture on it, a shelf: nothing moves."""
-    wall = np.array([196, 190, 182]) + rng.uniform(-16, 16) + rng.uniform(-7, 7, 3)
+    wall = np.array([128, 122, 116]) + rng.uniform(-3, 3) + rng.uniform(-2, 2, 3)
     picture = _shade_down(wall * 1.08, wall * 0.84)
-    centre_x = rng.integers(20, 300)
+    centre_x = rng.integers(140, 180)
     x = np.arange(WIDTH_PX) - centre_x
     picture *= (1.06 - 0.16 * (x / WIDTH_PX) ** 2)[None, :, None].astype(np.float32)
     canvas = _to_picture(picture)
-    left = int(rng.choice([14, 236])) + int(rng.integers(-6, 7))
-    top = int(rng.integers(24, 50))
+    left, top = int(rng.integers(10, 19)), int(rng.integers(32, 43))
     frame, sky, land = (118, 96, 76), (214, 212, 204), (150, 158, 156)
-    _rectangle(canvas, (left, top), (left + 66, top + 50), _jitter(frame, 12, rng))
-    _rectangle(canvas, (left + 5, top + 5), (left + 61, top + 45), _jitter(sky, 10, rng))
-    _rectangle(canvas, (left + 5, top + 28), (left + 61, top + 45), _jitter(land, 12, rng))
-    shelf_y = int(rng.integers(150, 175))
-    _rectangle(canvas, (0, shelf_y), (WIDTH_PX, shelf_y + 4), _jitter((140, 118, 98), 10, rng))
+    _rectangle(canvas, (left, top), (left + 66, top + 50), _jitter(frame, 6, rng))
+    _rectangle(canvas, (left + 5, top + 5), (left + 61, top + 45), _jitter(sky, 6, rng))
+    _rectangle(canvas, (left + 5, top + 28), (left + 61, top + 45), _jitter(land, 6, rng))
+    shelf_y = int(rng.integers(158, 167))
+    _rectangle(canvas, (0, shelf_y), (WIDTH_PX, shelf_y + 4), _jitter((140, 118, 98), 6, rng))
     _rectangle(canvas, (0, shelf_y + 5), (WIDTH_PX, shelf_y + 9), _jitter((160, 154, 146), 6, rng))
     still = canvas.astype(np.float32)
     return lambda time_s: still.copy()

@@ -36,7 +36,7 @@ def make_sound(kind: str, samples: int, rng: np.random.Generator) -> npt.NDArray
 
 def _room(samples: int, rng: np.random.Generator) -> Wave:
     """Mains hum with two overtones and soft noise."""
-    mains_hz = rng.uniform(48, 62)
+    mains_hz = rng.uniform(49.5, 50.5)
     hum = sum(_sine(np.full(samples, mains_hz * n), rng) / n for n in (1, 2, 3))
     return 0.6 * hum + 1.0 * _band(rng.normal(size=samples), 80, 1500)
 

@@ -216,7 +216,7 @@ def test_a_folder_of_any_name_is_indexed_by_a_dvc_that_is_not_on_the_path(clone:
 def test_a_hostile_name_is_refused_and_nothing_of_it_runs(clone: Clone) -> None:
     raw = yaml.safe_load((clone.root / "params.yaml").read_text())
     for name in ("$(touch hit)", "../../heads"):
-        clone.params(backbones={**raw["backbones"], name: raw["backbones"]["vgg16"]})
+        clone.params(backbones={**raw["backbones"], name: raw["backbones"]["vggish"]})
         said = clone.run("dvc", "repro", "--single-item", f"weights@{name}", ok=False)
         assert name in said and "Traceback" not in said
         assert not (clone.root / "hit").exists()

@@ -1,7 +1,6 @@
 """No parameter is forgotten in a key: each changes the keys that it should, and no other."""
 
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,9 +8,10 @@ import yaml
 
 from affectline.plan import Link, Plan
 from stages.engine.params import Params
+from tests.papers import papers_params
 
-PROJECT = Path(__file__).parents[2]
 BACKBONES = ("vggface", "vgg16", "vggish", "blazepose", "r3d101")
+EXPERIMENTS = {"caan": {"head": "caan", "roles": {"face": "vggface/fc6", "context": "vgg16/fc6"}}}
 SECTIONS = ("decode", "faces", "backbones", "train", "experiments", "index", "sample", "engine")
 
 OTHER = {
@@ -39,7 +39,9 @@ READERS = {
 
 def raw() -> dict[str, Any]:
     """Return params.yaml with a backbone of each view, and what it leaves to defaults."""
-    found: dict[str, Any] = yaml.safe_load((PROJECT / "params.yaml").read_text())
+    found: dict[str, Any] = yaml.safe_load(papers_params())
+    found["backbones"] = {name: found["backbones"][name] for name in BACKBONES}
+    found["experiments"] = EXPERIMENTS
     found["backbones"]["r3d101"] = {"module": "r3d101", "view": "snippets", "source": "seeded"}
     for block in found["backbones"].values():
         block |= {"file": None, "seed": block.get("seed", 0), "precision": "float32"}

@@ -32,6 +32,7 @@ from stages.weights import main
 from tests.features.conftest import Site, content, site  # noqa: F401
 from tests.features.sources.made_files import Bomb
 from tests.modules import put
+from tests.papers import papers_params
 
 ROOT = Path(__file__).parents[2]
 OUT = weights_file("vggish")
@@ -55,7 +56,7 @@ def small_tensors() -> dict[str, torch.Tensor]:
 @pytest.fixture(autouse=True)
 def project(in_folder: Path) -> Iterator[Path]:
     """Work in a folder that has the project's params.yaml."""
-    shutil.copy(ROOT / "params.yaml", in_folder)
+    Path("params.yaml").write_text(papers_params())
     yield in_folder
 
 
@@ -453,7 +454,7 @@ def test_a_detector_whose_faces_nobody_reads_needs_no_weights(
     monkeypatch.setattr("stages.weights.gather", None)  # it would look for a source
     path = Path("params.yaml")
     params = yaml.safe_load(path.read_text())
-    del params["backbones"]["vggface"]
+    params["backbones"] = {"vggish": params["backbones"]["vggish"]}
     params["experiments"] = {"e": {"head": "pooling", "roles": {"sound": "vggish/embedding"}}}
     path.write_text(yaml.safe_dump(params))
     main("detector")
@@ -523,7 +524,9 @@ def test_an_unknown_name_lists_the_known_ones(
     name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     text = failure(name, capsys)
-    assert f"{name!r}: expected one of backbones in params.yaml: vggface, vgg16" in text
+    assert (
+        f"{name!r}: expected one of backbones in params.yaml: resnet_faces, resnet_frames" in text
+    )
 
 
 def test_an_unknown_module_lists_the_known_ones(capsys: pytest.CaptureFixture[str]) -> None:

@@ -19,12 +19,13 @@ from stages.engine.checks import (
 from stages.engine.device import DeviceError, device_of
 from stages.engine.params import Params, ParamsError
 from tests.modules import put
+from tests.papers import papers_params
 
 PROJECT = Path(__file__).parents[3]
 
 
 def params(**changes: Any) -> Params:
-    raw: dict[str, Any] = yaml.safe_load((PROJECT / "params.yaml").read_text())
+    raw: dict[str, Any] = yaml.safe_load(papers_params())
     for where, value in changes.items():
         *sections, key = where.split("__")
         place = raw
@@ -89,7 +90,7 @@ def test_a_broken_head_is_named_where_an_experiment_uses_it_and_only_there(
 
 @pytest.mark.parametrize(
     ("room", "where", "name"),
-    [(backbones, "backbones__vgg16__module", "swin"), (detectors, "faces__detector__module", "b")],
+    [(backbones, "backbones__vgg16__module", "r3d18"), (detectors, "faces__detector__module", "b")],
 )
 def test_a_broken_backbone_or_detector_is_named_where_it_is_used_and_only_there(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, room: ModuleType, where: str, name: str

@@ -5,13 +5,12 @@ import pytest
 import yaml
 
 from stages.engine.params import ParamsError, load_params
-
-PROJECT = Path(__file__).parents[3]
+from tests.papers import papers_params
 
 
 @pytest.fixture
 def raw() -> dict[str, Any]:
-    loaded: dict[str, Any] = yaml.safe_load((PROJECT / "params.yaml").read_text())
+    loaded: dict[str, Any] = yaml.safe_load(papers_params())
     return loaded
 
 
@@ -79,7 +78,7 @@ def test_a_key_that_stands_twice_is_named_with_both_lines(
     tmp_path: Path, raw: dict[str, Any]
 ) -> None:
     path = tmp_path / "params.yaml"
-    text = (PROJECT / "params.yaml").read_text()
+    text = papers_params()
     first = text.splitlines().index("  caan:") + 1
     again = "  caan: {head: pooling, roles: {face: vggface/fc6}, with: {a: 1, 'a': 2}}\n"
     path.write_text(text.replace("report:\n", again + "\nreport:\n"))

@@ -112,7 +112,7 @@ def test_check_and_status_and_the_stage_itself_refuse_it_and_no_other_stage_does
     with pytest.raises(SystemExit):
         start.start("train@own")
     assert "train imports heads/mylib.py" in " ".join(capsys.readouterr().err.split())
-    start.start("extract@vgg16")
+    start.start("extract@vggish")
 
 
 @pytest.mark.parametrize("file", ["heads/layers/mylib.py", "heads/layers/deep/mylib.py"])
