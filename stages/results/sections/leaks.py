@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from stages.results.copies import ALIKE, Pair, Runs, Search, groups, runs_of, search
 from stages.results.extracted import extracted
 from stages.results.files import Result
+from stages.results.likeness import LEAST_ALIKE
 from stages.results.page import Inputs, Picture, Section
 from stages.results.pictures import KIND, NotHere, sprite
 from stages.results.table import Column, Table
@@ -54,6 +55,7 @@ def section(inputs: Inputs) -> Section | None:
     }
     content = {
         "search": found,
+        "least": LEAST_ALIKE,
         "groups": shown,
         "more": len(together) - len(shown),
         "tests": len(tests),

@@ -18,6 +18,7 @@ from stages.results.copies import (
     source_of,
 )
 from stages.results.extracted import Extracted, Feature
+from stages.results.likeness import LEAST_ALIKE
 from tests.stages.results.made_data import (
     Made,
     copies_of,
@@ -95,7 +96,7 @@ def test_copies_are_found_and_distinct_clips_of_a_class_are_not(
         kinds = ("encoded", "mirrored", "small", "trimmed")
         assert copies == {f"{original} {kind}" for kind in kinds}
     assert (found.source, found.view, found.videos) == ("network/map", "segments", len(clips))
-    assert 0.9 <= found.least < 0.95 and found.looked_at == found.near > 20
+    assert found.least == LEAST_ALIKE and found.looked_at == found.near > 20
 
 
 def test_copies_on_one_side_of_every_run_are_no_leak(clips: dict[str, Path], data: None) -> None:
