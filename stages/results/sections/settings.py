@@ -12,6 +12,9 @@ TITLE = "Settings"
 
 COLUMNS = (Column("experiment"), Column("setting"), Column("value"))
 
+MOST_LISTED = 12
+"""Experiments that stand in the open; more are folded away together."""
+
 MOST_NAMED = 20
 """Videos left out of an experiment that the page names; results/*/about.json has all."""
 
@@ -32,6 +35,7 @@ def section(inputs: Inputs) -> Section:
         "videos": {result.name: result.metrics["videos"] for result in inputs.results},
         "missing": {result.name: _missing(result) for result in inputs.results},
         "most_named": MOST_NAMED,
+        "is_folded": len(settings) > MOST_LISTED,
     }
     table = Table(COLUMNS, rows, "What every experiment was run with")
     return Section(TITLE, "settings.html", content, {"settings": table})

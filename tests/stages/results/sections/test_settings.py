@@ -29,3 +29,11 @@ def test_videos_left_out_are_named_and_cut_where_they_are_many(tmp_path: Path) -
     text = Text(page_of(inputs_of(result), settings))
     assert "caan: 36 videos, 30 left out" in text
     assert "joy/v000: no <face>" in text and "joy/v020" not in text and "and 10 more" in text
+
+
+def test_of_many_experiments_the_settings_are_folded_away(tmp_path: Path) -> None:
+    few = write_result(tmp_path, "few", videos=3, runs=1)
+    assert "Of each of the" not in page_of(inputs_of(few), settings)
+    many = [write_result(tmp_path, f"e{n}", videos=3, runs=1) for n in range(13)]
+    page = page_of(inputs_of(*many), settings)
+    assert "Of each of the 13 experiments" in Text(page) and Text(page).open == []
