@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
+from stages.engine.paths import index_of
 from tests.clones import Clone, copy_clone, kill
 from tests.conftest import HANGING_S
 
@@ -123,7 +124,7 @@ def missing(clone: Clone, had: Items) -> dict[str, int]:
                 names[f"{stage}@{path.name}"] = f"{folder}/{path.name}"
     counts = {}
     for stage, name in names.items():
-        table = f"{name}/runs.parquet" if stage.startswith("train") else f"{name}.parquet"
+        table = Path(name, "runs.parquet") if "train" in stage else index_of(Path(name))
         rows = pq.read_table(clone.root / table).to_pylist()
         known = {key.partition(".")[0] for key in had}
         lacking = {row.get("run", row.get("video_id")) for row in rows if row["key"] not in known}

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from stages.engine.paths import index_of
 from tests.clones import Clone
 from tests.scenarios.servers import Proxy, Server, emulated_s3, s3_client, ssh, webdav
 from tests.scenarios.team import (
@@ -32,7 +33,7 @@ STAGES = ("index", "decode", FAST)
 SHARED = ("data/raw.dvc", *STAGES)
 VIEWS = tuple(f"data/views/{view}" for view in ("segments", "snippets", "sound", "uniform"))
 FOLDERS = ("data/index", *VIEWS, "data/features/frames_toy")
-MADE = ("data/raw", *FOLDERS, *(f"{folder}.parquet" for folder in FOLDERS))
+MADE = ("data/raw", *FOLDERS, *(str(index_of(Path(folder))) for folder in FOLDERS))
 """What these stages put out: a few, for one remote after the other goes the same way."""
 
 
@@ -159,7 +160,7 @@ def test_a_half_written_object_is_refused_and_sent_again(clone: Clone, tmp_path:
         url, settings = server.remote()
         add_remote(clone, url, **settings)
         clone.run("dvc", "push")
-        row = clone.table("data/features/frames_toy")[0]
+        row = clone.table("data/tables/frames_toy")[0]
         file = clone.root / "data/features/frames_toy" / row["path"]
         name = hashlib.md5(file.read_bytes()).hexdigest()
         half = path_of(server.folder, name)
