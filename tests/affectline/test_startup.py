@@ -84,6 +84,10 @@ def trained(project: Path) -> Path:
     """The project with two experiments and their results."""
     path = Path("params.yaml")
     params = yaml.safe_load(path.read_text(encoding="utf-8"))
+    params["backbones"] = {
+        "vggface": {"module": "vggface", "view": "faces", "source": "seeded", "seed": 1},
+        "vgg16": {"module": "vgg16", "view": "segments", "source": "seeded", "seed": 2},
+    }
     params["experiments"] = {
         "caan": {"head": "caan", "roles": FACE_AND_CONTEXT},
         "face": {"head": "pooling", "roles": {"face": "vggface/fc6"}},
