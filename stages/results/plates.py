@@ -52,6 +52,9 @@ def plate(name: str, cards: Sequence[Card]) -> Figure | None:
     for (card, strip, cells), height_in in zip(lines, heights_in, strict=False):
         bottom_in -= height_in
         _draw(axes, card, strip, cells, bottom_in)
+    if any(bar.is_planted for _, _, cells in lines for cell in cells for bar in cell.bars):
+        where = (figures.PAGE_IN - 0.06, top_in - GAP_IN + 0.05)
+        axes.text(*where, "planted", ha="right", color=figures.PALETTE[1])
     axes.set(xlim=(0, figures.PAGE_IN), ylim=(0, top_in))
     return figure
 

@@ -456,6 +456,7 @@ def test_the_samples_rows_are_marked_and_ranked_over_all_videos(in_folder: Path)
     strip = found.content.shown[0].cards[0].strips[0]
     assert [cell.is_planted for cell in strip.cells] == [False, True, True, False, False, False]
     assert "2 rows planted, from 0.5 to 1.0 s" in strip.alt
+    assert found.content.shown[0].cards[0].planted_roles == {"face", "context"}
     rows = {(row[1], row[2]): row for row in found.tables["attention AUC"].rows}
     auc, low, high, count = rows["rows of face", "frame_scores"][3:]
     aucs = []
