@@ -26,6 +26,10 @@ def section(page: str, name: str) -> str:
 def project(in_folder: Path) -> Path:
     """A folder with params.yaml of two experiments, their results and an index."""
     raw = yaml.safe_load((PROJECT / "params.yaml").read_text(encoding="utf-8"))
+    raw["backbones"] = {
+        "vggface": {"module": "vggface", "view": "faces", "source": "seeded", "seed": 1},
+        "vgg16": {"module": "vgg16", "view": "segments", "source": "seeded", "seed": 2},
+    }
     raw["experiments"] = {
         "caan": {"head": "caan", "roles": {"face": "vggface/fc6", "context": "vgg16/fc6"}},
         "face": {"head": "pooling", "roles": FACE},
