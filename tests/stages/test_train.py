@@ -49,6 +49,10 @@ EXPERIMENTS: dict[str, dict[str, Any]] = {
 def write_params(**train_settings: object) -> None:
     """Write params.yaml: the project's own with small experiments."""
     params = yaml.safe_load((PROJECT / "params.yaml").read_text(encoding="utf-8"))
+    params["backbones"] = {
+        "vggface": {"module": "vggface", "view": "faces", "source": "seeded", "seed": 1},
+        "vgg16": {"module": "vgg16", "view": "segments", "source": "seeded", "seed": 2},
+    }
     params["experiments"] = EXPERIMENTS
     params["train"] |= {"epochs": 3, **train_settings}
     Path("params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
