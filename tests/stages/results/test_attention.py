@@ -67,6 +67,17 @@ def test_a_video_shown_in_one_run_is_not_read_of_another(tmp_path: Path) -> None
         assert set(found.pts_s) == shown
 
 
+def test_a_map_of_a_video_shown_in_another_run_adds_nothing(tmp_path: Path) -> None:
+    result = write_result(tmp_path, "caan", runs=2, attention={"regions": KINDS["regions"]})
+    table = pq.read_table(result.folder / "attention.parquet")
+    runs = pa.array(["split_00", "split_01"] * (len(table) // 2))  # each tested every video
+    place = table.column_names.index("run")
+    pq.write_table(table.set_column(place, "run", runs), result.folder / "attention.parquet")
+    shown = {("split_00", "joy/v0001"), ("split_01", "anger/v1000")}
+    (found,) = read_attention(result, shown, every_row=True).rows
+    assert set(found.pts_s) == shown and found.weights == {}
+
+
 def test_channels_whose_sums_are_even_say_nothing_of_rows(
     tmp_path: Path,
 ) -> None:
