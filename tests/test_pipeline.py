@@ -125,7 +125,8 @@ def test_a_feature_file_says_where_it_came_from(clone: Clone) -> None:
     path = clone.root / 'data/features/resnet_frames/joy/100% "it\'s" ü.h5'
     arrays, said = read(path)
     assert arrays["pooled"].shape == (4, 4)
-    assert arrays["valid"].all() and (arrays["pts_s"][1:] > arrays["pts_s"][:-1]).all()
+    times_s = arrays["pts_s"][arrays["valid"]]  # two segments may draw one frame: 12 are a second
+    assert len(times_s) >= 3 and (times_s[1:] > times_s[:-1]).all()
     assert said["pretrained"] is False
     ingredients = said["ingredients"]
     assert isinstance(ingredients, dict)
