@@ -42,7 +42,7 @@ MODALITIES: tuple[tuple[str, ...], ...] = (
     ("face", "scene"),
 )
 ABSENT_EVERY, ABSENT_FIRST = 6, 5  # in clips 5, 11, 17, ... the person enters late or leaves early
-OWN_SHARE, OTHER_SHARE = (0.36, 0.44), (0.2, 0.28)  # of a clip's frames: its class, another one
+OWN_SHARE, OTHER_SHARE = (0.36, 0.44), (0.16, 0.22)  # of a clip's frames: its class, another one
 RAMP_S = 0.02  # the sound of a class fades in and out within its interval
 WALK_S = 0.6  # from the edge of the picture to the person's place, and nearly at rest
 WALK_PX, REST_PX = 44.0, 12.0  # a frame; distance in which the walk comes to rest

@@ -66,15 +66,17 @@ class Visit:
         return int(self.page.evaluate(script))
 
     def empty_pictures(self) -> list[str]:
-        """Return the pictures that show nothing.
-
-        Images that are not loaded, backgrounds that are no image, SVG without a shape.
-        """
-        script = """async () => [
+        """Return the pictures that show nothing: images not loaded, SVG without a shape."""
+        script = """() => [
           ...[...document.images].filter(image => !(image.complete && image.naturalWidth > 0)),
           ...[...document.querySelectorAll("svg")].filter(svg => !svg.querySelector(
             "path, line, rect, circle, text, use, image, polyline, polygon")),
-        ].map(picture => picture.outerHTML.slice(0, 200)).concat(await Promise.all(
+        ].map(picture => picture.outerHTML.slice(0, 200))"""
+        return list(self.page.evaluate(script))
+
+    def empty_backgrounds(self) -> list[str]:
+        """Return the backgrounds that are no image; scripts must run, or no image tells."""
+        script = """async () => (await Promise.all(
           [...new Set([...document.querySelectorAll("*")].map(
             each => getComputedStyle(each).backgroundImage.match(/url\\("(.*)"\\)/)?.[1]))]
           .filter(address => address).map(address => new Promise(done => {

@@ -90,10 +90,13 @@ def test_a_damaged_output_is_named_with_what_to_do(project: Path) -> None:
 
 
 def test_an_experiment_that_there_is_not_is_no_reason_to_run_it(project: Path) -> None:
-    code, said = run("compare", "caan", "hanf")
-    assert code == 1 and "no experiment 'hanf', did you mean 'hamf'?; there are hamf, " in said
-    code, said = run("compare", "caan", "hamf")
-    assert code == 1 and "found: results/caan.json: No such file or directory; run `dvc rep" in said
+    code, said = run("compare", "caan", "caam")
+    assert code == 1 and "no experiment 'caam', did you mean 'caan'?; there are caan, " in said
+    code, said = run("compare", "caan", "caan_average")
+    assert (
+        code == 1
+        and "found: results/caan/scores.json: No such file or directory; run `dvc rep" in said
+    )
 
 
 def test_failures_are_told_once_with_the_stage_they_came_from(project: Path) -> None:

@@ -19,6 +19,7 @@ OTHER = {
     "precision": {"float32": "bfloat16"},
     "fc6": {"float16": "float32"},
     "device": {"auto": "cpu"},
+    "runtime": {"auto": "torch"},
     "cache_gib": {None: 1.0},
 }
 """Another value of what is no number."""

@@ -35,8 +35,8 @@ Pictures = Sequence[NDArray[np.uint8]]
 
 @lru_cache
 def pictures() -> Pictures:
-    """Return the sample's frames: FRAMES of 320x240, every second one of a clip of a second."""
-    return [frame for at, frame in enumerate(draw_frames(plan_clip(3, "joy", 1, 1.0))) if at % 2][
+    """Return the sample's frames: FRAMES of 320x240, every second one of a clip of two seconds."""
+    return [frame for at, frame in enumerate(draw_frames(plan_clip(3, "joy", 1, 2.0))) if at % 2][
         :FRAMES
     ]
 
@@ -515,10 +515,10 @@ def names(corpus: Corpus) -> None:
 # -------------------------------------------------------------------------------------- bombs
 
 
-def repeated(path: Path, times: int, **stream: object) -> Path:
+def repeated(path: Path, times: int, codec: str = "libx264", **stream: object) -> Path:
     """Write a clip whose encoded packets are repeated: small to make, large to decode."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    source = encode(path.with_name("once.mkv"), **stream)  # type: ignore[arg-type]
+    source = encode(path.with_name("once.mkv"), codec, **stream)  # type: ignore[arg-type]
     flags = {"fflags": "+bitexact"}
     with av.open(str(source)) as old, av.open(str(path), "w", options=flags) as new:
         packets = [packet for packet in old.demux() if packet.size]

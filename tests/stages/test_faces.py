@@ -25,7 +25,7 @@ from features.weights.file import metadata, write_pretrained, write_seeded
 from features.weights.record import Weights
 from stages import faces, weights
 from stages.engine import start
-from stages.engine.outputs import INDEX
+from stages.engine.outputs import EMPTY, INDEX
 from tests.features.conftest import real_file  # noqa: F401
 from tests.modules import put
 
@@ -328,7 +328,7 @@ def test_where_no_backbone_reads_faces_none_are_looked_for(
     raw["experiments"] = {"e": {"head": "pooling", "roles": {"sound": "vggish/embedding"}}}
     Path("params.yaml").write_text(yaml.safe_dump(raw))
     assert run()["items"] == 0
-    assert list(Path("data/views/faces").iterdir()) == []
+    assert [path.name for path in Path("data/views/faces").iterdir()] == [EMPTY]
     assert tables.read(Path("data/views/faces.parquet")) == []
     assert tables.read(Path("data/views/faces_boxes.parquet")) == []
     assert "faces: no backbone of params.yaml reads faces" in capsys.readouterr().err

@@ -10,11 +10,11 @@ import pytest
 import yaml
 
 from features.cache import tables
-from features.cache.keys import PROJECT
 from heads import Attention, Roles, Rows
 from stages import report
 from stages.results.files import write_json
 from tests.browser import WIDTHS, visit
+from tests.papers import papers_params
 from tests.stages.results.made_results import FACE_AND_CONTEXT, write_result
 from tests.stages.results.made_views import noise, write_faces, write_sound, write_view
 
@@ -76,7 +76,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         for at in range(4)
     ]
     videos.append({**videos[0], "video_id": "bad", "status": "failed", "reason": REASON})
-    raw = yaml.safe_load((PROJECT / "params.yaml").read_text(encoding="utf-8"))
+    raw = yaml.safe_load(papers_params())
     raw["report"]["title"] = TITLE
     raw["index"] |= {"root": "data/raw", "dataset": DATASET}
     raw["experiments"] = {
@@ -103,6 +103,7 @@ def test_nothing_fails_nothing_is_asked_for_and_every_picture_is_there(
 ) -> None:
     with visit(browser, page, scheme=scheme) as opened:
         assert (opened.errors, opened.requests, opened.empty_pictures()) == ([], [], [])
+        assert opened.empty_backgrounds() == []
         assert opened.page.locator("#attention .seen-cell > i[class^=p]").count() > 20
         assert opened.page.locator("#attention audio").count() > 0
         assert opened.page.locator("h1").count() == 1

@@ -189,9 +189,9 @@ def _tables(
             Column("experiment"),
             Column("weighs"),
             Column("attention"),
-            Column("AUC", "number"),
-            Column("95 % from", "number"),
-            Column("to", "number"),
+            Column("AUC", "share"),
+            Column("95 % from", "share"),
+            Column("to", "share"),
             Column("videos", "count"),
         )
         caption = "Do the weights rank what was planted? AUC, mean over the test videos"

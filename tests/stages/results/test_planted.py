@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from sample.clips import plan_clip
+from sample.clips import FPS, plan_clip
 from stages.results.pictures import Rows
 from stages.results.planted import (
     Clip,
@@ -38,7 +38,7 @@ def test_the_truth_is_read_as_the_sample_writes_it(in_folder: Path) -> None:
         clip = read_truth()[plan.video_id]
         assert clip.modalities == plan.modalities
         assert clip.frames == tuple((part.start, part.stop) for part in plan.intervals)
-        assert clip.seconds[0][0] == plan.intervals[0].start / 25
+        assert clip.seconds[0][0] == plan.intervals[0].start / FPS
 
 
 @pytest.mark.parametrize("text", ["{", '{"clips": {"a/b": {}}}', "[]"])
