@@ -99,8 +99,8 @@ def test_the_command_prints_the_runs_and_both_tests(project: Path) -> None:
 
 def test_the_command_says_what_cannot_be_compared(project: Path) -> None:
     write_result(Path("results"), "caan")
-    code, said = run("compare", "caan", "hamf")
-    assert code == 1 and "results/hamf: expected the results of train@hamf" in said
+    code, said = run("compare", "caan", "caan_average")
+    assert code == 1 and "results/caan_average: expected the results of train@caan_average" in said
     code, said = run("compare", "caan", "caan")
     assert code == 1 and "caan: expected two experiments, found one twice" in said
     write_result(Path("results"), "face", runs=1)
