@@ -8,7 +8,6 @@ The store is a folder beside the outputs. Files enter it under a temporary name 
 and leave it by hard link, so a stage that is killed leaves no half item behind.
 """
 
-import ast
 import hashlib
 import os
 import shutil
@@ -18,20 +17,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from features.cache import claims
-from features.cache.keys import module_path
-
-# ------------------------------------------------------------------------------------ code
-
-
-def _source(name: str, node: ast.ImportFrom) -> str:
-    """Return the module that ``from … import`` in module ``name`` names, its dots written out."""
-    if not node.level:
-        return node.module or ""
-    inside = name.split(".") + ["__init__"] * (module_path(name).name == "__init__.py")
-    return ".".join([*inside[: -node.level], *filter(None, [node.module])])
-
-
-# ----------------------------------------------------------------------------------- store
 
 EXPERIMENTS = (".dvc", "tmp", "exps")
 """Where DVC runs experiments, below the project."""
