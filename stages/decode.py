@@ -7,7 +7,7 @@ view that no backbone reads says so and holds nothing else.
     python -m stages.decode
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,7 +26,7 @@ from stages.engine.params import Params
 from stages.engine.paths import INDEX, VIEWS, index_of
 from stages.engine.progress import StageRun
 from stages.engine.start import launch, start
-from stages.engine.workers import Item, PartlyFailed, workers
+from stages.engine.workers import Item, PartlyFailed, Work, workers
 
 SOUND_COLUMNS = {"rows": pa.int32()}
 """Of the sound's index, besides those of every index: samples."""
@@ -57,16 +57,9 @@ def main() -> None:
     wanted = ["video_id", "label", "file", "sha256", "status", "reason"]
     with StageRun("decode") as run:
         videos = tables.read(index_of(INDEX), wanted)
-        root = Path(params.index.root)
-        folder = root if root.is_dir() else root.parent
-        views = wanted_views(params)
-        items = [
-            _item(row, folder / str(row["file"]), views, params.decode.seed)
-            for row in videos
-            if row["status"] == "ok"
-        ]
+        made, views = work(params, videos), wanted_views(params)
         with fresh_outputs(VIEWS, run) as partial:
-            outcome = run_items(run, items, compute, partial, workers(params.engine))
+            outcome = run_items(run, made, partial)
             check_failures(run, merge_reasons(videos, outcome), params.max_failed)
             for name in ALL_VIEWS:
                 (partial / name).mkdir(exist_ok=True)
@@ -76,7 +69,7 @@ def main() -> None:
                     index_of(partial / name),
                     partial / name,
                     rows,
-                    files_below(items, f"{name}/"),
+                    files_below(made.items, f"{name}/"),
                     columns,
                 )
 
@@ -94,6 +87,24 @@ def wanted_views(params: Params) -> dict[str, View | None]:
         "sound": None,
     }
     return {name: known[name] for name in ALL_VIEWS if name in names}
+
+
+def work(params: Params, videos: Iterable[tables.Row]) -> Work[Task]:
+    """Return what there is to decode.
+
+    Args:
+        params: params.yaml.
+        videos: rows of the index: ``video_id``, ``file``, ``sha256``, ``status``.
+    """
+    root = Path(params.index.root)
+    folder = root if root.is_dir() else root.parent
+    views = wanted_views(params)
+    items = [
+        _item(row, folder / str(row["file"]), views, params.decode.seed)
+        for row in videos
+        if row["status"] == "ok"
+    ]
+    return Work(items, compute, workers(params.engine))
 
 
 def _item(

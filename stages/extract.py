@@ -40,13 +40,30 @@ from features.waveform import Samples, Waveform
 from features.weights.file import load, metadata, tensors_sha256
 from stages.engine.device import BFLOAT16_COST, be_reproducible, device_of, has_bfloat16
 from stages.engine.ingredients import of_features
-from stages.engine.items import describe, files_below, items_of, merge_reasons, run_items
+from stages.engine.items import (
+    describe,
+    files_below,
+    inputs_of,
+    items_of,
+    merge_reasons,
+    run_items,
+)
 from stages.engine.outputs import check_failures, fresh_outputs, write_index
+from stages.engine.params import Params
 from stages.engine.paths import FEATURES, PARAMS, TABLES, VIEWS, index_of, weights_file
 from stages.engine.progress import StageRun, told
 from stages.engine.runtime import fastest
 from stages.engine.start import item_of, launch, start
-from stages.engine.workers import Job, Result, Results, Workers, ahead, workers
+from stages.engine.workers import (
+    Input,
+    Job,
+    Result,
+    Results,
+    Work,
+    Workers,
+    ahead,
+    workers,
+)
 
 COLUMNS = {"rows": pa.int32(), "rows_valid": pa.int32(), "pretrained": pa.bool_()}
 """Of a backbone's index, besides those of every index."""
@@ -98,15 +115,9 @@ def main(backbone: Annotated[str, item_of("backbones")]) -> None:
     block = params.backbones[backbone]
     view, weights = VIEWS / block.view, weights_file(backbone)
     with told(f"{PARAMS}: "):
-        module = backbones.load(block.module)
-        chosen, dtypes = block.choices(f"backbones.{backbone}", module)
+        block.choices(f"backbones.{backbone}", backbones.load(block.module))
     with told():
         device, is_pretrained = device_of(params.engine), metadata(weights)["pretrained"] == "true"
-    options = asdict(chosen)
-    text = json.dumps(options, sort_keys=True)
-    one_core = getattr(module, "ONE_CORE", False)
-    has_choice = device == "cpu" and block.precision == "float32" and not one_core
-    runtime = params.engine.runtime if has_choice else "torch"
     with StageRun("extract", backbone) as run:
         videos = tables.read(index_of(view), ["video_id", "content", "path"])
         if not is_pretrained:
@@ -116,26 +127,44 @@ def main(backbone: Annotated[str, item_of("backbones")]) -> None:
                 "precision bfloat16: this processor has no products of it and is about "
                 f"{BFLOAT16_COST} times slower than in float32"
             )
-        digest = tensors_sha256(weights)
-        code = code_fingerprint(*defined(f"features.backbones.{block.module}", ("build",)))
-        sha256 = item_key({"code": code, "options": options, "weights": digest})
-        network = Network(block.module, text, block.precision, weights, device, runtime, sha256)
-        items = items_of(
-            videos,
-            lambda content: of_features(block, options, dtypes, digest, content),
-            lambda path, made_of: Task(view / path, network, dtypes, made_of),
-        )
-        # torch spreads a batch over all cores; what cannot do so takes a video a core
-        pool = workers(params.engine) if one_core else Workers(0)
+        made = work(params, backbone, inputs_of(videos, view))
         with fresh_outputs(FEATURES, run) as unfinished, fresh_outputs(TABLES, run) as indices:
             folder = unfinished / backbone
             folder.mkdir()
-            how = None if one_core else partial(computed_together, network, run.note)
-            outcome = run_items(run, items, compute, folder, pool, stream=how)
+            outcome = run_items(run, made, folder)
             rows = merge_reasons(videos, outcome)
             check_failures(run, rows, params.max_failed)
             index = indices / index_of(FEATURES / backbone).name
-            write_index(index, folder, rows, files_below(items), COLUMNS)
+            write_index(index, folder, rows, files_below(made.items), COLUMNS)
+
+
+def work(params: Params, backbone: str, videos: Iterable[Input]) -> Work[Task]:
+    """Return what there is to extract.
+
+    Args:
+        params: params.yaml.
+        backbone: a name in it.
+        videos: files of the view that it reads.
+    """
+    block, weights = params.backbones[backbone], weights_file(backbone)
+    module, device = backbones.load(block.module), device_of(params.engine)
+    chosen, dtypes = block.choices(f"backbones.{backbone}", module)
+    options, digest = asdict(chosen), tensors_sha256(weights)
+    one_core = getattr(module, "ONE_CORE", False)
+    has_choice = device == "cpu" and block.precision == "float32" and not one_core
+    runtime = params.engine.runtime if has_choice else "torch"
+    code = code_fingerprint(*defined(f"features.backbones.{block.module}", ("build",)))
+    sha256 = item_key({"code": code, "options": options, "weights": digest})
+    text = json.dumps(options, sort_keys=True)
+    network = Network(block.module, text, block.precision, weights, device, runtime, sha256)
+    items = items_of(
+        videos,
+        lambda content: of_features(block, options, dtypes, digest, content),
+        lambda file, made_of: Task(file, network, dtypes, made_of),
+    )
+    if one_core:  # torch spreads a batch over all cores; what cannot do so takes a video a core
+        return Work(items, compute, workers(params.engine))
+    return Work(items, compute, Workers(0), partial(computed_together, network))
 
 
 @lru_cache(maxsize=1)

@@ -8,7 +8,7 @@ their mask, all detections), its index, and all boxes and landmarks in one Parqu
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -25,13 +25,20 @@ from features.options import options_of
 from features.weights.file import load, metadata, tensors_sha256
 from stages.engine.device import be_reproducible, device_of
 from stages.engine.ingredients import of_faces
-from stages.engine.items import describe, files_below, items_of, merge_reasons, run_items
+from stages.engine.items import (
+    describe,
+    files_below,
+    inputs_of,
+    items_of,
+    merge_reasons,
+    run_items,
+)
 from stages.engine.outputs import check_failures, fresh_outputs, write_index
-from stages.engine.params import Faces
+from stages.engine.params import Faces, Params
 from stages.engine.paths import VIEWS, index_of, weights_file
 from stages.engine.progress import StageRun, told
 from stages.engine.start import launch, start
-from stages.engine.workers import Workers, workers
+from stages.engine.workers import Input, Work, Workers, workers
 
 COLUMNS = {name: pa.int32() for name in ("rows", "rows_with_face", "shots", "tracks")}
 """Of the index, besides those of every index."""
@@ -85,34 +92,53 @@ def main() -> None:
     if not params.reads_faces:
         return write_none()
     view, weights = VIEWS / "segments", weights_file("detector")
-    block = params.faces.detector
     with told():
-        module = detectors.load(block.module)
-        options = asdict(
-            detectors.complete_options(block.module, block.options, params.faces.min_score)
-        )
-        one_core = bool(module.ONE_CORE)
-        device = "cpu" if one_core else device_of(params.engine)
-        text = json.dumps(options, sort_keys=True)
-        _detector(block.module, text, weights, device)  # can it work?
+        options, device = _settings(params)
+        _detector(params.faces.detector.module, _text(options), weights, device)  # can it work?
     with StageRun("faces") as run:
         if metadata(weights)["pretrained"] != "true":
             run.remark("the detector's weights are seeded (random): what it finds are no faces")
         videos = tables.read(index_of(view), ["video_id", "content", "path"])
-        digest = tensors_sha256(weights)
-        items = items_of(
-            videos,
-            lambda content: of_faces(params.faces, options, digest, content),
-            lambda path, made_of: Task(view / path, weights, params.faces, text, device, made_of),
-        )
-        # torch spreads one video over all cores; what cannot do so takes a video a core
-        pool = workers(params.engine) if one_core else Workers(0)
+        made = work(params, inputs_of(videos, view))
         with fresh_outputs(VIEWS, run) as partial:
             (partial / "faces").mkdir()
-            outcome = run_items(run, items, compute, partial / "faces", pool)
+            outcome = run_items(run, made, partial / "faces")
             rows = merge_reasons(videos, outcome)
             check_failures(run, rows, params.max_failed)
-            _write_tables(partial, rows, files_below(items))
+            _write_tables(partial, rows, files_below(made.items))
+
+
+def work(params: Params, videos: Iterable[Input]) -> Work[Task]:
+    """Return where faces are to be looked for.
+
+    Args:
+        params: params.yaml.
+        videos: files of the view `segments`.
+    """
+    weights = weights_file("detector")
+    digest = tensors_sha256(weights)
+    options, device = _settings(params)
+    text = _text(options)
+    items = items_of(
+        videos,
+        lambda content: of_faces(params.faces, options, digest, content),
+        lambda file, made_of: Task(file, weights, params.faces, text, device, made_of),
+    )
+    # torch spreads one video over all cores; what cannot do so takes a video a core
+    one_core = detectors.load(params.faces.detector.module).ONE_CORE
+    return Work(items, compute, workers(params.engine) if one_core else Workers(0))
+
+
+def _settings(params: Params) -> tuple[dict[str, object], str]:
+    """Return all options of the detector, and the device that it runs on."""
+    block = params.faces.detector
+    options = detectors.complete_options(block.module, block.options, params.faces.min_score)
+    one_core = detectors.load(block.module).ONE_CORE
+    return asdict(options), "cpu" if one_core else device_of(params.engine)
+
+
+def _text(options: Mapping[str, object]) -> str:
+    return json.dumps(options, sort_keys=True)
 
 
 def write_none() -> None:

@@ -32,7 +32,7 @@ from stages.engine.paths import INDEX, index_of
 from stages.engine.previous import previous_file
 from stages.engine.progress import StageRun, told
 from stages.engine.start import launch, start
-from stages.engine.workers import Item, Workers, workers
+from stages.engine.workers import Item, Work, Workers, workers
 
 COLUMNS = {
     "video_id": pa.string(),
@@ -141,7 +141,7 @@ def index(
             key = item_key(of_headers(digest))
             path = item_path(video.video_id, ".json")
             items[video.video_id] = Item(video.video_id, {key: path}, video.location)
-    outcome = run_items(run, list(items.values()), compute, folder, pool)
+    outcome = run_items(run, Work(list(items.values()), compute, pool), folder)
     rows = []
     for video, digest in hashes.items():
         reason = video.problem or next(iter(outcome[video.video_id].values()), None)

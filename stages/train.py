@@ -42,7 +42,7 @@ from stages.engine.paths import FEATURES, INDEX, RESULTS, index_of, weights_file
 from stages.engine.previous import previous_files
 from stages.engine.progress import StageRun, fail, told
 from stages.engine.start import item_of, launch, start
-from stages.engine.workers import Item, Workers
+from stages.engine.workers import Item, Work, Workers
 from stages.results import files as results
 from stages.results.files import Answers
 
@@ -93,10 +93,10 @@ def main(experiment: Annotated[str, item_of("experiments")]) -> None:
             total = len(selection.missing) + len(selection.videos)
             run.note(f"left out for lack of a feature: {len(selection.missing)} of {total} videos")
         locate = functools.partial(_located, run)
-        items = plan.items(locate)
+        made = Work(plan.items(locate), compute, Workers(0), unit="runs")
         with fresh_outputs(RESULTS, run) as partial:
             folder = partial / experiment
-            outcome = run_items(run, items, compute, folder / "runs", Workers(0), "runs")
+            outcome = run_items(run, made, folder / "runs")
             failed = [f"{name}: {why}" for name, gone in outcome.items() for why in gone.values()]
             if failed:
                 raise fail("\n".join(f"{run.name}: {line}" for line in failed))
@@ -108,7 +108,7 @@ def main(experiment: Annotated[str, item_of("experiments")]) -> None:
             ]
             results.write_tables(folder, answers, classes)
             results.write_per_class(folder, per_class(scores, classes))
-            _write_index(folder, items)
+            _write_index(folder, made.items)
             results.write_json(folder / "about.json", plan.about(locate))
             metrics = _metrics(answers, scores, selection)
             results.write_scores(folder, metrics)

@@ -20,13 +20,12 @@ from features.cache.store import ItemStore, link_or_copy, store_root
 from stages.engine.previous import previous_files
 from stages.engine.progress import StageRun
 from stages.engine.workers import (
-    Compute,
+    Input,
     Item,
     Keys,
-    Stream,
     Task,
     Todo,
-    Workers,
+    Work,
     in_pool,
     in_process,
     reasons_of,
@@ -56,50 +55,57 @@ They are in no key; docs/reproducibility.md says why, and how much each has been
 Outcome = dict[str, dict[str, str]]
 """Item's name -> path of each file of it that there is none of -> why; ``{}`` if all is well."""
 
+Reasons = dict[str, str]
+"""Key of each file that could not be made -> why."""
 
-def run_items(
-    run: StageRun,
-    items: Sequence[Item[Task]],
-    compute: Compute[Task],
-    out: Path,
-    pool: Workers,
-    unit: str = "videos",
-    stream: Stream[Task] | None = None,
-) -> Outcome:
-    """Bring every item into the folder ``out``.
+
+def run_items(run: StageRun, work: Work[Task], out: Path) -> Outcome:
+    """Bring every item of a stage into the store, and from there into the folder ``out``."""
+    outcome = outcome_of(work.items, fill(run, work))
+    link(work.items, outcome, out)
+    return outcome
+
+
+def fill(run: StageRun, work: Work[Task]) -> Reasons:
+    """Bring every item into the store: what is missing is restored, or computed here or elsewhere.
 
     Args:
         run: told what is done.
-        items: all of them.
-        compute: makes one.
-        out: the folder.
-        pool: where ``compute`` works.
-        unit: what a person calls the items.
-        stream: makes items in this process one after the other, where that is better than one by
-            one; ``compute`` and ``pool`` are not used then.
+        work: what there is to do.
     """
     store = ItemStore(store_root())
-    wanted = {key: Path(path).suffix for item in items for key, path in item.files.items()}
+    wanted = {key: Path(path).suffix for item in work.items for key, path in item.files.items()}
     absent = {key: suffix for key, suffix in wanted.items() if not store.has(key, suffix)}
     if absent:
         _restore(run, store, absent)
     waiting: dict[Keys, Item[Task]] = {}
-    for item in items:
+    for item in work.items:
         keys = tuple(key for key in item.files if not store.has(key, wanted[key]))
         if keys:
             waiting.setdefault(keys, item)  # the same video twice is computed once
-    there = len(items) - len(waiting)
-    run.count(items=len(items), reused=there)  # now: whoever interrupts is told what is done
-    reasons, computed = _compute_all(run, store, waiting, compute, pool, unit, stream)
-    outcome: Outcome = {}
+    there = len(work.items) - len(waiting)
+    run.count(items=len(work.items), reused=there)  # now: whoever interrupts is told what is done
+    reasons, computed = _compute_all(run, store, waiting, work)
+    failed = sum(not reasons.keys().isdisjoint(item.files) for item in work.items)
+    run.count(reused=len(work.items) - computed - failed - there, failed=failed)
+    return reasons
+
+
+def outcome_of(items: Iterable[Item[Task]], reasons: Reasons) -> Outcome:
+    """Return of each item which of its files there are none of, and why."""
+    return {
+        item.name: {path: reasons[key] for key, path in item.files.items() if key in reasons}
+        for item in items
+    }
+
+
+def link(items: Iterable[Item[Task]], outcome: Outcome, out: Path) -> None:
+    """Link the items' files, but for those that could not be made, from the store into ``out``."""
+    store = ItemStore(store_root())
     for item in items:
-        outcome[item.name] = {p: reasons[key] for key, p in item.files.items() if key in reasons}
         for key, path in item.files.items():
-            if key not in reasons:
-                link_or_copy(store.path(key, wanted[key]), out / path)
-    failed = sum(bool(missing) for missing in outcome.values())
-    run.count(reused=len(items) - computed - failed - there, failed=failed)
-    return outcome
+            if path not in outcome[item.name]:
+                link_or_copy(store.path(key, Path(path).suffix), out / path)
 
 
 def _restore(run: StageRun, store: ItemStore, absent: Mapping[str, str]) -> None:
@@ -125,11 +131,8 @@ def _compute_all(
     run: StageRun,
     store: ItemStore,
     waiting: Mapping[Keys, Item[Task]],
-    compute: Compute[Task],
-    pool: Workers,
-    unit: str,
-    stream: Stream[Task] | None,
-) -> tuple[dict[str, str], int]:
+    work: Work[Task],
+) -> tuple[Reasons, int]:
     """Compute the waiting items.
 
     Returns:
@@ -138,19 +141,19 @@ def _compute_all(
     if not waiting:
         claims.sweep(store.root / "unfinished")
         return {}, 0
-    reasons: dict[str, str] = {}
-    computed = 0
+    reasons: Reasons = {}
+    computed, pool = 0, work.pool
     with claims.scratch(store.root / "unfinished") as folder:
         todo = Todo(store, waiting, folder, pool.time_limit_s, run.note)
-        if stream is not None:
-            results = stream(todo.jobs())
+        if work.stream is not None:
+            results = work.stream(run.note, todo.jobs())
         else:
-            results = (in_pool if pool.processes else in_process)(todo, compute, pool)
+            results = (in_pool if pool.processes else in_process)(todo, work.compute, pool)
         try:
             for job, result in run.track(
                 results,
                 total=len(waiting),
-                unit=unit,
+                unit=work.unit,
                 at_once=pool.processes or 1,
             ):
                 if isinstance(result, BaseException):
@@ -187,24 +190,37 @@ def item_path(video_id: str, suffix: str = ".h5") -> str:
     return f"{video_id}{suffix}"
 
 
-def items_of(
-    rows: Iterable[tables.Row],
-    ingredients: Callable[[str], dict[str, object]],
-    task: Callable[[str, dict[str, object]], Task],
-) -> list[Item[Task]]:
-    """Return an item of one file for each usable video of the stage before.
+def inputs_of(rows: Iterable[tables.Row], folder: Path) -> list[Input]:
+    """Return what the stage before has made of each usable video.
 
     Args:
         rows: of its index: ``video_id``, ``status``, ``content`` and ``path``.
-        ingredients: content of its item -> what is made of it is made of.
-        task: path of its item, those ingredients -> what makes it.
+        folder: of its files.
+    """
+    return [
+        Input(str(row["video_id"]), str(row["content"]), folder / str(row["path"]))
+        for row in rows
+        if row["status"] == "ok"
+    ]
+
+
+def items_of(
+    videos: Iterable[Input],
+    ingredients: Callable[[str], dict[str, object]],
+    task: Callable[[Path, dict[str, object]], Task],
+) -> list[Item[Task]]:
+    """Return an item of one file for each video that the stage before has made something of.
+
+    Args:
+        videos: that.
+        ingredients: content of it -> what is made of it is made of.
+        task: its file, those ingredients -> what makes it.
     """
     items = []
-    for row in rows:
-        if row["status"] == "ok":
-            made_of = ingredients(str(row["content"]))
-            files = {item_key(made_of): item_path(str(row["video_id"]))}
-            items.append(Item(str(row["video_id"]), files, task(str(row["path"]), made_of)))
+    for video in videos:
+        made_of = ingredients(video.content)
+        files = {item_key(made_of): item_path(video.video_id)}
+        items.append(Item(video.video_id, files, task(video.file, made_of)))
     return items
 
 

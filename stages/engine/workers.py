@@ -12,7 +12,7 @@ import signal
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -69,6 +69,21 @@ class PartlyFailed(ValueError):
 
 
 @dataclass(frozen=True)
+class Input:
+    """What the stage before has made of one video.
+
+    Attributes:
+        video_id: the video's id.
+        content: hash of what the file holds, by which keys know it.
+        file: where it can be read.
+    """
+
+    video_id: str
+    content: str
+    file: Path
+
+
+@dataclass(frozen=True)
 class Workers:
     """How items are computed: in so many processes with a time limit each, or (0) in this one."""
 
@@ -98,8 +113,31 @@ class Job(Generic[Task]):
 Results = Generator[tuple[Job[Task], Result], None, None]
 """What became of each job, as it is known."""
 
-Stream = Callable[[Generator[Job[Task] | None, None, None]], Results[Task]]
+Note = Callable[[str], None]
+"""Told in one line what a person should know."""
+
+Stream = Callable[[Note, Generator[Job[Task] | None, None, None]], Results[Task]]
 """Makes items of jobs as they come, some at once; None comes while there is none to take."""
+
+
+@dataclass(frozen=True)
+class Work(Generic[Task]):
+    """What a stage is to make, and how.
+
+    Attributes:
+        items: all of them.
+        compute: makes one.
+        pool: where ``compute`` works.
+        stream: makes items in one process one after the other, where that is better than one by
+            one; ``compute`` and ``pool`` are not used then.
+        unit: what a person calls the items.
+    """
+
+    items: Sequence[Item[Task]]
+    compute: Compute[Task]
+    pool: Workers
+    stream: Stream[Task] | None = None
+    unit: str = "videos"
 
 
 class Todo(Generic[Task]):
@@ -115,7 +153,7 @@ class Todo(Generic[Task]):
         waiting: Mapping[Keys, Item[Task]],
         folder: Path,
         patience_s: float,
-        note: Callable[[str], None],
+        note: Note,
     ) -> None:
         """Begin with all of ``waiting``.
 

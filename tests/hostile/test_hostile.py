@@ -17,7 +17,7 @@ from stages import decode as decoding
 from stages import index
 from stages.engine.items import merge_reasons, run_items
 from stages.engine.progress import StageRun
-from stages.engine.workers import Item, Workers
+from stages.engine.workers import Item, Work, Workers
 from tests.conftest import HANGING_S
 from tests.hostile import corpus
 
@@ -43,7 +43,7 @@ def run_stages(root: Path, pool: Workers) -> list[tables.Row]:
         for row in rows
         if row["status"] == "ok"
     ]
-    outcome = run_items(StageRun("decode"), items, decoding.compute, Path("views"), pool)
+    outcome = run_items(StageRun("decode"), Work(items, decoding.compute, pool), Path("views"))
     return merge_reasons(rows, outcome)
 
 
@@ -85,9 +85,8 @@ def test_a_decoder_that_works_too_long_is_ended(in_folder: Path) -> None:
     )
     row: tables.Row = {"video_id": "slow/slow", "sha256": "f00"}
     item: Item = decoding._item(row, clip.absolute(), {"segments": VIEWS["segments"]}, 0)
-    outcome = run_items(
-        StageRun("decode"), [item], decoding.compute, Path("views"), Workers(1, 3.0)
-    )
+    work = Work([item], decoding.compute, Workers(1, 3.0))
+    outcome = run_items(StageRun("decode"), work, Path("views"))
     reason = "given up after 3 s (engine.time_limit_s)"
     assert outcome == {"slow/slow": {"segments/slow/slow.h5": reason}}
     assert not list(Path(".store").rglob("*.h5"))

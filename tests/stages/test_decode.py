@@ -16,7 +16,8 @@ from features.video.views import View
 from stages import decode, index
 from stages.decode import ALL_VIEWS
 from stages.engine.params import Params
-from stages.engine.workers import Workers
+from stages.engine.progress import StageRun
+from stages.engine.workers import Work, Workers
 from tests.conftest import MakeClip, write_clip
 
 PROJECT = Path(__file__).parents[2]
@@ -138,9 +139,11 @@ def test_sound_that_cannot_be_had_costs_no_frames_and_frames_no_sound(
     assert "too much memory" in str(found["segments"]) and found["sound"] is None
 
 
-def run_items_here(run_items: Callable[..., object], *arguments: object) -> object:
+def run_items_here(
+    run_items: Callable[..., object], run: StageRun, work: Work[decode.Task], out: Path
+) -> object:
     """Compute in this process, where what a test has changed holds."""
-    return run_items(*arguments[:-1], Workers(0))
+    return run_items(run, replace(work, pool=Workers(0)), out)
 
 
 def test_sound_is_handed_to_the_file_in_blocks(

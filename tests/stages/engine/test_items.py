@@ -27,7 +27,7 @@ from stages.engine.items import (
     run_items,
 )
 from stages.engine.progress import StageRun
-from stages.engine.workers import Item, PartlyFailed, Workers
+from stages.engine.workers import Item, PartlyFailed, Work, Workers
 from tests.clones import heed_ctrl_c
 from tests.conftest import HANGING_S
 
@@ -67,7 +67,7 @@ def test_items_are_computed_once_and_then_reused(in_folder: Path, pool: Workers)
     items = [item("a", 1), item("b's 100%", 2), item("ü", 3)]
     for out, computed in (("one", 3), ("two", 0)):
         run = StageRun("toy")
-        assert not any(run_items(run, items, compute, Path(out), pool).values())
+        assert not any(run_items(run, Work(items, compute, pool), Path(out)).values())
         assert numbers(Path(out)) == {"joy/a.h5": 1, "joy/b's 100%.h5": 2, "joy/ü.h5": 3}
         assert (run.counts["computed"], run.counts["reused"]) == (computed, 3 - computed)
         assert run.counts["frames_decoded"] == 2 * computed
@@ -77,15 +77,17 @@ def test_items_are_computed_once_and_then_reused(in_folder: Path, pool: Workers)
 
 def test_one_video_more_costs_one_video(in_folder: Path) -> None:
     items = [item("a", 1), item("b", 2)]
-    run_items(StageRun("toy"), items, compute, Path("one"), Workers(0))
+    run_items(StageRun("toy"), Work(items, compute, Workers(0)), Path("one"))
     run = StageRun("toy")
-    run_items(run, [*items, item("c", 3)], compute, Path("two"), Workers(0))
+    run_items(run, Work([*items, item("c", 3)], compute, Workers(0)), Path("two"))
     assert (run.counts["computed"], run.counts["reused"]) == (1, 2)
 
 
 def test_the_same_video_under_two_names_is_computed_once(in_folder: Path) -> None:
     run = StageRun("toy")
-    run_items(run, [item("a", 1), item("a", 1, label="fear")], compute, Path("out"), Workers(2))
+    run_items(
+        run, Work([item("a", 1), item("a", 1, label="fear")], compute, Workers(2)), Path("out")
+    )
     assert numbers(Path("out")) == {"fear/a.h5": 1, "joy/a.h5": 1}
     assert (run.counts["computed"], run.counts["reused"]) == (1, 1)
 
@@ -93,7 +95,7 @@ def test_the_same_video_under_two_names_is_computed_once(in_folder: Path) -> Non
 def test_a_bad_video_is_a_reason_and_the_rest_goes_on(in_folder: Path) -> None:
     run = StageRun("toy")
     items = [item("bad", -1), item("crash", -3), item("bug", -5), item("good", 1)]
-    outcome = run_items(run, items, compute, Path("out"), Workers(2))
+    outcome = run_items(run, Work(items, compute, Workers(2)), Path("out"))
     assert outcome["joy/bad"] == {"joy/bad.h5": "no video stream"}
     assert "died" in outcome["joy/crash"]["joy/crash.h5"]
     assert outcome["joy/bug"] == {"joy/bug.h5": "KeyError: 'bug'"}
@@ -107,7 +109,7 @@ def test_of_an_item_that_fails_in_part_the_rest_is_kept(in_folder: Path, pool: W
     run = StageRun("toy")
     keys = {name: item_key({"view": name}) for name in ("s", "u")}
     both = Item("joy/a", {key: f"{name}/joy/a.h5" for name, key in keys.items()}, keys["s"])
-    outcome = run_items(run, [both, item("b", 1)], half, Path("out"), pool)
+    outcome = run_items(run, Work([both, item("b", 1)], half, pool), Path("out"))
     assert outcome == {"joy/a": {"s/joy/a.h5": "too long"}, "joy/b": {}}
     assert numbers(Path("out")) == {"joy/b.h5": 0, "u/joy/a.h5": 0}
     assert (run.counts["computed"], run.counts["failed"]) == (1, 1)
@@ -132,7 +134,7 @@ def half(task: object, outputs: Mapping[str, Path]) -> dict[str, float]:
 
 def test_a_video_that_hangs_is_given_up(in_folder: Path) -> None:
     items = [item("hang", -2), item("good", 1)]
-    outcome = run_items(StageRun("toy"), items, compute, Path("out"), Workers(2, 2.0))
+    outcome = run_items(StageRun("toy"), Work(items, compute, Workers(2, 2.0)), Path("out"))
     assert outcome["joy/hang"] == {"joy/hang.h5": "given up after 2 s (engine.time_limit_s)"}
     assert outcome["joy/good"] == {}
 
@@ -140,14 +142,16 @@ def test_a_video_that_hangs_is_given_up(in_folder: Path) -> None:
 def test_a_full_disk_ends_the_stage_and_keeps_what_was_done(in_folder: Path) -> None:
     items = [item("a", 1), item("full", -4)]
     with pytest.raises(OSError, match="No space left"):
-        run_items(StageRun("toy"), items, compute, Path("out"), Workers(0))
+        run_items(StageRun("toy"), Work(items, compute, Workers(0)), Path("out"))
     assert ItemStore(store_root()).has(item_key({"n": 1}), ".h5")
 
 
 def test_only_the_missing_files_of_an_item_are_asked_for(in_folder: Path) -> None:
     one, two = item_key({"n": 1}), item_key({"n": 2})
     run_items(
-        StageRun("toy"), [Item("joy/a", {one: "s/joy/a.h5"}, 1)], compute, Path("x"), Workers(0)
+        StageRun("toy"),
+        Work([Item("joy/a", {one: "s/joy/a.h5"}, 1)], compute, Workers(0)),
+        Path("x"),
     )
     asked: list[set[str]] = []
 
@@ -156,7 +160,7 @@ def test_only_the_missing_files_of_an_item_are_asked_for(in_folder: Path) -> Non
         return compute(task, outputs)
 
     both = Item("joy/a", {one: "s/joy/a.h5", two: "u/joy/a.h5"}, 2)
-    run_items(StageRun("toy"), [both], spy, Path("y"), Workers(0))
+    run_items(StageRun("toy"), Work([both], spy, Workers(0)), Path("y"))
     assert asked == [{two}]
     assert numbers(Path("y")) == {"s/joy/a.h5": 1, "u/joy/a.h5": 2}
 
@@ -165,7 +169,7 @@ def in_a_process_of_its_own(out: str, pool: Workers) -> None:
     """Bring twelve items into ``out`` and leave the counts beside it."""
     run = StageRun("toy")
     items = [item(f"v{number}", number) for number in range(12)]
-    run_items(run, items, slowly, Path(out), pool)
+    run_items(run, Work(items, slowly, pool), Path(out))
     Path(f"{out}.counts").write_text(f"{run.counts['computed']} {run.counts['reused']}")
 
 
@@ -201,7 +205,7 @@ def test_an_item_that_another_process_is_stuck_with_is_computed_in_the_end(
     assert claim is not None
     items = [item("a", 1), item("b", 2)]
     pool = Workers(pool.processes, 5.0) if pool.processes else pool
-    assert not any(run_items(StageRun("toy"), items, compute, Path("out"), pool).values())
+    assert not any(run_items(StageRun("toy"), Work(items, compute, pool), Path("out")).values())
     claim.release()
     assert numbers(Path("out")) == {"joy/a.h5": 1, "joy/b.h5": 2}
     assert "stuck" in capsys.readouterr().err
@@ -209,7 +213,7 @@ def test_an_item_that_another_process_is_stuck_with_is_computed_in_the_end(
 
 def hang(folder: str) -> None:
     os.chdir(folder)
-    run_items(StageRun("toy"), [item("a", -6)], compute, Path("out"), Workers(1))
+    run_items(StageRun("toy"), Work([item("a", -6)], compute, Workers(1)), Path("out"))
 
 
 def test_children_end_with_a_killed_stage_and_the_next_run_sweeps_what_is_left(
@@ -224,7 +228,7 @@ def test_children_end_with_a_killed_stage_and_the_next_run_sweeps_what_is_left(
     stage.join()
     until(lambda: not is_running(child))
     assert list((in_folder / ".store/unfinished").iterdir())
-    run_items(StageRun("toy"), [item("b", 2)], compute, Path("out"), Workers(0))
+    run_items(StageRun("toy"), Work([item("b", 2)], compute, Workers(0)), Path("out"))
     assert not list((in_folder / ".store/unfinished").iterdir())
 
 
@@ -264,7 +268,7 @@ INTERRUPTED = """
 import os, pathlib, signal, sys, time
 from stages.engine.progress import StageRun
 from stages.engine.items import run_items
-from stages.engine.workers import Item, Workers
+from stages.engine.workers import Item, Work, Workers
 from features.cache import arrays
 
 def compute(task, outputs):
@@ -279,7 +283,8 @@ def compute(task, outputs):
 if __name__ == "__main__":
     with StageRun("toy") as run:
         items = [Item(f"joy/{n}", {str(n) * 64: f"joy/{n}.bin"}, n) for n in range(4)]
-        run_items(run, items, compute, pathlib.Path("out"), Workers(int(sys.argv[1])))
+        work = Work(items, compute, Workers(int(sys.argv[1])))
+        run_items(run, work, pathlib.Path("out"))
 """
 """A stage that computes two items and is then at work on the third until it is ended."""
 
