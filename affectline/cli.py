@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from affectline import store_cli
+from affectline import exchange_cli, store_cli
 
 if TYPE_CHECKING:
     from affectline.presets.preset import Plan
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True, help=__doc__)
 app.add_typer(store_cli.app, name="store")
+app.command("export")(exchange_cli.export)
 
 Json = Annotated[bool, typer.Option("--json", help="print JSON")]
 

@@ -7,7 +7,7 @@ them.
 
 import json
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from features.cache import arrays, tables
 from features.cache.store import replacing
+from features.video.views import FRAME_ARRAYS
 from heads.training.selection import FeatureRow, read_features, select_videos, split_role
 from stages.engine.paths import FEATURES, INDEX, PARAMS, PIPELINE, RESULTS, TABLES, index_of
 
@@ -73,13 +74,18 @@ class Project:
         """Return the index of the videos, index `video_id`: label, file, probe, splits, reason."""
         return _frame(self._files.path(index_of(INDEX))).set_index("video_id").sort_index()
 
+    def params(self, section: str) -> dict[str, Any]:
+        """Return a section of params.yaml, empty where there is none."""
+        content = yaml.safe_load(self._files.path(PARAMS).read_text("utf-8"))
+        return content.get(section) or {}
+
     def backbones(self) -> list[str]:
         """Return the names of the backbones in params.yaml."""
-        return list(self._params("backbones"))
+        return list(self.params("backbones"))
 
     def experiments(self) -> list[str]:
         """Return the names of the experiments in params.yaml."""
-        return list(self._params("experiments"))
+        return list(self.params("experiments"))
 
     def features(self, source: str) -> "FeatureArrays":
         """Return the features of every video that has them.
@@ -170,10 +176,6 @@ class Project:
             raise ValueError(f"{experiment!r}: expected an experiment of {PARAMS}: {known}")
         return self._files.path(RESULTS / experiment / name)
 
-    def _params(self, section: str) -> dict[str, Any]:
-        content = yaml.safe_load(self._files.path(PARAMS).read_text("utf-8"))
-        return content[section] or {}
-
 
 class FeatureArrays(Mapping[str, Array]):
     """Features of the videos by `video_id`: arrays (T, ...), each read when it is asked for.
@@ -203,7 +205,17 @@ class FeatureArrays(Mapping[str, Array]):
         self.pretrained = all(rows[name].pretrained for name in self._ids)
 
     def __getitem__(self, video_id: str) -> Array:
-        """Return a video's array.
+        """Return a video's array; errors as :meth:`read`."""
+        return self.read(video_id, [self._array])[0][self._array]
+
+    def read(
+        self, video_id: str, names: Sequence[str] | None = None
+    ) -> tuple[dict[str, Array], dict[str, object]]:
+        """Return arrays of a video's file and what the file says of itself.
+
+        Args:
+            video_id: of the video.
+            names: of the arrays; None for the feature with ``valid``, ``pts_s`` and ``index``.
 
         Raises:
             KeyError: it has none; the message says why.
@@ -212,13 +224,18 @@ class FeatureArrays(Mapping[str, Array]):
         if video_id not in self._rows or video_id in self.missing:
             raise KeyError(f"{video_id}: {self.missing.get(video_id, 'no such video')}")
         path, key = self._files.path(self._names[video_id]), self._rows[video_id].key
-        data, attributes = arrays.read(path, [self._array])
+        wanted = [self._array, *FRAME_ARRAYS] if names is None else names
+        data, attributes = arrays.read(path, wanted)
         if attributes.get("key") != key:
             raise ValueError(
                 f"{path}: expected the item {key[:12]} that the index names, found "
                 f"{str(attributes.get('key'))[:12]}: `dvc checkout`, or extract it again"
             )
-        return data[self._array]
+        return data, attributes
+
+    def __contains__(self, video_id: object) -> bool:
+        """Tell whether a video has features; nothing is read."""
+        return video_id in self._rows and video_id not in self.missing
 
     def __iter__(self) -> Iterator[str]:
         """Go through the ids of the videos that have features, sorted."""

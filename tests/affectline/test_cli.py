@@ -38,6 +38,7 @@ COMMANDS = {
     "status": [],
     "plan": [],
     "preset": ["--root", "."],
+    "export": ["vggish/embedding", "--to", "npy"],
     "diff": ["HEAD"],
     "doctor": ["--quick"],
     "store size": [],
