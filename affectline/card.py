@@ -21,8 +21,8 @@ SHOWN = 20
 
 LAYOUTS = {
     "npy": (
-        "`features/` has a .npy file a video, (T, …); `valid/`, `pts_s/` and `index/` have the same "
-        "of its rows. videos.csv says whose file is whose (`file`, `valid`, `pts_s`, `index`).",
+        "`features/` has a .npy file a video, (T, …); `valid/`, `pts_s/` and `index/` have the "
+        "same of its rows. videos.csv says whose file is whose.",
         'rows = numpy.load("features/000000-….npy")  # a name of the column `file`',
     ),
     "parquet": (
@@ -44,8 +44,8 @@ LAYOUTS = {
         'rows = dataset[0]["features"]',
     ),
     "csv": (
-        "`features.csv` has a line a row of a video; its numbers are `features_0`, `features_1`, …, "
-        "as short as they can be written and still be read as the same.",
+        "`features.csv` has a line a row of a video; its numbers are `features_0`, `features_1`, "
+        "…, as short as they can be written and still be read as the same.",
         'rows = pandas.read_csv("features.csv").filter(regex="^features_")',
     ),
 }
@@ -128,8 +128,8 @@ def _numbers(source: str, counts: Counts) -> str:
         f"{', '.join(map(str, counts.shape))}), {counts.dtype}; T may differ from video to video.\n"
         "- `pts_s`: when a row is shown, seconds of presentation time in its video; `index`: the "
         "number of its frame, or of the row where it is of sound.\n"
-        "- `valid`: whether a row means anything. Rows that are not valid (no face, no person, past "
-        "the end of the video) hold zeros, which stand for nothing: leave them out."
+        "- `valid`: whether a row means anything. Rows that are not valid (no face, no person, "
+        "past the end of the video) hold zeros, which stand for nothing: leave them out."
     )
 
 

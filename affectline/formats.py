@@ -197,7 +197,7 @@ def write_huggingface(folder: Path, videos: Iterator[Video]) -> Places:
             stream.write_batch(_batch(video).replace_schema_metadata(about))
     with (folder / ARROW).open("rb") as file:
         fingerprint = hashlib.file_digest(file, "sha256").hexdigest()[:16]
-    state = {
+    state: dict[str, object] = {
         "_data_files": [{"filename": ARROW}],
         "_fingerprint": fingerprint,
         "_format_columns": None,
