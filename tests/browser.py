@@ -23,6 +23,9 @@ WIDTHS = (360, 768, 1280, 1920)
 STANDARD = ("wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice")
 """Tags of the rules of axe that a page keeps: WCAG 2.2 at level AA, and its advice."""
 
+HANGING_MS = 3_600_000
+"""After so long nothing comes any more; Playwright's own 30 s are too few for a busy machine."""
+
 Scheme = Literal["light", "dark"]
 
 
@@ -41,7 +44,7 @@ def launched(program: str) -> Iterator["Browser"]:
     if os.geteuid() == 0:
         options.append("--no-sandbox")  # there is none for root
     with sync_playwright() as driver:
-        running = driver.chromium.launch(executable_path=program, args=options)
+        running = driver.chromium.launch(executable_path=program, args=options, timeout=HANGING_MS)
         yield running
         running.close()
 
@@ -141,6 +144,7 @@ def visit(
         java_script_enabled=scripts,
         reduced_motion="reduce" if less_motion else "no-preference",
     )
+    context.set_default_timeout(HANGING_MS)
     opened = Visit(context.new_page())
 
     def answer(route: "Route") -> None:
