@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import relu
 
+from features.networks.resizing import resized_middle
 from features.weights.naming import Tensors, counted, without
 from features.weights.record import ByHand, Weights
 
@@ -107,20 +108,15 @@ def preprocess(frames: NDArray[np.uint8], options: Options = Options()) -> Tenso
     Raises:
         ValueError: no snippets of 16 frames.
     """
-    from torchvision.transforms import (
-        functional as transforms,  # slow to import, and most stages never need it
-    )
-
     if frames.ndim != 5 or frames.shape[1] != FRAMES:
         raise ValueError(f"r3d101: expected snippets (T, {FRAMES}, H, W, 3), found {frames.shape}")
     scale, *rest = NORMALISATION[options.release]
     mean, std = (torch.tensor(values).view(3, 1, 1) for values in rest)
     inputs = torch.empty(len(frames), 3, FRAMES, SIDE_PX, SIDE_PX)
     for row, snippet in enumerate(frames):
-        snippet_LCHW = torch.from_numpy(np.array(snippet, order="C")).permute(0, 3, 1, 2)
-        resized = transforms.resize(snippet_LCHW, [SIDE_PX], antialias=True)
-        cropped = transforms.center_crop(resized, [SIDE_PX, SIDE_PX])
-        inputs[row] = ((cropped / scale - mean) / std).transpose(0, 1)  # to C, L, H, W
+        pixels_LCHW = resized_middle(snippet, (SIDE_PX,), SIDE_PX)
+        values_LCHW = pixels_LCHW.div_(scale).sub_(mean).div_(std)
+        inputs[row] = values_LCHW.transpose(0, 1)
     return inputs
 
 

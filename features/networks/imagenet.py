@@ -10,6 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from features.networks.resizing import resized_middle
+
 CROP_PX = 224
 MEAN = (0.485, 0.456, 0.406)  # R, G, B of ImageNet, pixels 0..1
 STD = (0.229, 0.224, 0.225)
@@ -26,17 +28,12 @@ def network_input(
             without; None where the frames are of the network's size already.
         is_bicubic: resampled by cubic instead of linear interpolation; both antialiased.
     """
-    # slow to import, and most stages never need it
-    from torchvision.transforms import InterpolationMode
-    from torchvision.transforms import functional as transforms
-
     mean, std = (torch.tensor(values).view(3, 1, 1) for values in (MEAN, STD))
-    mode = InterpolationMode.BICUBIC if is_bicubic else InterpolationMode.BILINEAR
     inputs = torch.empty(len(frames), 3, CROP_PX, CROP_PX)
-    for row, frame in enumerate(frames):  # one by one: resized in float32, a clip is large
-        frame_CHW = torch.from_numpy(np.array(frame, order="C")).permute(2, 0, 1)
-        if size_px is not None:
-            frame_CHW = transforms.resize(frame_CHW, list(size_px), mode, antialias=True)
-            frame_CHW = transforms.center_crop(frame_CHW, [CROP_PX, CROP_PX])
-        inputs[row] = (frame_CHW / 255 - mean) / std
+    for row, frame in enumerate(frames):  # one by one: in float32 a clip is large
+        if size_px is None:
+            pixels_CHW = torch.from_numpy(np.array(frame, order="C")).permute(2, 0, 1)
+        else:
+            pixels_CHW = resized_middle(frame[None], size_px, CROP_PX, is_bicubic=is_bicubic)[0]
+        torch.div(pixels_CHW, 255, out=inputs[row]).sub_(mean).div_(std)
     return inputs
