@@ -119,7 +119,7 @@ def write_file(folder: Path, network: str, number: int) -> None:
     if network == "vggface":
         valid = draw.random(FRAMES) >= NO_FACE
     data |= {"index": np.arange(FRAMES), "pts_s": np.arange(FRAMES) / 2, "valid": valid}
-    arrays.write(path, data, {"key": key, "axes": AXES}, arrays.PORTABLE)
+    arrays.write(path, data, {"key": key, "axes": AXES}, arrays.COMPACT)
 
 
 def make_videos(folder: Path, videos: int) -> list[Video]:

@@ -330,7 +330,7 @@ def _pack(task: Task, passage: Passage, outputs: Mapping[str, Path], runtime: st
         "rows_valid": int(np.count_nonzero(features["valid"])),
     }
     about = describe(key, task.ingredients, axes, **more)
-    arrays.write(path, features, about, arrays.PORTABLE)
+    arrays.write(path, features, about, arrays.COMPACT)
 
 
 def compute(task: Task, outputs: Mapping[str, Path]) -> dict[str, float]:

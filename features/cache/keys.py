@@ -24,6 +24,9 @@ PACKAGES = ("features", "heads", "stages", "sample")
 
 BOOKKEEPING = (
     "features.backbones.load",
+    "features.cache.arrays.COMPACT",
+    "features.cache.arrays.FAST",
+    "features.cache.arrays.Packing",
     "features.cache.arrays._parts",
     "features.cache.arrays.read",
     "features.cache.arrays.read_attributes",
@@ -49,6 +52,8 @@ BOOKKEEPING = (
     "stages.engine.workers",
 )
 """Modules and definitions that carry, check or name numbers but make none: in no fingerprint.
+
+A filter packs numbers and gives them back to the bit: which one an array file has is in no key.
 
 Runtimes make the numbers that torch makes, within what float16 rounds: PARITY.md shows it.
 

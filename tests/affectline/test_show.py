@@ -40,7 +40,7 @@ def test_arrays_are_named_with_where_they_came_from(in_folder: Path) -> None:
 def test_what_is_needed_to_read_an_array_file_is_named(in_folder: Path) -> None:
     for name, packing, need in (
         ("view.h5", arrays.FAST, "import hdf5plugin"),
-        ("features.h5", arrays.PORTABLE, "which every HDF5 has"),
+        ("features.h5", arrays.COMPACT, "`affectline export`"),
     ):
         arrays.write(Path(name), ARRAYS, SAYS, packing)
         assert need in " ".join(run(name)[1].split())

@@ -61,7 +61,7 @@ def test_features_say_what_they_came_from_and_missing_sound_is_no_row(project: P
     assert said["axes"] == {"embedding": "T D", "index": "T", "pts_s": "T", "valid": "T"}
     np.testing.assert_allclose(found["pts_s"], [0.5, 1.46])
     assert (said["pretrained"], said["key"]) == (False, rows["joy/loud"]["key"])
-    assert said["packing"] == arrays.PORTABLE.note
+    assert said["packing"] == arrays.COMPACT.note
     made_of = said["ingredients"]
     assert isinstance(made_of, dict)
     assert (made_of["input"], made_of["precision"]) == ("loud", "float32")

@@ -152,7 +152,7 @@ def write_features(
         "weights": weights,
         "device": "cpu",
     }
-    arrays.write(FEATURES / backbone / f"{video}.h5", data, about, arrays.PORTABLE)
+    arrays.write(FEATURES / backbone / f"{video}.h5", data, about, arrays.COMPACT)
 
 
 def write_indices(index: Sequence[tables.Row], *backbones: str) -> None:

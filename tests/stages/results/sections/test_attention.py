@@ -384,7 +384,7 @@ def test_the_skeleton_lies_over_the_frame(in_folder: Path) -> None:
         data = {"landmarks": landmarks, "visibility": np.ones((6, 33), np.float32), "valid": valid}
         index = np.rint(PTS_S * 25).astype(np.int64)
         path = Path(f"data/features/pose/{video}.h5")
-        arrays.write(path, {**data, "index": index}, {}, arrays.PORTABLE)
+        arrays.write(path, {**data, "index": index}, {}, arrays.COMPACT)
     strips = {strip.role: strip for strip in content_of(result).shown[0].cards[0].strips}
     assert [bool(cell.pose) for cell in strips["skeleton"].cells] == valid.tolist()
     assert not any(cell.pose for cell in strips["visual"].cells)
