@@ -34,7 +34,7 @@ from heads.training.run import run_arrays
 from heads.training.selection import Selection, Split, Video, select_videos
 from heads.training.settings import Training, training_of
 from stages.engine.device import be_reproducible, cache_bytes, device_of
-from stages.engine.ingredients import code_of_run
+from stages.engine.ingredients import code_of_answer, code_of_run
 from stages.engine.items import describe, run_items
 from stages.engine.outputs import fresh_outputs
 from stages.engine.params import Experiment, Params
@@ -312,6 +312,7 @@ def compute(task: Task, outputs: Mapping[str, Path]) -> dict[str, float]:
             stated = {
                 "key": key,
                 **{name: ingredients[name] for name in STATED},
+                "code": item_key({"code": code_of_answer(task.head)}),
                 "run": task.run,
                 "classes": task.classes,
                 "shapes": task.dataset.shapes,

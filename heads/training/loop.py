@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from features.weights.file import load as load_weights
 from heads import Head, Rows
 from heads.layers.network import Network
+from heads.training.answer import answer
 from heads.training.data import Batch, Features, collate, draw_batches
 from heads.training.run import Epoch, Run
 from heads.training.settings import Training
@@ -274,7 +275,6 @@ def _accuracy(source: _Outputs, positions: Sequence[int]) -> float:
     return correct / len(positions)
 
 
-@torch.no_grad()
 def _answer(trainer: _Trainer, test: Sequence[int], curve: list[Epoch], kept: int) -> Run:
     """Return the run: answers, attention and the state of the trained network."""
     network, videos = trainer.network, [trainer.dataset.videos[position] for position in test]
@@ -283,22 +283,17 @@ def _answer(trainer: _Trainer, test: Sequence[int], curve: list[Epoch], kept: in
     timed = sorted({of.role for of in weighed.values() if isinstance(of, Rows)})
     attention: dict[str, list[NDArray[np.float32]]] = {name: [] for name in weighed}
     pts_s = {role: [trainer.dataset[position].pts_s[role] for position in test] for role in timed}
-    logits: list[Tensor] = []
-    for batch in trainer.in_order(test):
-        output = network(batch.features, batch.mask)
-        done = sum(len(part) for part in logits)
-        logits.append(output["logits"].cpu())
-        for name, of in weighed.items():
-            for row, weights in enumerate(output[name].float().cpu().numpy()):
-                if isinstance(of, Rows):
-                    weights = weights[: len(pts_s[of.role][done + row])]
-                attention[name].append(weights.copy())
-    probabilities = torch.softmax(torch.cat(logits), dim=1)
+    probabilities: list[NDArray[np.float32]] = []
+    for video in trainer.batches([[position] for position in test]):
+        given = answer(network, video)
+        probabilities.append(given.probabilities)
+        for name, weights in given.attention.items():
+            attention[name].append(weights)
     return Run(
         video_ids=tuple(video.video_id for video in videos),
         labels=np.array([video.label for video in videos], dtype=np.int64),
-        probabilities=probabilities.numpy(),
-        predicted=probabilities.argmax(dim=1).numpy(),
+        probabilities=np.stack(probabilities),
+        predicted=np.stack(probabilities).argmax(axis=1),
         attention=attention,
         weighed=weighed,
         pts_s=pts_s,

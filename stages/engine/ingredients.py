@@ -128,3 +128,14 @@ def of_weights(
 def code_of_run(head: str) -> dict[str, str]:
     """Return the fingerprint of the code that trains and tests a head."""
     return code_fingerprint("stages.train.compute", *defined(f"heads.{head}", HEAD))
+
+
+def code_of_answer(head: str) -> dict[str, str]:
+    """Return the fingerprint of the code by which a trained head answers: no part of training."""
+    return code_fingerprint(
+        "heads.training.answer.answer",
+        "heads.training.data.Features",
+        "heads.training.data.collate",
+        "heads.training.standardise.build_network",
+        *defined(f"heads.{head}", HEAD),
+    )
