@@ -168,6 +168,7 @@ def edit(path: Path, old: str, new: str) -> None:
         ("features/cache/tables.py", "import", "import os\nimport"),
         ("features/cache/arrays.py", "LARGEST_BYTES = 8 << 30", "LARGEST_BYTES = 9 << 30"),
         ("features/cache/arrays.py", "Zstd(clevel=1)", "Zstd(clevel=2)"),
+        ("features/cache/pixels.py", "LEVEL = 1", "LEVEL = 2"),
         ("features/sources/archives.py", "LARGEST_BYTES = 4 << 30", "LARGEST_BYTES = 5 << 30"),
         ("features/sources/pickles.py", "TIME_LIMIT_S = 600.0", "TIME_LIMIT_S = 900.0"),
         ("features/detectors/retinaface.py", "github.com/xinntao", "mirror.com/xinntao"),
