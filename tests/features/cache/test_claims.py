@@ -3,6 +3,7 @@ import fcntl
 import multiprocessing
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
 from multiprocessing.context import SpawnProcess
@@ -131,17 +132,100 @@ def no_locks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fcntl, "flock", refuse)
 
 
-def test_without_locks_every_claim_is_granted_and_nothing_is_swept(
+def lapse(path: Path) -> None:
+    """Let a lease look as if it had not been renewed for long."""
+    old = time.time() - claims.LEASE_S - 5
+    lease = path.with_name(f"{path.name}{claims.LEASE}")
+    lease.touch()
+    os.utime(lease, (old, old))
+
+
+@pytest.mark.parametrize("number", sorted(claims.NO_LOCKS))
+def test_without_locks_a_claim_is_a_lease_that_one_holds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    one = take(tmp_path / "x")
+    assert one is not None and not one.is_sure
+    assert take(tmp_path / "x") is None and take_all([tmp_path / "y", tmp_path / "x"]) is None
+    one.release()
+    again = take(tmp_path / "x")
+    assert again is not None
+    again.release()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_lease_that_is_not_renewed_is_anyones_and_then_the_others(
     tmp_path: Path, no_locks: None
 ) -> None:
-    one, other = take(tmp_path / "x"), take(tmp_path / "x")
-    assert one is not None and other is not None and not one.is_sure
+    one = take(tmp_path / "x")
+    assert one is not None and take(tmp_path / "x") is None
+    lapse(tmp_path / "x")
+    other = take(tmp_path / "x")
+    assert other is not None
+    assert take(tmp_path / "x") is None
+    for claim in (one, other):  # the first holder was only slow: it lets go as well
+        claim.release()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_lease_is_renewed_while_it_is_held(
+    tmp_path: Path, no_locks: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(claims, "RENEW_S", 0.01)
+    renewed = Counted()
+    monkeypatch.setattr(Path, "touch", lambda path: renewed(path))
+    one, other = take(tmp_path / "x"), take(tmp_path / "y")
+    assert one is not None and other is not None
+    assert renewed.several.wait(HANGING_S)
+    assert {path.name for path in renewed.paths} == {"x.lease", "y.lease"}
     one.release()
     other.release()
+
+
+class Counted:
+    """Stands in for `Path.touch`, and knows when it has been called for two files."""
+
+    def __init__(self) -> None:
+        self.paths: set[Path] = set()
+        self.several = threading.Event()
+
+    def __call__(self, path: Path) -> None:
+        self.paths.add(path)
+        if len(self.paths) > 1:
+            self.several.set()
+
+
+def test_without_locks_only_what_has_long_lapsed_is_swept(tmp_path: Path, no_locks: None) -> None:
     with scratch(tmp_path) as folder:
+        mark = tmp_path / f"{folder.name}{claims.ALIVE}"
         assert sweep(tmp_path) == []
-        assert folder.is_dir()
+        lapse(mark)
+        assert sweep(tmp_path) == [] and folder.is_dir() and mark.is_file()
+        old = time.time() - FOREIGN_S - 60
+        os.utime(mark, (old, old))
+        lapse(mark)
+        assert sweep(tmp_path) == [folder] and not folder.exists()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_who_is_at_work_on_what_is_known_and_who_of_them_has_died(
+    tmp_path: Path, start: Start
+) -> None:
+    alive, dead = start(leave_scratch, tmp_path), start(leave_scratch, tmp_path)
+    with scratch(tmp_path, "decode"):
+        me = f"{claims.host()}-{os.getpid()}"
+        assert claims.workers(tmp_path, "decode") == {me: True}
+        assert claims.workers(tmp_path, "faces") == {}
+    dead.kill()
+    dead.join()
+    assert claims.workers(tmp_path, "") == {
+        f"{claims.host()}-{alive.pid}": True,
+        f"{claims.host()}-{dead.pid}": False,
+    }
 
 
 def test_scratch_folders_of_the_dead_are_swept_and_those_of_the_living_stay(
