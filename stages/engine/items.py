@@ -9,6 +9,7 @@ one of them computes, the others wait for.
 import json
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import closing
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -20,15 +21,13 @@ from features.cache.store import ItemStore, link_or_copy, store_root
 from stages.engine.previous import previous_files
 from stages.engine.progress import StageRun
 from stages.engine.workers import (
+    Crew,
     Input,
     Item,
     Keys,
     Task,
-    Todo,
     Work,
-    in_pool,
-    in_process,
-    reasons_of,
+    worked,
 )
 
 SOFTWARE = (
@@ -138,40 +137,28 @@ def _compute_all(
     Returns:
         The reason for each key that could not be made, and how many items were computed here.
     """
+    unfinished = store.root / "unfinished"
     if not waiting:
-        claims.sweep(store.root / "unfinished")
+        claims.sweep(unfinished)
         return {}, 0
     reasons: Reasons = {}
-    computed, pool = 0, work.pool
-    with claims.scratch(store.root / "unfinished") as folder:
-        todo = Todo(store, waiting, folder, pool.time_limit_s, run.note)
-        if work.stream is not None:
-            results = work.stream(run.note, todo.jobs())
-        else:
-            results = (in_pool if pool.processes else in_process)(todo, work.compute, pool)
-        try:
-            for job, result in run.track(
-                results,
-                total=len(waiting),
-                unit=work.unit,
-                at_once=pool.processes or 1,
-            ):
-                if isinstance(result, BaseException):
-                    failed = reasons_of(result, job, pool)
-                    for reason in dict.fromkeys(failed.values()):
-                        run.note(f"{job.item.name}: {reason}")
-                    reasons |= failed
-                elif result is not None:
-                    run.count(**result)
-                    run.count(computed=1)
-                    computed += 1
-                for key, path in job.paths.items():
-                    if key not in reasons:
-                        store.add(key, path)
-                todo.finish(job)
-        finally:
-            results.close()  # its threads end before what they have claimed is let go
-            todo.let_go()
+    computed = 0
+    crew = Crew(unfinished, run.name, run.note)
+    with closing(worked(store, waiting, work, crew, run.note)) as reports:
+        for report in run.track(
+            reports,
+            total=len(waiting),
+            unit=work.unit,
+            at_once=work.pool.processes or 1,
+            crew=lambda: crew.size,
+        ):
+            for reason in dict.fromkeys(report.reasons.values()):
+                run.note(f"{report.name}: {reason}")
+            reasons |= report.reasons
+            if report.counts is not None:
+                run.count(**report.counts)
+                run.count(computed=1)
+                computed += 1
     return reasons, computed
 
 

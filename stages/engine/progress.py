@@ -15,7 +15,7 @@ import resource
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sized
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -123,6 +123,7 @@ class StageRun:
         self._start = time.monotonic()
         self._pace: float | None = None
         self._at_once = 1
+        self._crew: Callable[[], int] = lambda: 1
         self._steady_since = self._start
         self._told: set[str] = set()
         self._remarks: list[str] = []
@@ -203,6 +204,7 @@ class StageRun:
         total: float | None = None,
         unit: str = "videos",
         at_once: int = 1,
+        crew: Callable[[], int] = lambda: 1,
     ) -> Iterator[T]:
         """Yield from ``iterable`` while showing progress, and take its pace.
 
@@ -211,11 +213,12 @@ class StageRun:
             total: how many will come, where ``iterable`` has no length.
             unit: what is counted.
             at_once: how many are worked on at a time.
+            crew: how many processes do so, this one among them.
         """
         if total is None:
             total = len(iterable) if isinstance(iterable, Sized) else None
         shown = self._bar if console.is_interactive else self._lines
-        self._at_once = at_once
+        self._at_once, self._crew = at_once, crew
         start, first_s, done = time.monotonic(), 0.0, 0
         for value in shown(iterable, total, unit):
             yield value
@@ -246,7 +249,7 @@ class StageRun:
             for done, value in enumerate(iterable, start=1):
                 yield value
                 rate = self._rate(done)
-                bar.update(task, completed=done, rate=_told(rate, unit) if rate else "")
+                bar.update(task, completed=done, rate=self._told_rate(rate, unit))
         finally:
             late.cancel()
             late.join()
@@ -261,10 +264,16 @@ class StageRun:
                 last, wait = now, min(wait * SLOWER, LAST_LINES_S)
                 line = f"{done}/{total or '?'} {unit}"
                 if rate:
-                    line += f", {_told(rate, unit)}"
+                    line += f", {self._told_rate(rate, unit)}"
                 if rate and total:
                     line += f", {(total - done) / rate:.0f} s left"
                 self.note(line)
+
+    def _told_rate(self, rate: float | None, unit: str) -> str:
+        """Return ``1.5 videos/s``, and how many processes there are where it is not this alone."""
+        size = self._crew()
+        parts = [_told(rate, unit)] if rate else []
+        return ", ".join(parts + [f"{size} workers"] * (size > 1))
 
     def _rate(self, done: int) -> float | None:
         """Return how many are done a second; the first round waits for networks to start."""

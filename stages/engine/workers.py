@@ -34,6 +34,12 @@ Compute = Callable[[Task, dict[str, Path]], Mapping[str, float]]
 """``compute(task, {key: path to write}) -> counts``; it raises with the reason if it cannot, and
 :class:`PartlyFailed` if it can write some of them."""
 
+FEW = 5
+"""So many items in a row that fail alike, by no fault of a video, end the stage."""
+
+LOOK_S = 2.0
+"""Seconds between two looks at who else is at work."""
+
 MACHINE_ERRORS = frozenset(
     {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO}
 )
@@ -101,6 +107,31 @@ Result = Mapping[str, float] | BaseException | None
 """Counts of what was computed, why it could not be, or None: another process has made it."""
 
 
+class MachineError(OSError):
+    """The machine cannot do the work; the message says why. No video is to blame."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """What became of an item; what was made of it is in the store.
+
+    Attributes:
+        name: the item's.
+        keys: those that were missing.
+        reasons: key of each file that could not be made -> why.
+        counts: of what was computed; None where nothing was, for it failed or another made it.
+    """
+
+    name: str
+    keys: Keys
+    reasons: dict[str, str]
+    counts: Mapping[str, float] | None
+
+
+Reports = Generator[Report, None, None]
+"""What became of items, as it is known."""
+
+
 @dataclass(frozen=True)
 class Job(Generic[Task]):
     """An item to compute here, and where to: none where another process has made it."""
@@ -140,6 +171,40 @@ class Work(Generic[Task]):
     unit: str = "videos"
 
 
+class Crew:
+    """All processes that work on the same items in one store, told as they come and go."""
+
+    def __init__(self, folder: Path, work: str, note: Note) -> None:
+        """Begin.
+
+        Args:
+            folder: of the scratch folders of all.
+            work: what they do, the stage's name.
+            note: told who comes, ends or dies.
+        """
+        self.size = 1
+        self.work = work
+        self._folder, self._note = folder, note
+        self._me = f"{claims.host()}-{os.getpid()}"
+        self._known: set[str] = {self._me}
+        self._next_look = 0.0
+
+    def look(self) -> None:
+        """See who is there now, if the last look was a while ago."""
+        if time.monotonic() < self._next_look:
+            return
+        self._next_look = time.monotonic() + LOOK_S
+        there = claims.workers(self._folder, self.work)
+        alive = {name for name, is_alive in there.items() if is_alive}
+        self.size = len(alive | {self._me})
+        for name in sorted(alive - self._known):
+            self._note(f"worker {name} has come: {self.size} are at work")
+        for name in sorted(self._known - alive - {self._me}):
+            how = "has died, what it was at is taken over" if name in there else "has ended"
+            self._note(f"worker {name} {how}: {self.size} are at work")
+        self._known = alive | {self._me}
+
+
 class Todo(Generic[Task]):
     """The items still to compute, claimed one by one: another process has its hands on the rest.
 
@@ -153,6 +218,7 @@ class Todo(Generic[Task]):
         waiting: Mapping[Keys, Item[Task]],
         folder: Path,
         patience_s: float,
+        crew: Crew,
         note: Note,
     ) -> None:
         """Begin with all of ``waiting``.
@@ -162,8 +228,10 @@ class Todo(Generic[Task]):
             waiting: the missing keys of each item.
             folder: where unfinished files go.
             patience_s: after so long without any news an item is computed in spite of its claim.
+            crew: who else is at work.
             note: told in one line what a person should know.
         """
+        self._crew = crew
         self._store = store
         self._rest = deque(waiting.items())
         self._folder = folder
@@ -179,6 +247,7 @@ class Todo(Generic[Task]):
 
     def take(self) -> Job[Task] | None:
         """Return the next item, claimed; None while other processes are at work on all the rest."""
+        self._crew.look()
         for _ in range(len(self._rest)):
             keys, item = self._rest[0]
             held = self._claim(keys) if self._absent(keys, item) else []
@@ -234,6 +303,101 @@ class Todo(Generic[Task]):
             for claim in held:
                 claim.release()
         self._held.clear()
+
+
+def worked(
+    store: ItemStore, waiting: Mapping[Keys, Item[Task]], work: Work[Task], crew: Crew, note: Note
+) -> Reports:
+    """Work on items here, beside other processes, until each is in the store or has failed here.
+
+    Args:
+        store: where they go.
+        waiting: the missing keys of each item.
+        work: how they are made.
+        crew: who else is at work.
+        note: told in one line what a person should know.
+
+    Raises:
+        MachineError: it is not the videos that are at fault.
+    """
+    trouble = _Trouble()
+    with claims.scratch(store.root / "unfinished", crew.work) as folder:
+        todo = Todo(store, waiting, folder, work.pool.time_limit_s, crew, note)
+        if work.stream is not None:
+            results = work.stream(note, todo.jobs())
+        else:
+            compute_all = in_pool if work.pool.processes else in_process
+            results = compute_all(todo, work.compute, work.pool)
+        try:
+            for job, result in results:
+                trouble.count(result)
+                reasons, counts = _became(job, result, work.pool)
+                for key, path in job.paths.items():
+                    if key not in reasons:
+                        store.add(key, path)
+                todo.finish(job)
+                yield Report(job.item.name, job.keys, reasons, counts)
+        except Exception as error:  # of a network that many items go through
+            if _kind(error) in _HARDWARE:
+                raise MachineError(_said(error)) from error
+            raise
+        finally:
+            results.close()  # its threads end before what they have claimed is let go
+            todo.let_go()
+
+
+def _became(
+    job: Job[Task], result: Result, pool: Workers
+) -> tuple[dict[str, str], Mapping[str, float] | None]:
+    """Return why which files of a job could not be made, and the counts if all were."""
+    if isinstance(result, BaseException):
+        return reasons_of(result, job, pool), None
+    return {}, result
+
+
+_HARDWARE = ("memory", "CUDA")
+
+
+class _Trouble:
+    """Tells the machine's trouble from the videos': it fails one after the other alike."""
+
+    def __init__(self) -> None:
+        self._kind: str | None = None
+        self._times = 0
+
+    def count(self, result: Result) -> None:
+        """Take the next item's result.
+
+        Raises:
+            MachineError: too many in a row have failed alike.
+        """
+        if result is None:
+            return  # another process's
+        kind = _kind(result) if isinstance(result, BaseException) else None
+        self._times = self._times + 1 if kind is not None and kind == self._kind else 1
+        self._kind = kind
+        if kind is not None and self._times >= FEW and isinstance(result, BaseException):
+            raise MachineError(
+                f"{self._times} items in a row have failed alike, which is no video's fault: "
+                f"{_said(result)}"
+            )
+
+
+def _kind(error: BaseException) -> str | None:
+    """Return what an error may be of the machine's, None of one that is a video's."""
+    if isinstance(error, pebble.ProcessExpired):  # a system without memory kills
+        return "killed" if error.exitcode == -signal.SIGKILL else None
+    if isinstance(error, (ValueError, OSError, TimeoutError)):
+        return None
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # torch's
+        return "memory"
+    if isinstance(error, RuntimeError) and "CUDA" in str(error):
+        return "CUDA"
+    return _said(error)
+
+
+def _said(error: BaseException) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"
 
 
 def in_process(todo: Todo[Task], compute: Compute[Task], pool: Workers) -> Results[Task]:
@@ -366,4 +530,4 @@ def reason_of(error: BaseException, pool: Workers) -> str:
     if isinstance(error, pebble.ProcessExpired):
         return f"the process that worked on it died (exit status {error.exitcode})"
     text = " ".join(str(error).split())
-    return text if isinstance(error, ValueError) and text else f"{type(error).__name__}: {text}"
+    return text if isinstance(error, ValueError) and text else _said(error)
