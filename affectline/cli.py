@@ -225,6 +225,27 @@ def plan() -> None:
 
 
 @app.command()
+def work(
+    stages: Annotated[
+        list[str] | None,
+        typer.Argument(help="names as in dvc.yaml: decode, faces, extract@<backbone>, or extract"),
+    ] = None,
+    every: Annotated[bool, typer.Option("--all", help="all of them, in order")] = False,
+) -> None:
+    """Make what is missing in the store, beside other workers, until nothing is left."""
+    from affectline.work import stages_to_work_on
+    from affectline.work import work as work_on
+    from stages.engine.checks import check_all, check_store, in_project
+    from stages.engine.params import load_params
+
+    with in_project():
+        params = load_params()
+        check_all(params)
+        check_store()
+        work_on(params, stages_to_work_on(params, stages or (), every=every))
+
+
+@app.command()
 def preset(
     name: Annotated[
         str, typer.Argument(help="ve8, ekman6, mhed, heiv, sfew, caer; own for your videos")

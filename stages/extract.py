@@ -233,6 +233,11 @@ def computed_together(
     forward, counted = Running(network, note), 0.0
     with closing(ahead(_pieces(jobs, videos), AHEAD)) as pieces, ThreadPoolExecutor(1) as packer:
         for passage in through(_begun(pieces, forward), forward, BATCH):
+            if passage is None:  # others wait for what is claimed here, and we for what they claim
+                while packing:
+                    yield _outcome(*packing.popleft(), forward.seconds - counted)
+                    counted = forward.seconds
+                continue
             job = videos.pop(passage)
             future = (
                 packer.submit(_pack, job.item.task, passage, job.paths, forward.runtime)

@@ -206,18 +206,23 @@ def scratch(parent: Path, work: str = "") -> Iterator[Path]:
 
     Args:
         parent: of all scratch folders.
-        work: what it is for, by which :func:`workers` finds who is at work.
+        work: what it is for, in words by which :func:`workers` finds who is at work.
     """
     parent.mkdir(parents=True, exist_ok=True)
     sweep(parent)
     folder = parent / f"{host()}-{os.getpid()}-{secrets.token_hex(4)}"
     with held(_alive(folder)):
-        _alive(folder).write_text(work, encoding="utf-8")
+        retitle(folder, work)
         folder.mkdir()
         try:
             yield folder
         finally:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def retitle(folder: Path, work: str) -> None:
+    """Say in words what a scratch folder is for from now on."""
+    _alive(folder).write_text(work, encoding="utf-8")
 
 
 def sweep(parent: Path) -> list[Path]:
@@ -254,7 +259,7 @@ def abandoned(parent: Path) -> list[Path]:
 
 
 def workers(parent: Path, work: str) -> dict[str, bool]:
-    """Return who has a scratch folder below ``parent`` for ``work``, and whether it is alive.
+    """Return who has a scratch folder below ``parent`` for the word ``work``, and if it lives.
 
     Returns:
         ``<host>-<process>`` -> False where it has died and nobody has swept behind it yet.
@@ -262,7 +267,7 @@ def workers(parent: Path, work: str) -> dict[str, bool]:
     alive = {}
     for mark in parent.glob(f"*{ALIVE}"):
         with suppress(FileNotFoundError):  # it has just ended
-            if mark.read_text(encoding="utf-8") == work:
+            if work in mark.read_text(encoding="utf-8").split():
                 claim = take(mark) if mark.exists() else None
                 alive[mark.name.rpartition("-")[0]] = claim is None
                 if claim is not None:

@@ -162,7 +162,7 @@ def forward_of(network: nn.Module, precision: str = "float32") -> Forward:
     return forward
 
 
-def through(pieces: Iterable[Piece], forward: Forward, size: int) -> Iterator[Passage]:
+def through(pieces: Iterable[Piece], forward: Forward, size: int) -> Iterator[Passage | None]:
     """Send rows of videos through a network, ``size`` at once, whosever they are.
 
     Where the network fails on a batch, each video of it is tried by itself: the one that it fails
@@ -174,7 +174,7 @@ def through(pieces: Iterable[Piece], forward: Forward, size: int) -> Iterator[Pa
         size: rows of every batch.
 
     Yields:
-        Each video whose last rows are through, in order.
+        Each video whose last rows are through, in order; None where nothing follows for a while.
     """
     held: list[tuple[Passage, Tensor | None]] = []
     count = 0
@@ -183,6 +183,7 @@ def through(pieces: Iterable[Piece], forward: Forward, size: int) -> Iterator[Pa
             yield from _flushed(held, forward, size)
             held, count = [], 0
         if piece is None:
+            yield None
             continue
         passage, rows = piece
         while rows is not None and len(rows):

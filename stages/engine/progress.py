@@ -109,9 +109,16 @@ class StageRun:
     when the stage fails or a person ends it (Ctrl-C).
     """
 
-    def __init__(self, stage: str, item: str | None = None) -> None:
-        """Name the run: the DVC stage, and its item where the stage has several."""
+    def __init__(self, stage: str, item: str | None = None, log: Path | None = None) -> None:
+        """Name the run.
+
+        Args:
+            stage: the DVC stage.
+            item: what it works on, where the stage has several.
+            log: the file, if not the stage's own.
+        """
         self.name = f"{stage}@{item}" if item else stage
+        self._log = log or LOGS / f"{self.name}.json"
         self.counts: dict[str, float] = {
             "items": 0,
             "computed": 0,
@@ -140,8 +147,7 @@ class StageRun:
     ) -> None:
         """Print the closing line and write the log."""
         seconds = time.monotonic() - self._start
-        path = LOGS / f"{self.name}.json"
-        pace = self._pace if self._pace is not None else last_pace(path)
+        pace = self._pace if self._pace is not None else last_pace(self._log)
         record = {
             **{k: int(v) if float(v).is_integer() else round(v, 3) for k, v in self.counts.items()},
             "forward_seconds": round(self.counts["forward_seconds"], 3),
@@ -152,7 +158,7 @@ class StageRun:
             "ok": kind is None or (isinstance(error, SystemExit) and not error.code),
         }
         try:
-            with replacing(path) as partial:
+            with replacing(self._log) as partial:
                 partial.write_text(
                     json.dumps(record, indent=2, sort_keys=True) + "\n", encoding="utf-8"
                 )
@@ -228,7 +234,7 @@ class StageRun:
         rounds = math.ceil(done / at_once)
         if rounds > 1:  # the first round has waited for networks and processes to start
             self._pace = (time.monotonic() - start - first_s) / ((rounds - 1) * at_once)
-        elif done and last_pace(LOGS / f"{self.name}.json") is None:
+        elif done and last_pace(self._log) is None:
             self._pace = (time.monotonic() - start) / done
 
     def _bar(self, iterable: Iterable[T], total: float | None, unit: str) -> Iterator[T]:

@@ -37,6 +37,7 @@ COMMANDS = {
     "compare": ["caan", "hamf"],
     "status": [],
     "plan": [],
+    "work": ["--all"],
     "preset": ["--root", "."],
     "export": ["vggish/embedding", "--to", "npy"],
     "diff": ["HEAD"],

@@ -1,5 +1,6 @@
 import json
 import shutil
+from collections.abc import Generator
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from features.networks import extraction
 from features.weights.file import write_seeded
 from stages import extract
 from stages.engine.outputs import INDEX
+from stages.engine.workers import Item, Job
 
 PROJECT = Path(__file__).parents[2]
 
@@ -66,6 +68,30 @@ def test_features_say_what_they_came_from_and_missing_sound_is_no_row(project: P
     assert isinstance(made_of, dict)
     assert (made_of["input"], made_of["precision"]) == ("loud", "float32")
     assert arrays.read(Path("data/features/vggish/joy/silent.h5"))[0]["embedding"].shape == (0, 128)
+
+
+def test_what_is_done_is_let_go_where_nothing_is_left_to_take_for_a_while(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another process may wait for it, while this one waits for what that one has."""
+    monkeypatch.setattr(extract, "_is_done", lambda future: False)  # it is never quick enough
+    network = extract.Network(
+        "vggish", "{}", "float32", Path("data/weights/vggish.safetensors"), "cpu"
+    )
+    task = extract.Task(Path("data/views/sound/joy/silent.h5"), network, {}, {})
+    job = Job(Item("joy/silent", {"k": "joy/silent.h5"}, task), ("k",), {"k": Path("made.h5")})
+    left = [None] * 50
+
+    def jobs() -> Generator[Job[extract.Task] | None, None, None]:
+        yield job
+        while left:
+            yield left.pop()
+
+    results = extract.computed_together(network, print, jobs())
+    done, counts = next(results)
+    assert done is job and isinstance(counts, dict)
+    assert left  # not only when all is over
+    results.close()
 
 
 @pytest.fixture

@@ -254,9 +254,12 @@ def test_what_is_held_is_computed_where_nothing_follows_for_a_while() -> None:
     first, second = pieces(views_of(2), toy()), pieces(views_of(3), toy())
     network = Counting()
     passages = through([*first, None, None, *second], forward_of(network), BATCH)
-    assert next(passages).arrays()["valid"].sum() == 2
+    one = next(passages)
+    assert one is not None and one.arrays()["valid"].sum() == 2
     assert network.seen == [BATCH]
-    assert next(passages).arrays()["valid"].sum() == 3
+    assert [next(passages), next(passages)] == [None, None]
+    other = next(passages)
+    assert other is not None and other.arrays()["valid"].sum() == 3
 
 
 def test_rows_of_another_size_are_no_part_of_the_batch() -> None:

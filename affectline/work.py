@@ -1,0 +1,199 @@
+"""A worker by itself: what is missing is made in the store, outside DVC's lock.
+
+Any number of workers may run at once, in terminals, jobs or machines that share the store: by
+claims they share the work, and with a `dvc repro` beside them. A later `dvc repro` computes nothing
+of what they have made; the outputs are its own to link. A stage's inputs are addressed by key in
+the store, so a worker needs no output of a stage but the index, and the weights.
+"""
+
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from affectline.plan import Link, Plan
+from features.cache import claims, tables
+from features.cache.keys import file_sha256
+from features.cache.store import ItemStore, store_root
+from features.options import near
+from features.video.opening import VideoError
+from features.weights.file import tensors_sha256
+from stages import decode, extract, faces
+from stages.engine.items import Outcome, fill, merge_reasons, outcome_of
+from stages.engine.outputs import check_failures
+from stages.engine.params import Model, Params, ParamsError
+from stages.engine.paths import INDEX, LOGS, index_of, weights_file
+from stages.engine.progress import StageRun
+from stages.engine.start import stage_names
+from stages.engine.workers import Input, Work
+
+KINDS = ("decode", "faces", "extract")
+"""Stages whose items a worker makes."""
+
+NEXT = "next:"
+"""In front of a stage's name: a worker is at it, or will come to it."""
+
+WAIT_S = 1.0
+"""Seconds between two looks at what others have made of what a stage reads."""
+
+Rows = Sequence[tables.Row]
+Make = Callable[[Sequence[Input]], Work[Any]]
+"""What a stage reads -> what it has to make of it."""
+
+
+def stages_to_work_on(params: Params, asked: Sequence[str], *, every: bool = False) -> list[str]:
+    """Return the stages that a worker goes through, in the order of the flow.
+
+    Args:
+        params: params.yaml.
+        asked: names as in dvc.yaml; ``extract`` stands for all of its kind.
+        every: all that there are.
+
+    Raises:
+        ParamsError: there is no such stage, or none is asked for.
+    """
+    names = [name for name in stage_names(params) if name.partition("@")[0] in KINDS]
+    names = [name for name in names if name != "faces" or params.reads_faces]
+    for name in asked:
+        if name == "faces" and not params.reads_faces:
+            raise ParamsError("'faces': no backbone of params.yaml reads faces")
+        if name not in {*names, *KINDS}:
+            known = ", ".join(names)
+            raise ParamsError(f"{name!r}{near(name, names)}: expected some of {known}, or --all")
+    chosen = [name for name in names if every or {name, name.partition("@")[0]} & {*asked}]
+    if not chosen:
+        raise ParamsError(f"expected the names of stages, or --all: {', '.join(names)}")
+    return chosen
+
+
+def work(params: Params, stages: Sequence[str]) -> None:
+    """Make what is missing of stages in the store, beside all others who do.
+
+    Args:
+        params: params.yaml.
+        stages: names as in dvc.yaml, in the order of the flow.
+
+    Raises:
+        ParamsError: the index or weights are not here.
+    """
+    index = index_of(INDEX)
+    if not index.is_file():
+        raise ParamsError(f"{index}: not made yet; `dvc repro index` makes it, then run this again")
+    rows, plan = tables.read(index), Plan(params)
+    for stage in stages:
+        _check_weights(plan, stage)
+    with claims.scratch(store_root() / "unfinished") as folder:
+        for number, stage in enumerate(stages):
+            claims.retitle(folder, " ".join(f"{NEXT}{name}" for name in stages[number:]))
+            _work_on(plan, stage, rows)
+
+
+def _check_weights(plan: Plan, stage: str) -> None:
+    """Check that a stage's network has the weights that params.yaml asks for.
+
+    Raises:
+        ParamsError: it has not.
+    """
+    for name, block in _networks(plan.params, stage).items():
+        file = weights_file(name)
+        to_do = f"`dvc repro {'detector' if name == 'detector' else f'weights@{name}'}`"
+        if not file.is_file():
+            raise ParamsError(f"{file}: {stage} needs these weights; {to_do}, then run this again")
+        if plan.weights_sha256(name, block) != tensors_sha256(file):
+            raise ParamsError(f"{file}: not the weights that params.yaml asks for; {to_do}")
+
+
+def _networks(params: Params, stage: str) -> Mapping[str, Model]:
+    kind, _, name = stage.partition("@")
+    if kind == "extract":
+        return {name: params.backbones[name]}
+    return {"detector": params.faces.detector} if kind == "faces" else {}
+
+
+def _work_on(plan: Plan, stage: str, rows: Rows) -> None:
+    """Make a stage's items as what they are made of comes, and tell what is left out."""
+    kind, _, item = stage.partition("@")
+    me = f"{stage}.{claims.host()}-{os.getpid()}"
+    with StageRun(kind, item or None, log=LOGS / "work" / f"{me}.json") as run:
+        outcome: Outcome = {}
+        if kind == "decode":
+            made = replace(decode.work(plan.params, rows), compute=decode_indexed)
+            outcome = outcome_of(made.items, fill(run, made))
+        else:
+            for made in _as_inputs_come(run, plan, stage, rows):
+                outcome |= outcome_of(made.items, fill(run, made))
+        check_failures(run, merge_reasons(rows, outcome), plan.params.max_failed)
+
+
+def decode_indexed(task: decode.Task, outputs: Mapping[str, Path]) -> Mapping[str, float]:
+    """Decode a video, if its file still is the one that the index knows.
+
+    DVC indexes a changed file before it decodes it; a worker may be older than the change.
+    """
+    if file_sha256(task.location) != task.sha256:
+        raise VideoError("its file has changed since it was indexed; `dvc repro index`")
+    return decode.compute(task, outputs)
+
+
+def _as_inputs_come(run: StageRun, plan: Plan, stage: str, rows: Rows) -> Iterator[Work[Any]]:
+    """Yield what there is to make of what lies in the store, and again when others add to it."""
+    kind, _, name = stage.partition("@")
+    view = plan.params.backbones[name].view if kind == "extract" else "segments"
+    make: Make = partial(faces.work, plan.params)
+    if kind == "extract":
+        make = partial(extract.work, plan.params, name)
+    before = ("decode", "faces") if view == "faces" else ("decode",)
+    left = {str(row["video_id"]): str(row["sha256"]) for row in rows if row["status"] == "ok"}
+    while left:
+        at_work = _somebody_works(before)  # looked at first: what it then ends with is seen below
+        inputs = list(_inputs(plan, view, left))
+        for each in inputs:
+            del left[each.video_id]
+        if inputs:
+            yield make(inputs)
+        elif at_work:
+            run.note(f"waiting for {' and '.join(before)} of {len(left)} videos, made by another")
+            time.sleep(WAIT_S)
+        else:
+            run.note(
+                f"{len(left)} videos are left out: there is nothing in the store that "
+                f"{' and '.join(before)} has made of them; `affectline work {' '.join(before)}`"
+            )
+            return
+
+
+def _inputs(plan: Plan, view: str, videos: Mapping[str, str]) -> Iterator[Input]:
+    """Yield what is there of a view.
+
+    Args:
+        plan: the keys.
+        view: its name.
+        videos: video id -> sha256.
+    """
+    for video_id, sha256 in videos.items():
+        link: Link | None = plan.view(video_id, sha256, "segments" if view == "faces" else view)
+        if view == "faces" and link is not None:
+            link = plan.faces(link)
+        content = plan.content(link) if link else None
+        if link and content and (file := _file(plan, link)):
+            yield Input(video_id, content, file)
+
+
+def _file(plan: Plan, link: Link) -> Path | None:
+    """Return where an item can be read: in the store, else in the output."""
+    file = ItemStore(store_root()).path(link.key, link.file.suffix)
+    if file.is_file():
+        return file
+    row = plan.rows(link.output).get(link.video_id)
+    return link.file if row and row["key"] == link.key and link.file.is_file() else None
+
+
+def _somebody_works(stages: Sequence[str]) -> bool:
+    """Tell whether another process makes items of some stages, or will."""
+    folder, me = store_root() / "unfinished", f"{claims.host()}-{os.getpid()}"
+    names = [name for stage in stages for name in (stage, f"{NEXT}{stage}")]
+    there = [who for name in names for who in claims.workers(folder, name).items()]
+    return any(is_alive and name != me for name, is_alive in there)
