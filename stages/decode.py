@@ -8,6 +8,7 @@ view that no backbone reads says so and holds nothing else.
 """
 
 from collections.abc import Iterable, Mapping
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -130,32 +131,41 @@ def compute(task: Task, outputs: Mapping[str, Path]) -> dict[str, float]:
     reasons: dict[str, str] = {}
     frames_decoded = 0
     pictures = {key: path for key, path in outputs.items() if task.views[key][1]}
-    if pictures:
-        try:
-            frames_decoded = _write_frames(task, pictures)
-        except VideoError as error:
-            reasons |= dict.fromkeys(pictures, str(error))
-    for key in outputs.keys() - pictures.keys():
-        try:
-            _write_sound(task, key, outputs[key])
-        except VideoError as error:
-            reasons[key] = str(error)
+    with ThreadPoolExecutor(1) as behind:  # frames are packed while the sound is decoded
+        packed: list[Future[None]] = []
+        if pictures:
+            try:
+                frames_decoded, packed = _write_frames(task, pictures, behind)
+            except VideoError as error:
+                reasons |= dict.fromkeys(pictures, str(error))
+        for key in outputs.keys() - pictures.keys():
+            try:
+                _write_sound(task, key, outputs[key])
+            except VideoError as error:
+                reasons[key] = str(error)
+        for each in packed:
+            each.result()
     if reasons:
         raise PartlyFailed(reasons)
     return {"frames_decoded": frames_decoded}
 
 
-def _write_frames(task: Task, outputs: Mapping[str, Path]) -> int:
+def _write_frames(
+    task: Task, outputs: Mapping[str, Path], behind: Executor
+) -> tuple[int, list[Future[None]]]:
+    """Decode the frames of views and have them written; return how many, and when all are."""
     views = {name: view for name, view in (task.views[key] for key in outputs) if view}
     decoded = decode.decode(task.location, views, seed=f"{task.seed} {task.sha256}")
+    packed = []
     for key, path in outputs.items():
         name = task.views[key][0]
         data = decode.padded(decoded.views[name], views[name].count)
         axes = SNIPPET_AXES if views[name].sampling == "snippets" else FRAMES_AXES
         rows = int(np.count_nonzero(data["valid"]))
         more = {"rows": rows, "interlaced": decoded.interlaced}
-        arrays.write(path, data, describe(key, task.ingredients[key], axes, **more))
-    return decoded.frames_decoded
+        about = describe(key, task.ingredients[key], axes, **more)
+        packed.append(behind.submit(arrays.write, path, data, about))
+    return decoded.frames_decoded, packed
 
 
 def _write_sound(task: Task, key: str, path: Path) -> None:

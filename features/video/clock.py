@@ -140,5 +140,6 @@ class Clock:
 
 def seconds(frame: av.VideoFrame) -> float:
     """Return a frame's presentation time in seconds."""
-    assert frame.pts is not None and frame.time_base is not None
-    return float(frame.pts * frame.time_base)
+    unit_s = frame.time_base
+    assert frame.pts is not None and unit_s is not None
+    return frame.pts * unit_s.numerator / unit_s.denominator  # rounded once, as a Fraction is

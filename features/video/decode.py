@@ -36,6 +36,7 @@ from features.video.pictures import Deinterlacer, fit, picture, shown_size
 from features.video.views import ROUNDING_S, View, choose
 
 T = TypeVar("T")
+Number = TypeVar("Number", bound=np.generic)
 
 av.logging.set_level(av.logging.FATAL)  # a damaged packet is counted by us, not printed
 
@@ -73,17 +74,20 @@ def padded(view: Frames, count: int) -> dict[str, NDArray[np.generic]]:
         ``valid`` (count,) bool. Rows past the clip's own frames are not valid; there the frame
         is black, ``index`` is -1 and ``pts_s`` NaN.
     """
-    rows = len(view.index)
-    arrays = {
-        "frames": np.zeros((count, *view.frames.shape[1:]), np.uint8),
-        "index": np.full((count, *view.index.shape[1:]), -1, np.int64),
-        "pts_s": np.full((count, *view.pts_s.shape[1:]), np.nan, np.float64),
-        "valid": np.arange(count) < rows,
+    missing = count - len(view.index)
+    return {
+        "frames": _lengthened(view.frames, missing, 0),
+        "index": _lengthened(view.index, missing, -1),
+        "pts_s": _lengthened(view.pts_s, missing, np.nan),
+        "valid": np.arange(count) < len(view.index),
     }
-    arrays["frames"][:rows] = view.frames
-    arrays["index"][:rows] = view.index
-    arrays["pts_s"][:rows] = view.pts_s
-    return arrays
+
+
+def _lengthened(array: NDArray[Number], rows: int, value: float) -> NDArray[Number]:
+    """Return an array with so many rows more, of one value; the array itself with none more."""
+    if not rows:
+        return array
+    return np.concatenate([array, np.full((rows, *array.shape[1:]), value, array.dtype)])
 
 
 @dataclass
@@ -262,6 +266,7 @@ class _Picker:
         self.wanted = {n: planned.pts_s[np.unique(numbers)] for n, numbers in chosen.items()}
         self.rows: dict[str, list[_Row]] = {name: [] for name in chosen}
         self.met: dict[str, list[int]] = {name: [] for name in chosen}  # row of each wanted
+        self.next_s = min(float(wanted[0]) for wanted in self.wanted.values())
         self.held: Shown | None = None
 
     def see(self, frame: av.VideoFrame) -> None:
@@ -290,11 +295,17 @@ class _Picker:
         self.held = shown
 
     def _keep(self, until_s: float) -> None:
+        """Keep the picture that is held for what views want before an instant."""
+        if until_s <= self.next_s:
+            return
         assert self.held is not None
         shown = self.held
+        self.next_s = np.inf
         pictures: dict[int, NDArray[np.uint8]] = {}
         for name, wanted in self.wanted.items():
             after = int(np.searchsorted(wanted, until_s, side="left"))
+            if after < len(wanted):
+                self.next_s = min(self.next_s, float(wanted[after]))
             new = after - len(self.met[name])
             if new <= 0:
                 continue
@@ -326,13 +337,17 @@ class _Picker:
 
     def _frames(self, name: str) -> Frames:
         numbers, times, pictures = zip(*self.rows[name], strict=True)
-        frames = np.stack([fit(picture, pictures[0].shape) for picture in pictures])
-        index, pts_s = np.asarray(numbers, np.int64), np.asarray(times, np.float64)
         chosen = self.chosen[name]
-        if chosen.ndim == 1:
-            return Frames(frames, index, pts_s)
-        rows = np.asarray(self.met[name])[np.searchsorted(np.unique(chosen), chosen)]  # (T, L)
-        return Frames(frames[rows], index[rows], pts_s[rows])
+        rows = np.arange(len(pictures))
+        if chosen.ndim == 2:
+            rows = np.asarray(self.met[name])[np.searchsorted(np.unique(chosen), chosen)]  # (T, L)
+        shape = pictures[0].shape
+        frames = np.stack([fit(pictures[row], shape) for row in rows.flat])
+        return Frames(
+            frames.reshape(*rows.shape, *shape),
+            np.asarray(numbers, np.int64)[rows],
+            np.asarray(times, np.float64)[rows],
+        )
 
 
 _Row = tuple[int, float, NDArray[np.uint8]]

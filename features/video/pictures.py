@@ -39,14 +39,16 @@ class Deinterlacer:
     def see(self, shown: Shown) -> Iterator[Shown]:
         """Take the next frame and yield those that are done: the filter looks one ahead."""
         frame = shown.frame
-        form = (frame.width, frame.height, frame.format.name)
-        if self.graph is not None and form != self.form:
-            yield from self.finish()
         fields = frame.interlaced_frame and min(frame.width, frame.height) >= SMALLEST
-        self.count += fields
         if self.graph is None and not fields:
             yield shown
             return
+        form = (frame.width, frame.height, frame.format.name)
+        if self.graph is not None and form != self.form:
+            yield from self.finish()
+            yield from self.see(shown)
+            return
+        self.count += fields
         if self.graph is None:
             self.graph, self.form = _bwdif(frame), form
         self.waiting.append(shown)

@@ -43,6 +43,9 @@ its sound can be seen to be apart (ITU-R BT.1359)."""
 BLOCK = 1 << 18
 """Samples that are held at a time, 1 MiB."""
 
+FLOATS = ("flt", "fltp")
+"""Sample formats that are taken as they are: what most codecs give."""
+
 MINUS_3_DB = 0.5**0.5
 
 WEIGHTS = {
@@ -104,23 +107,28 @@ def _heard(container: av.container.InputContainer, audio: av.AudioStream) -> Ite
     for stream in container.streams:
         if stream is not audio:
             stream.discard = Discard.all
-    to_float: dict[tuple[str, str, int], av.AudioResampler] = {}
+    kinds: dict[tuple[str, str, int], tuple[list[float], av.AudioResampler]] = {}
     packets = Packets()
     for packet in container.demux(audio):
         for frame in packets.decoded(packet.decode):
             kind = (frame.format.name, frame.layout.name, frame.sample_rate)
-            if kind not in to_float:
-                to_float[kind] = av.AudioResampler(format="flt")
-            weights = channel_weights(frame.layout)
+            if kind not in kinds:
+                kinds[kind] = channel_weights(frame.layout), av.AudioResampler(format="flt")
+            weights, to_float = kinds[kind]
             time_s = frame.time
-            for part in to_float[kind].resample(frame):
-                packed = part.to_ndarray().astype(np.float32, copy=False)
-                samples = mono(packed.reshape(-1, len(weights)).T, weights)
+            for part in [frame] if kind[0] in FLOATS else to_float.resample(frame):
+                samples = mono(_channels(part, len(weights)), weights)
                 if not np.isfinite(samples).all():
                     raise VideoError("its sound has numbers that are not finite")
                 yield time_s, frame.sample_rate, samples
                 time_s = None
     packets.check("its sound is ")
+
+
+def _channels(frame: av.AudioFrame, count: int) -> Samples:
+    """Return (C, n) float32 of a frame of floats, its channels packed or in planes."""
+    samples = frame.to_ndarray().astype(np.float32, copy=False)
+    return samples if frame.format.is_planar else samples.reshape(-1, count).T
 
 
 def channel_weights(layout: av.AudioLayout) -> list[float]:
