@@ -18,6 +18,8 @@ import pytest
 import typer
 import yaml
 from dvc.cli import parse_args
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 from pydantic import BaseModel
 from setuptools import find_packages
 
@@ -368,6 +370,32 @@ def test_the_package_has_every_file_of_its_rooms() -> None:
         data = settings["package-data"].get(".".join(room.parts), [])
         is_code = path.suffix == ".py" and path.parent == room
         assert is_code or any(path.relative_to(room).match(pattern) for pattern in data), path
+
+
+def locked(name: str) -> dict[str, list[str]]:
+    """Return package -> its pinned version and hashes, in the order of a lock file."""
+    pins: dict[str, list[str]] = {}
+    for line in (PROJECT / name).read_text().splitlines():
+        if pin := re.match(r"([a-z0-9-]+)==\S+", line):
+            pins[pin[1]] = [line]
+        elif line.startswith("    --hash"):
+            pins[next(reversed(pins))].append(line)
+    return pins
+
+
+def test_the_lock_files_agree_and_have_what_the_project_asks_for() -> None:
+    settings = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]
+    extras = settings["optional-dependencies"]
+    lock, scenarios = locked("requirements.lock"), locked("requirements-scenarios.lock")
+    assert {name: scenarios.get(name) for name in lock} == lock
+    for pins, asked in (
+        (lock, [*settings["dependencies"], *extras["dev"]]),
+        (scenarios, [*extras["remotes"], *extras["scenarios"]]),
+    ):
+        for each in map(Requirement, asked):
+            line, *hashes = pins[canonicalize_name(each.name)]
+            assert each.specifier.contains(re.split("==| |$", line)[1]), line
+            assert hashes, line
 
 
 def test_ci_calls_what_a_person_calls_on_each_python() -> None:
