@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import yaml
 
 from sample.clips import encode_clip, plan_clip
-from tests.conftest import HANGING_S
+from tests.conftest import HANGING_S, heed_ctrl_c
 
 PROJECT = Path(__file__).parents[1]
 
@@ -83,11 +83,6 @@ LIGHT: Mapping[str, Any] = {
 
 ITEM_STAGES = ("index", "decode", "faces", "extract", "train")
 """Stages whose items lie in the store."""
-
-
-def heed_ctrl_c() -> None:
-    """Undo what a shell does to commands in its background, the tests perhaps: they ignore it."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 class Clone:

@@ -2,6 +2,7 @@
 
 import fractions
 import os
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,6 +27,11 @@ MakeClip = Callable[..., Path]
 
 HANGING_S = 3600.0
 """After this long a command hangs: no test is about how fast a machine is."""
+
+
+def heed_ctrl_c() -> None:
+    """Undo what a shell does to commands in its background, the tests perhaps: they ignore it."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

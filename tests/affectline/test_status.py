@@ -21,7 +21,7 @@ def project(in_folder: Path) -> Path:
     """Four videos with sound, a broken one, and VGGish with seeded weights; nothing has run."""
     raw = yaml.safe_load((PROJECT / "params.yaml").read_text())
     raw["index"] |= {"root": "raw", "splits": raw["index"]["splits"] | {"runs": 2}}
-    raw["engine"] = {"workers": 1}
+    raw["engine"] = {"workers": 1, "runtime": "torch"}  # a trial of runtimes takes seconds
     raw["max_failed"] = 0.5
     raw["backbones"] = {"vggish": raw["backbones"]["vggish"] | {"source": "seeded", "seed": 3}}
     raw["experiments"] = {"sound": {"head": "pooling", "roles": {"sound": "vggish/embedding"}}}

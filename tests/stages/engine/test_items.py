@@ -28,8 +28,7 @@ from stages.engine.items import (
 )
 from stages.engine.progress import StageRun
 from stages.engine.workers import Item, PartlyFailed, Work, Workers
-from tests.clones import heed_ctrl_c
-from tests.conftest import HANGING_S
+from tests.conftest import HANGING_S, heed_ctrl_c
 
 
 def item(name: str, number: int, *, label: str = "joy") -> Item:
