@@ -287,18 +287,26 @@ def test_gradients_reach_every_parameter_in_some_phase(built: Built) -> None:
 def test_a_head_learns_a_batch_by_heart(built: Built) -> None:
     features, mask = built.batch(videos=16)
     labels = torch.arange(16) % len(CLASSES)
+
+    def is_learnt() -> bool:
+        with torch.inference_mode():
+            answers = built.network.eval()(features, mask)["logits"].argmax(1)
+        built.network.train()
+        return torch.equal(answers, labels)
+
     for phase, modules in built.network.phases().items():
         built.network.requires_grad_(False)
         for module in modules:
             module.requires_grad_(True)
         weights = [weight for weight in built.network.parameters() if weight.requires_grad]
         optimiser = torch.optim.Adam(weights, lr=built.case.learning_rate)
-        for _ in range(built.case.steps):
+        for step in range(1, built.case.steps + 1):
             optimiser.zero_grad()
             built.backward(built.network(features, mask), labels, phase)
             optimiser.step()
-    predicted = built.network.eval()(features, mask)["logits"].argmax(1)
-    assert torch.equal(predicted, labels)
+            if step % 10 == 0 and is_learnt():
+                break
+    assert is_learnt()
 
 
 def test_the_seed_alone_draws_the_weights(built: Built) -> None:

@@ -22,7 +22,7 @@ class Case:
         ordered: the order of rows matters.
         rows: numbers of rows that are tried.
         absent: a row that is not there differs from a row of zeros.
-        steps: of the optimiser (Adam), and
+        steps: of the optimiser (Adam) at most, and
         learning_rate: with which 16 random videos are learnt by heart.
     """
 
