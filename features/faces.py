@@ -46,7 +46,7 @@ python-package/insightface/utils/face_align.py.
 
 TEMPLATE_SIDE = 112
 
-LEVELS = np.array([math.isqrt(value) for value in range(256)])
+LEVELS = np.array([math.isqrt(value) for value in range(256)], np.uint16)
 """Level of a channel's value, 0..15: finer in the dark, where most of a stage or a night lies."""
 
 NEAR = (1, 2, 3, 2, 1)
@@ -131,8 +131,11 @@ def _colours(frame: NDArray[np.uint8]) -> NDArray[np.int64]:
     """Count the pixels of each colour, and those near it by NEAR: (16, 16, 16)."""
     from scipy.ndimage import convolve1d  # slow to import
 
-    red, green, blue = (LEVELS[frame[..., channel]] for channel in range(3))
-    counts = np.bincount((red * 256 + green * 16 + blue).ravel(), minlength=4096)
+    colours = LEVELS.take(frame[..., 0])
+    for channel in (1, 2):  # in place: new arrays of a frame's size take longer than the sums
+        colours *= 16
+        colours += LEVELS.take(frame[..., channel])
+    counts = np.bincount(colours.ravel(), minlength=4096)
     counts = counts.reshape(16, 16, 16)
     for axis in range(3):
         counts = convolve1d(counts, NEAR, axis, mode="reflect")  # no pixel is lost at the ends

@@ -131,6 +131,31 @@ def test_a_row_that_shows_no_frame_is_no_cut() -> None:
     assert shots(frames[:0], ALL[:0], cut=0.2).tolist() == []
 
 
+def near(level: int) -> dict[int, int]:
+    """Return level -> how much a pixel of ``level`` counts for it; past the ends it is mirrored."""
+    counts = {near: 0 for near in range(16)}
+    for far, weight in zip(range(-2, 3), (1, 2, 3, 2, 1), strict=True):
+        place = level + far
+        counts[-1 - place if place < 0 else min(place, 31 - place)] += weight
+    return counts
+
+
+def test_difference_of_two_frames_is_that_of_their_pixels_counted_one_by_one() -> None:
+    draw = np.random.default_rng(2)
+    frames = np.stack([draw.integers(0, high, (9, 16, 3), np.uint8) for high in (256, 120)])
+    frames[0, 0, :2] = [[0, 255, 0], [255, 0, 255]]
+    counts = np.zeros((2, 16, 16, 16), int)
+    for frame, cells in zip(frames, counts, strict=True):
+        for pixel in frame.reshape(-1, 3).tolist():
+            levels = [near(int(value**0.5)) for value in pixel]
+            red, green, blue = (np.array([each[n] for n in range(16)]) for each in levels)
+            cells += red[:, None, None] * green[:, None] * blue
+    difference = np.abs(counts[1] - counts[0]).sum() / (2 * counts[0].sum())
+    assert 0.1 < difference < 0.9
+    assert shots(frames, ALL[:2], cut=difference - 1e-9).tolist() == [0, 1]
+    assert shots(frames, ALL[:2], cut=difference + 1e-9).tolist() == [0, 0]
+
+
 # ---------------------------------------------------------------------------------- crops
 
 
