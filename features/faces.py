@@ -19,13 +19,18 @@ builds is a :class:`Detector`.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+
+if TYPE_CHECKING:  # slow to import, and tracks and crops do without it
+    from torch import Tensor
+
+    Forward = Callable[[Tensor], Mapping[str, Tensor]]
 
 CROP = 224
 """Side of a crop, pixels: what VGG-Face reads."""
@@ -83,6 +88,19 @@ class Detector(Protocol):
 
     def detect_batch(self, frames: NDArray[np.uint8]) -> list[Detections]:
         """Find the faces of each of some RGB frames, uint8 (N, H, W, 3), best score first."""
+
+
+class NetworkDetector(Detector, Protocol):
+    """A detector around a function of tensors, which any runtime may compute."""
+
+    computed_by: "Forward | None"
+    """What computes ``forward``; None: torch, on the device that the detector is on."""
+
+    def prepare(self, frames_NHWC: NDArray[np.uint8]) -> "Tensor":
+        """Return network input, (N, ...), of RGB frames, uint8 (N, H, W, 3)."""
+
+    def forward(self, inputs: "Tensor") -> "dict[str, Tensor]":
+        """Return what the network says of its input, by name."""
 
 
 def overlap(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import cast
+from typing import Any, Literal, cast
 
 import numpy as np
 import pyarrow as pa
@@ -20,7 +20,19 @@ from numpy.typing import NDArray
 
 from features import detectors
 from features.cache import arrays, tables
-from features.faces import CROP, Detections, Detector, align, crop, link, main_person, shots
+from features.cache.keys import code_fingerprint, defined, item_key
+from features.cache.store import store_root
+from features.faces import (
+    CROP,
+    Detections,
+    Detector,
+    NetworkDetector,
+    align,
+    crop,
+    link,
+    main_person,
+    shots,
+)
 from features.options import options_of
 from features.weights.file import load, metadata, tensors_sha256
 from stages.engine.device import be_reproducible, device_of
@@ -36,7 +48,7 @@ from stages.engine.items import (
 from stages.engine.outputs import check_failures, fresh_outputs, write_index
 from stages.engine.params import Faces, Params
 from stages.engine.paths import VIEWS, index_of, weights_file
-from stages.engine.progress import StageRun, told
+from stages.engine.progress import StageRun, console, in_a_line, told
 from stages.engine.start import launch, start
 from stages.engine.workers import Input, Work, Workers, workers
 
@@ -74,15 +86,38 @@ AXES = {
 }
 
 
+TRIAL_SIZE = (270, 480)
+"""Height and width of the frame on which runtimes are compared."""
+
+
+@dataclass(frozen=True)
+class Network:
+    """A detector as it is to be run.
+
+    Attributes:
+        module: the detector's.
+        options: its own, as JSON.
+        weights: the file.
+        device: where it runs.
+        runtime: ``torch``, or on a CPU ``openvino``, or the faster (``auto``).
+        sha256: of its code, options and weights; a trial of its runtimes is remembered by it.
+    """
+
+    module: str
+    options: str
+    weights: Path
+    device: str
+    runtime: Literal["auto", "torch", "openvino"]
+    sha256: str
+
+
 @dataclass(frozen=True)
 class Task:
     """One video: its frames, the detector and the rules."""
 
     frames: Path
-    weights: Path
+    network: Network
     params: Faces
-    options: str
-    device: str
     ingredients: dict[str, object]
 
 
@@ -93,8 +128,7 @@ def main() -> None:
         return write_none()
     view, weights = VIEWS / "segments", weights_file("detector")
     with told():
-        options, device = _settings(params)
-        _detector(params.faces.detector.module, _text(options), weights, device)  # can it work?
+        _detector(_network(params, weights))  # can it work?
     with StageRun("faces") as run:
         if metadata(weights)["pretrained"] != "true":
             run.remark("the detector's weights are seeded (random): what it finds are no faces")
@@ -116,29 +150,32 @@ def work(params: Params, videos: Iterable[Input]) -> Work[Task]:
         videos: files of the view `segments`.
     """
     weights = weights_file("detector")
-    digest = tensors_sha256(weights)
-    options, device = _settings(params)
-    text = _text(options)
+    digest, network = tensors_sha256(weights), _network(params, weights)
+    options = json.loads(network.options)
     items = items_of(
         videos,
         lambda content: of_faces(params.faces, options, digest, content),
-        lambda file, made_of: Task(file, weights, params.faces, text, device, made_of),
+        lambda file, made_of: Task(file, network, params.faces, made_of),
     )
     # torch spreads one video over all cores; what cannot do so takes a video a core
     one_core = detectors.load(params.faces.detector.module).ONE_CORE
     return Work(items, compute, workers(params.engine) if one_core else Workers(0))
 
 
-def _settings(params: Params) -> tuple[dict[str, object], str]:
-    """Return all options of the detector, and the device that it runs on."""
+def _network(params: Params, weights: Path) -> Network:
+    """Return the detector that params.yaml names, with all its options, as it is to be run."""
     block = params.faces.detector
-    options = detectors.complete_options(block.module, block.options, params.faces.min_score)
-    one_core = detectors.load(block.module).ONE_CORE
-    return asdict(options), "cpu" if one_core else device_of(params.engine)
-
-
-def _text(options: Mapping[str, object]) -> str:
-    return json.dumps(options, sort_keys=True)
+    module = detectors.load(block.module)
+    device = "cpu" if module.ONE_CORE else device_of(params.engine)
+    chosen = detectors.complete_options(block.module, block.options, params.faces.min_score)
+    options = asdict(chosen)
+    has_choice = device == "cpu" and hasattr(module, "FREE_AXES")
+    runtime = params.engine.runtime if has_choice else "torch"
+    code = code_fingerprint(*defined(f"features.detectors.{block.module}", ("build",)))
+    made_of = {name: value for name, value in options.items() if name != "min_score"}
+    sha256 = item_key({"code": code, "options": made_of, "weights": tensors_sha256(weights)})
+    text = json.dumps(options, sort_keys=True)
+    return Network(block.module, text, weights, device, runtime, sha256)
 
 
 def write_none() -> None:
@@ -150,18 +187,42 @@ def write_none() -> None:
 
 
 @lru_cache(maxsize=1)
-def _detector(name: str, options: str, weights: Path, device: str) -> Detector:
-    module = detectors.load(name)
-    be_reproducible(device)
-    network = load(weights, module.build(options_of(module, json.loads(options))))
-    return cast(Detector, network.to(device))
+def _detector(network: Network) -> Detector:
+    module = detectors.load(network.module)
+    be_reproducible(network.device)
+    options = options_of(module, json.loads(network.options))
+    built = load(network.weights, module.build(options))
+    return cast(Detector, built.to(network.device))
+
+
+@lru_cache(maxsize=1)
+def _running(network: Network) -> tuple[Detector, str]:
+    """Return the detector, computed by the runtime that is to be taken here, and its name."""
+    detector = _detector(network)
+    if network.runtime == "torch":
+        return detector, "torch"
+    from stages.engine.runtime import fastest  # torch comes with it
+
+    part = cast(NetworkDetector, detector)
+    noise = np.random.default_rng(0).integers(0, 256, (1, *TRIAL_SIZE, 3), np.uint8)
+    with told():
+        runtime, part.computed_by = fastest(
+            store_root(),
+            network.sha256,
+            lambda: cast(Any, detector),
+            part.prepare(noise),
+            wanted=network.runtime,
+            note=lambda line: console.print(in_a_line(f"faces: {line}"), soft_wrap=True),
+            free=detectors.load(network.module).FREE_AXES,
+        )
+    return detector, runtime
 
 
 def compute(task: Task, outputs: Mapping[str, Path]) -> dict[str, float]:
     """Detect, track and cut out the faces of one video."""
     data, _attributes = arrays.read(task.frames)
-    params = task.params
-    detector = _detector(params.detector.module, task.options, task.weights, task.device)
+    params, network = task.params, task.network
+    detector, runtime = _running(network)
     frames, shown = data["frames"].astype(np.uint8, copy=False), data["valid"]
     start = time.monotonic()
     detections = _detect(detector, frames, shown)
@@ -191,8 +252,9 @@ def compute(task: Task, outputs: Mapping[str, Path]) -> dict[str, float]:
     }
     ((key, path),) = outputs.items()
     about = {
-        "weights": metadata(task.weights),
-        "device": task.device,
+        "weights": metadata(network.weights),
+        "device": network.device,
+        "runtime": runtime,
         "landmarks": list(detectors.load(params.detector.module).LANDMARKS),
         "rows": int(np.count_nonzero(shown)),
         "rows_with_face": int(np.count_nonzero(result["valid"])),

@@ -16,6 +16,9 @@ Each module has the same handful of names:
     0..1, which params.yaml has as ``faces.min_score``.
 ``build(options)``
     the network without its weights, a :class:`features.faces.Detector`.
+
+Optional: ``FREE_AXES``, the axes of a network's input whose lengths follow the frames. A detector
+that has it is a :class:`features.faces.NetworkDetector`: on a CPU another runtime may compute it.
 """
 
 from collections.abc import Mapping

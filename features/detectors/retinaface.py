@@ -18,7 +18,7 @@ It has the WEIGHTS, Options and build of a backbone; its network is used through
 """
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -37,6 +37,7 @@ from features.weights.naming import Convert, Tensors, counted
 from features.weights.record import Source, Weights, WeightsError
 
 ONE_CORE = False
+FREE_AXES = (2, 3)  # height and width
 
 FILES = {
     "detection_Resnet50_Final": "facexlib",
@@ -120,7 +121,7 @@ MOST_FACES = 750  # that are kept at most: biubug6's test_widerface.py
 FARTHEST = 1e6  # pixels; random weights put some beyond all numbers
 
 CHUNK = 4
-"""Frames that go through the network at once; each takes half a gigabyte at 960 x 960."""
+"""Frames that go through the network at once on a GPU; each takes half a gigabyte at 960 x 960."""
 
 
 @dataclass(frozen=True)
@@ -208,6 +209,7 @@ class RetinaFace(nn.Module):
 
     origin: Tensor
     points = len(LANDMARKS)
+    computed_by: Callable[[Tensor], Mapping[str, Tensor]] | None = None
 
     def __init__(self, options: Options) -> None:
         super().__init__()
@@ -234,11 +236,14 @@ class RetinaFace(nn.Module):
 
         Returns:
             The faces of each frame, the best score first, in pixels of the frame from its upper
-            left corner. Boxes may reach out of the frame.
+            left corner. Boxes may reach out of the frame. No bit depends on the other frames.
         """
-        detections = []
-        for start in range(0, len(frames), CHUNK):
-            detections.extend(self._detect_chunk(frames[start : start + CHUNK]))
+        detections: list[Detections] = []
+        size = at_once(self.origin.device)
+        for start in range(0, len(frames), size):
+            chunk = frames[start : start + size]
+            full = chunk[np.arange(size) % len(chunk)]  # one shape: the same numbers for a frame
+            detections.extend(self._detect_chunk(full)[: len(chunk)])
         return detections
 
     @torch.inference_mode()
@@ -246,11 +251,20 @@ class RetinaFace(nn.Module):
         inputs = self.prepare(frames_NHWC)
         size = (frames_NHWC.shape[1], frames_NHWC.shape[2])
         priors = _priors((inputs.shape[2], inputs.shape[3])).to(inputs.device)
+        outputs = (self.computed_by or self)(inputs)
+        scores = torch.softmax(outputs["logits"], dim=-1)[..., 1]  # class 0 is no face
+        rows = zip(outputs["boxes"], scores, outputs["landmarks"], strict=True)
+        return [self._select(row, priors, size) for row in rows]
+
+    def forward(self, inputs: Tensor) -> dict[str, Tensor]:
+        """Return what the network says of each of P anchors on its input, (N, 3, h, w).
+
+        Returns:
+            ``boxes`` (N, P, 4), ``logits`` (N, P, 2) and ``landmarks`` (N, P, 10), all float32:
+            offsets from the anchor, in its own sizes; logits of no face and of a face.
+        """
         boxes, logits, landmarks = self.network(inputs)
-        scores = torch.softmax(logits, dim=-1)[..., 1]  # class 0 is no face
-        return [
-            self._select(one, priors, size) for one in zip(boxes, scores, landmarks, strict=True)
-        ]
+        return {"boxes": boxes, "logits": logits, "landmarks": landmarks}
 
     def prepare(self, frames_NHWC: NDArray[np.uint8]) -> Tensor:
         """Return network input, float32 (N, 3, h, w), of RGB frames, uint8 (N, H, W, 3)."""
@@ -286,6 +300,11 @@ class RetinaFace(nn.Module):
         landmarks = landmarks.view(-1, self.points, 2) * extent
         keep = nms(boxes, scores, self.options.max_overlap)[:MOST_FACES]
         return _in_frame(boxes[keep], scores[keep], landmarks[keep], size)
+
+
+def at_once(device: torch.device) -> int:
+    """Return how many frames go through the network at once: on a CPU more gain nothing."""
+    return 1 if device.type == "cpu" else CHUNK
 
 
 def _in_frame(

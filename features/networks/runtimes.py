@@ -1,7 +1,8 @@
 """Runtimes: a network computed by OpenVINO instead of torch, on a CPU and in float32.
 
 The numbers agree with torch's within what float16 rounds (PARITY.md shows it), so a runtime is in
-no key. OpenVINO's graph is made from torch's own (``torch.export``), for batches of one shape.
+no key. OpenVINO's graph is made from torch's own (``torch.export``), for batches of one shape, or
+of any length along some axes.
 
 Its package brings another that posts usage figures (openvino-telemetry). Videos here may be
 confidential: it is kept from being imported, which OpenVINO provides for.
@@ -38,17 +39,21 @@ def runtime() -> Any:
     return openvino
 
 
-def converted(network: nn.Module, rows: Tensor) -> "tuple[openvino.Model, list[str]]":
+def converted(
+    network: nn.Module, rows: Tensor, free: Sequence[int] = ()
+) -> "tuple[openvino.Model, list[str]]":
     """Return a network in OpenVINO's form, and the names of its outputs in their order.
 
     Args:
         network: in eval mode, on the CPU.
         rows: a batch of the shape that it is to be computed for; its numbers do not matter.
+        free: axes along which batches may be of another length than ``rows``.
     """
+    lengths = ({axis: torch.export.Dim.AUTO for axis in free},) if free else None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the exporters, about themselves
         with torch.no_grad():
-            program = torch.export.export(network, (rows,))
+            program = torch.export.export(network, (rows,), dynamic_shapes=lengths)
             names = list(network(rows[:1]))
         return runtime().convert_model(program), names
 

@@ -10,7 +10,7 @@ import json
 import platform
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -81,6 +81,7 @@ def fastest(
     *,
     wanted: Literal["auto", "openvino"],
     note: Callable[[str], None],
+    free: Sequence[int] = (),
 ) -> tuple[Runtime, Forward]:
     """Return the runtime to take for a network on the CPU in float32, and what computes it there.
 
@@ -91,11 +92,13 @@ def fastest(
         rows: a batch, of the shape of all that follow.
         wanted: ``openvino`` takes it however fast it is.
         note: told in one line what a person should know.
+        free: axes along which other batches may be of another length than ``rows``.
 
     Raises:
         RuntimeFails: ``wanted`` cannot be taken.
     """
-    key = item_key({"network": network_sha256, "shape": list(rows.shape), "by": _versions()})
+    shape = [None if axis in free else length for axis, length in enumerate(rows.shape)]
+    key = item_key({"network": network_sha256, "shape": shape, "by": _versions()})
     folder = root / "runtimes" / key
     path = folder / f"{item_key(_machine())[:16]}.json"
     trial = _remembered(path)
@@ -106,7 +109,7 @@ def fastest(
             return "openvino", runtimes.forward_of(folder / GRAPH, trial.names)
     note("comparing torch and OpenVINO on this network, once on this machine")
     network = load()
-    trial, forward = _tried(network, rows, folder, is_wanted=wanted == "openvino")
+    trial, forward = _tried(network, rows, free, folder, is_wanted=wanted == "openvino")
     with replacing(path) as partial:
         partial.write_text(canonical(asdict(trial)), encoding="utf-8")
     if trial.problem and wanted == "openvino":
@@ -119,12 +122,12 @@ def fastest(
 
 
 def _tried(
-    network: nn.Module, rows: Tensor, folder: Path, *, is_wanted: bool
+    network: nn.Module, rows: Tensor, free: Sequence[int], folder: Path, *, is_wanted: bool
 ) -> tuple[Trial, Forward]:
     """Compare the runtimes on a batch; OpenVINO's form is kept where it is taken."""
     in_torch = forward_of(network)
     try:
-        model, names = runtimes.converted(network, rows)
+        model, names = runtimes.converted(network, rows, free)
         in_openvino = runtimes.forward_of(model, names)
         relative = runtimes.difference(in_torch(rows), in_openvino(rows))
     except Exception as error:  # a network of anybody's making, in two libraries' hands

@@ -19,6 +19,7 @@ from affectline.cli import app
 from features import detectors
 from features.cache import arrays, keys, tables
 from features.detectors.retinaface import LANDMARKS
+from features.detectors.retinaface import Options as RetinaFaceOptions
 from features.faces import TEMPLATE, Detections
 from features.sources import readers
 from features.weights.file import metadata, write_pretrained, write_seeded
@@ -28,6 +29,7 @@ from stages.engine import start
 from stages.engine.outputs import EMPTY, INDEX
 from tests.features.conftest import real_file  # noqa: F401
 from tests.modules import put
+from tests.parity.retinaface import detector as finder
 
 PROJECT = Path(__file__).parents[2]
 WEIGHTS = Path("data/weights/detector.safetensors")
@@ -109,7 +111,9 @@ def project(in_folder: Path) -> Iterator[Path]:
     """A video of bright blocks, and one that could not be decoded."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    (in_folder / "params.yaml").write_text((PROJECT / "params.yaml").read_text())
+    params = yaml.safe_load((PROJECT / "params.yaml").read_text())
+    params["engine"]["runtime"] = "torch"  # to compare runtimes takes seconds
+    (in_folder / "params.yaml").write_text(yaml.safe_dump(params))
     bad = {"video_id": "joy/bad", "label": "joy", "status": "failed", "reason": "empty"}
     rows = [write_view("shown", SHOWN, padded=1), bad]
     tables.write(Path("data/views/segments.parquet"), rows, pa.schema(list(INDEX.items())))
@@ -134,6 +138,7 @@ def change(**section: object) -> None:
     raw["faces"] |= section
     Path("params.yaml").write_text(yaml.safe_dump(raw))
     faces._detector.cache_clear()
+    faces._running.cache_clear()
 
 
 def run() -> dict[str, int]:
@@ -309,6 +314,44 @@ def test_a_network_with_random_weights_finds_something_and_the_same_again(align:
     Path("data/views/faces/joy/shown.h5").unlink()
     assert run()["computed"] == 1
     assert Path("data/views/faces/joy/shown.h5").read_bytes() == first
+
+
+@pytest.mark.slow  # to make a graph of a network takes seconds
+def test_openvino_finds_the_same_faces_in_frames_of_all_sizes_by_one_graph(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    photograph = skimage.data.astronaut()
+    rows = [
+        write_view("wide", [np.ascontiguousarray(photograph[40:140, 100:300])] * 2),
+        write_view("high", [np.ascontiguousarray(photograph[20:200, 150:260])]),
+    ]
+    tables.write(Path("data/views/segments.parquet"), rows, pa.schema(list(INDEX.items())))
+    network = finder(RetinaFaceOptions(weights="facexlib"))  # finds many a face
+    tensors = network.state_dict() | {"origin": torch.tensor(list(b"facexlib")).byte()}
+    write_pretrained(WEIGHTS, "detector", Weights("MIT", ()), tensors, "a", "b")
+    monkeypatch.setattr(faces, "TRIAL_SIZE", (64, 96))
+    found = {}
+    for runtime in ("torch", "openvino"):
+        raw = yaml.safe_load(Path("params.yaml").read_text())
+        raw["engine"]["runtime"] = runtime
+        Path("params.yaml").write_text(yaml.safe_dump(raw))
+        change(min_score=0.6)
+        detector("retinaface", options={"max_size": 160})
+        shutil.rmtree(".store/items", ignore_errors=True)
+        assert run()["computed"] == 2
+        for name in ("wide", "high"):
+            found[name, runtime] = arrays.read(Path(f"data/views/faces/joy/{name}.h5"))
+            assert found[name, runtime][1]["runtime"] == runtime
+    for name in ("wide", "high"):
+        (reference, about), (ours, about_ours) = found[name, "torch"], found[name, "openvino"]
+        assert about["key"] == about_ours["key"]
+        assert len(reference["det_score"]) > 5
+        for array in ("det_row", "det_track", "valid"):
+            np.testing.assert_array_equal(reference[array], ours[array])
+        for array in ("det_score", "det_box", "det_landmarks"):
+            np.testing.assert_allclose(ours[array], reference[array], rtol=1e-4, atol=1e-2)
+    assert len(list(Path(".store").glob("runtimes/*/network.xml"))) == 1
+    assert capsys.readouterr().err.count("comparing torch and OpenVINO") == 1
 
 
 def test_a_file_that_is_no_weights_ends_the_stage(capsys: pytest.CaptureFixture[str]) -> None:

@@ -129,13 +129,58 @@ def test_for_ternaus_a_frame_is_rgb_and_enlarged_and_not_padded(network: RetinaF
 # ------------------------------------------------------------------------------- batches
 
 
-def test_a_frame_alone_is_as_in_a_batch(network: RetinaFace) -> None:
-    frames = np.stack([np.roll(frame_of(90, 160), 7 * n, axis=1) for n in range(CHUNK + 2)])
+def rolled(count: int) -> NDArray[np.uint8]:
+    return np.stack([np.roll(frame_of(90, 160), 7 * n, axis=1) for n in range(count)])
+
+
+def assert_equal(one: Detections, other: Detections) -> None:
+    """Compare bit by bit."""
+    for name in ("boxes", "scores", "landmarks"):
+        np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
+
+
+def test_not_a_bit_of_a_frame_depends_on_its_neighbours(network: RetinaFace) -> None:
+    frames = rolled(3)
     together = network.detect_batch(frames)
-    assert len(together) == len(frames)
     assert len(together[0].scores) and len({face.scores.tobytes() for face in together}) > 1
     for frame, found in zip(frames, together, strict=True):
-        assert_same(network.detect(frame), found)
+        assert_equal(network.detect(frame), found)
+
+
+def test_batches_as_on_a_gpu_are_full_and_a_frame_is_the_same_in_any(
+    network: RetinaFace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frames = rolled(CHUNK + 2)
+    alone = [network.detect(frame) for frame in frames[:2]]
+    monkeypatch.setattr(retinaface, "at_once", lambda device: CHUNK)
+    shapes = []
+    hook = network.network.register_forward_pre_hook(lambda _, given: shapes.append(given[0].shape))
+    together = network.detect_batch(frames)
+    fewer = network.detect_batch(frames[:CHUNK][::-1][:2])  # elsewhere, beside copies
+    hook.remove()
+    assert len(together) == len(frames) and {shape[0] for shape in shapes} == {CHUNK}
+    for one, other in zip(fewer, together[CHUNK - 1 :: -1], strict=False):
+        assert_equal(one, other)
+    for one, other in zip(alone, together, strict=False):
+        assert_same(one, other)  # a batch of another shape: other sums
+
+
+def test_another_runtime_gets_the_input_and_its_numbers_count(network: RetinaFace) -> None:
+    frame = frame_of(90, 160)
+    expected = network.detect(frame)
+    seen = []
+
+    def compute(inputs: torch.Tensor) -> dict[str, torch.Tensor]:
+        seen.append(inputs)
+        outputs: dict[str, torch.Tensor] = network(inputs)
+        return outputs | {"logits": outputs["logits"] - torch.tensor([0.0, 9.0])}
+
+    network.computed_by = compute
+    try:
+        assert len(network.detect(frame).scores) == 0 < len(expected.scores)
+        torch.testing.assert_close(seen[0], network.prepare(frame[None]))
+    finally:
+        network.computed_by = None
 
 
 def test_no_frames_have_no_faces(network: RetinaFace) -> None:

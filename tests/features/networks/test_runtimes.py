@@ -94,6 +94,33 @@ def test_what_was_computed_stays_as_it_is(rows: Tensor, forward: Forward) -> Non
     assert all(torch.equal(values, kept[name]) for name, values in first.items())
 
 
+class Pyramid(nn.Module):
+    """Maps of two sizes, the small one laid over the large one: as a detector has them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.large, self.small = nn.Conv2d(3, 8, 3, 2, 1), nn.Conv2d(8, 8, 3, 2, 1)
+
+    def forward(self, frames: Tensor) -> dict[str, Tensor]:
+        large = self.large(frames).relu()
+        size = [large.size(2), large.size(3)]
+        over = nn.functional.interpolate(self.small(large), size=size, mode="nearest")
+        return {"each": (large + over).permute(0, 2, 3, 1).reshape(len(frames), -1, 8)}
+
+
+def test_one_graph_serves_frames_of_all_sizes() -> None:
+    network = Pyramid().eval()
+    draw = torch.Generator().manual_seed(1)
+    model, names = runtimes.converted(network, torch.rand(1, 3, 33, 48, generator=draw), (2, 3))
+    forward = runtimes.forward_of(model, names)
+    for size in ((33, 48), (20, 70), (91, 17), (33, 48)):
+        rows = torch.rand(1, 3, *size, generator=draw)
+        with torch.inference_mode():
+            reference = network(rows)
+        assert runtimes.difference(reference, forward(rows)) < 1e-5
+
+
 def test_what_posts_usage_figures_is_not_imported(forward: Forward) -> None:
     assert sys.modules["openvino_telemetry"] is None
     assert not any(name.startswith("openvino_telemetry.") for name in sys.modules)

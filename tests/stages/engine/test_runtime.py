@@ -119,6 +119,23 @@ def test_another_network_is_tried_for_itself(
     assert len(notes) == 3
 
 
+def test_rows_of_another_length_along_a_free_axis_need_no_trial_of_their_own(
+    tmp_path: Path, notes: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seconds(monkeypatch, 1.0, 0.5)
+    shapes = [(1, 3, 8, 8), (1, 3, 12, 9), (1, 3, 9, 31)]
+    for shape in shapes:
+        rows = torch.rand(shape, generator=torch.Generator().manual_seed(1))
+        found, forward = fastest(
+            tmp_path, NETWORK, Toy().eval, rows, wanted="auto", note=notes.append, free=(2, 3)
+        )
+        assert found == "openvino"
+        with torch.inference_mode():
+            reference = Toy().eval()(rows)
+        assert runtimes.difference(reference, forward(rows)) < 1e-5
+    assert len(notes) == 1 and len(graphs(tmp_path)) == 1
+
+
 @pytest.mark.parametrize("damage", ["trial", GRAPH, WEIGHTS, "gone"])
 def test_what_is_damaged_is_made_anew(
     take: Callable[..., tuple[str, Forward]],
