@@ -133,7 +133,7 @@ def calibrate(params: Params, videos: Sequence[Video]) -> None:
     costs = calibrated()
     project = Path.cwd()
     with scratch(store_root() / "unfinished") as folder:
-        rows = ((video.location.absolute(), video.label) for video in _middle(videos))
+        rows = ((location.absolute(), label) for location, label in _middle(videos))
         tables.write_csv(folder / ROOT, ("path", "label"), rows)
         raw = yaml.safe_load(PARAMS.read_text(encoding="utf-8"))
         processes = min(PROCESSES, workers(params.engine).processes)
@@ -156,17 +156,17 @@ def calibrate(params: Params, videos: Sequence[Video]) -> None:
         partial.write_text(json.dumps(record, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
-def _middle(videos: Sequence[Video]) -> list[Video]:
-    """Return videos of middling size, which stand for all: between the quartiles, evenly."""
+def _middle(videos: Sequence[Video]) -> list[tuple[Path, str]]:
+    """Return files and labels of videos of middling size: between the quartiles, evenly."""
     sized = sorted(
-        (video.location.stat().st_size, video.video_id, video)
+        (video.location.stat().st_size, video.video_id, video.location, video.label)
         for video in videos
-        if not video.problem and video.location.is_file()
+        if not video.problem and video.location is not None and video.location.is_file()
     )
     if len(sized) <= VIDEOS:
-        return [video for _size, _name, video in sized]
+        return [(location, label) for _size, _name, location, label in sized]
     places = (len(sized) * (VIDEOS + 1 + 2 * n) // (4 * VIDEOS) for n in range(VIDEOS))
-    return [sized[place][2] for place in places]
+    return [sized[place][2:] for place in places]
 
 
 def _stages(params: Params, project: Path, folder: Path) -> Iterator[tuple[str, list[str]]]:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 app = typer.Typer(no_args_is_help=True, help=__doc__)
 app.add_typer(store_cli.app, name="store")
 app.command("export")(exchange_cli.export)
+app.command("import")(exchange_cli.import_arrays)
 
 Json = Annotated[bool, typer.Option("--json", help="print JSON")]
 

@@ -205,6 +205,9 @@ def as_tree(explanation: Explanation) -> Tree:
         if versions and versions != told:
             told = versions
             place.add(versions)
+    if video["file"] is None:
+        place.add(_line(("video", "bold"), " none: the data set has features alone"))
+        return tree
     size = f"{video['width']}×{video['height']}, {video['fps']} fps, {video['duration_s']} s"
     place.add(
         _line(

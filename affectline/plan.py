@@ -19,7 +19,9 @@ from features.cache.keys import canonical, item_key
 from features.cache.store import ItemStore, store_root
 from features.options import dtypes_of, options_of
 from features.weights.file import tensors_sha256, write_seeded
+from features.weights.imported import Imported
 from stages.decode import wanted_views
+from stages.engine import imported
 from stages.engine.ingredients import Ingredients, of_faces, of_features, of_headers, of_view
 from stages.engine.items import item_path
 from stages.engine.params import Model, Params
@@ -61,6 +63,7 @@ class Plan:
     options: dict[str, Ingredients] = field(default_factory=dict)
     dtypes: dict[str, dict[str, str]] = field(default_factory=dict)
     rows_by_output: dict[Path, dict[str, tables.Row]] = field(default_factory=dict)
+    contents: dict[str, dict[str, str]] = field(default_factory=dict)
 
     def rows(self, output: Path) -> dict[str, tables.Row]:
         """Return video id -> row of an output's index, empty where there is none."""
@@ -111,6 +114,9 @@ class Plan:
         """
         block = self.params.backbones[backbone]
         links = [self.headers(video_id, sha256)]
+        if block.source == "imported":
+            link = self.imported(video_id, backbone)
+            return links if link is None else [*links, link]
         name = "segments" if block.view == "faces" else block.view
         links.append(self.view(video_id, sha256, name))
         if block.view == "faces":
@@ -165,6 +171,18 @@ class Plan:
         folder = FEATURES / backbone
         path = folder / item_path(view.video_id)
         return Link(view.video_id, f"extract@{backbone}", folder, path, made_of)
+
+    def imported(self, video_id: str, backbone: str) -> Link | None:
+        """Return a video's imported features, None where nothing of it is here to be taken."""
+        file = weights_file(backbone)
+        if backbone not in self.contents:
+            self.contents[backbone] = Imported(file).videos if file.is_file() else {}
+        content = self.contents[backbone].get(video_id)
+        if content is None:
+            return None
+        made_of = imported.ingredients(self.params, backbone, content)
+        folder = FEATURES / backbone
+        return Link(video_id, f"extract@{backbone}", folder, folder / item_path(video_id), made_of)
 
 
 @dataclass(frozen=True)

@@ -115,7 +115,10 @@ def status(params: Params) -> list[Stage]:
         def features(view: Link, name: str = name) -> Link | None:
             return plan.features(view, name)
 
-        chain = _after(plan, chains[block.view], VIEWS / block.view, features)
+        if block.source == "imported":
+            chain: Chain = {video_id: plan.imported(video_id, name) for video_id in usable}
+        else:
+            chain = _after(plan, chains[block.view], VIEWS / block.view, features)
         stages.append(_count(plan, f"extract@{name}", FEATURES / name, chain))
     done = {stage.output for stage in stages if stage.current == stage.items}
     known = {output for output in _gathered(plan) if str(output) in done}

@@ -8,6 +8,7 @@ from features.sources import obtain
 from features.weights.file import (
     metadata,
 )
+from features.weights.imported import Imported
 from features.weights.record import (
     ByHand,
     Weights,
@@ -26,7 +27,7 @@ class Standing:
 
     Attributes:
         network: its block in params.yaml.
-        source: ``seeded``, ``address``, ``by hand`` or ``file`` (of the user's own).
+        source: ``seeded``, ``address``, ``by hand``, ``file`` (of the user's own) or ``imported``.
         file: name of the source file or package; of a seeded network its seed.
         origin: the whole address, or the path of the user's file.
         checksum: ``known`` (published), ``prefix`` (its first digits are), ``pinned`` at a first
@@ -68,7 +69,8 @@ def lacking(params: Params) -> list[str]:
     return [
         f"{standing.network}: {standing.to_do}"
         for standing in survey(params)
-        if standing.source in ("file", "by hand") and not (standing.has_source or standing.is_made)
+        if standing.source in ("file", "by hand", "imported")
+        and not (standing.has_source or standing.is_made)
     ]
 
 
@@ -76,7 +78,9 @@ def _standing(where: str, params: Params) -> Standing:
     block = block_at(where, params)
     weights = weights_of(*network_at(where, params))
     name = where.rpartition(".")[2]
-    if block.source == "seeded":
+    if block.source == "imported":
+        standing = _imported_standing(where, Path(str(block.file)), name)
+    elif block.source == "seeded":
         facts = {"source": "seeded", "seed": str(block.seed)}
         standing = Standing(where, "seeded", f"seed {block.seed}", is_made=_is_made(name, facts))
     elif block.file is not None:
@@ -92,6 +96,23 @@ def _command(where: str) -> str:
     """Return the command that makes a network's weights, by the names in dvc.yaml."""
     name = where.rpartition(".")[2]
     return f"dvc repro {'detector' if where == 'faces.detector' else f'weights@{name}'}"
+
+
+def _imported_standing(where: str, path: Path, name: str) -> Standing:
+    file = path if path.is_file() else weights_file(name)
+    facts = Imported(file).facts if file.is_file() else {}
+    return Standing(
+        where,
+        "imported",
+        path.name,
+        facts.get("origin", ""),
+        checksum="known",
+        licence=facts.get("licence", ""),
+        notice=facts.get("notice", ""),
+        has_source=path.is_file(),
+        is_made=_is_made(name, {"source": "imported"}),
+        to_do="" if path.is_file() else f"`dvc pull weights@{name}`, or import the arrays again",
+    )
 
 
 def _own_standing(where: str, path: Path, weights: Weights, name: str) -> Standing:

@@ -57,6 +57,8 @@ def stages_to_work_on(params: Params, asked: Sequence[str], *, every: bool = Fal
     """
     names = [name for name in stage_names(params) if name.partition("@")[0] in KINDS]
     names = [name for name in names if name != "faces" or params.reads_faces]
+    copied = {f"extract@{n}" for n, block in params.backbones.items() if block.source == "imported"}
+    names = [name for name in names if name not in copied]  # which is nothing to compute
     for name in asked:
         if name == "faces" and not params.reads_faces:
             raise ParamsError("'faces': no backbone of params.yaml reads faces")

@@ -170,8 +170,10 @@ def axes_of(module: ModuleType, options: Any) -> dict[str, str]:
         ValueError: the module does not name the axes of a row with several, or not as many.
     """
     found = {}
+    chosen = getattr(module, "axes", None)
+    known = chosen(options) if chosen else getattr(module, "AXES", {})
     for name, shape in features_of(module, options).items():
-        axes = getattr(module, "AXES", {}).get(name, "D" if len(shape) == 1 else "")
+        axes = known.get(name, "D" if len(shape) == 1 else "")
         check_axes(f"{module.__name__}: AXES of {name!r}", shape, axes)
         found[name] = axes
     return found

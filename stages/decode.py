@@ -2,12 +2,13 @@
 
 Reads the index and the videos; writes one folder a view (``segments``, ``uniform``, ``snippets``,
 ``sound``) with an HDF5 file a video, and beside it its index in Parquet. The folder of a
-view that no backbone reads says so and holds nothing else.
+view that no backbone reads says so and holds nothing else. The view ``none`` is the list of the
+videos, of which nothing is decoded: imported arrays are made of it.
 
     python -m stages.decode
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +23,8 @@ from features.video.opening import VideoError
 from features.video.views import View
 from stages.engine.ingredients import of_view
 from stages.engine.items import describe, files_below, item_path, merge_reasons, run_items
-from stages.engine.outputs import check_failures, fresh_outputs, write_index
+from stages.engine.outputs import INDEX as COLUMNS
+from stages.engine.outputs import check_failures, fresh_outputs, say_empty, write_index
 from stages.engine.params import Params
 from stages.engine.paths import INDEX, VIEWS, index_of
 from stages.engine.progress import StageRun
@@ -38,6 +40,21 @@ FRAMES_COLUMNS = {"rows": pa.int32(), "interlaced": pa.int32()}
 FRAMES_AXES = {"frames": "T H W C", "index": "T", "pts_s": "T", "valid": "T"}
 SNIPPET_AXES = {"frames": "T L H W C", "index": "T L", "pts_s": "T L", "valid": "T"}
 SOUND_AXES = {"waveform": "N"}
+
+NONE = "none"
+"""The view of which nothing is decoded."""
+
+LISTED = ("video_id", "label", "status", "reason")
+"""Columns of its index that have values."""
+
+NOWHERE = Path()
+"""The file of a video of which there are features alone."""
+
+NO_VIDEO = (
+    "the data set has features alone and no videos: only imported arrays can be read, take the "
+    "other backbones out of params.yaml"
+)
+
 ALL_VIEWS = ("segments", "uniform", "snippets", "sound")
 
 
@@ -73,6 +90,14 @@ def main() -> None:
                     files_below(made.items, f"{name}/"),
                     columns,
                 )
+            _write_listed(partial / NONE, videos)
+
+
+def _write_listed(folder: Path, videos: Sequence[tables.Row]) -> None:
+    """Write the list of all videos, of which nothing is decoded."""
+    rows = [{name: row[name] for name in LISTED} for row in videos]
+    tables.write(index_of(folder), rows, pa.schema(list(COLUMNS.items())))
+    say_empty(folder, f"of this view nothing is decoded, its list is {index_of(folder).name}")
 
 
 def wanted_views(params: Params) -> dict[str, View | None]:
@@ -101,9 +126,9 @@ def work(params: Params, videos: Iterable[tables.Row]) -> Work[Task]:
     folder = root if root.is_dir() else root.parent
     views = wanted_views(params)
     items = [
-        _item(row, folder / str(row["file"]), views, params.decode.seed)
+        _item(row, folder / str(row["file"]) if row["file"] else NOWHERE, views, params.decode.seed)
         for row in videos
-        if row["status"] == "ok"
+        if row["status"] == "ok" and views
     ]
     return Work(items, compute, workers(params.engine))
 
@@ -128,6 +153,8 @@ def compute(task: Task, outputs: Mapping[str, Path]) -> dict[str, float]:
     Raises:
         PartlyFailed: the frames or the sound cannot be had; the other is written.
     """
+    if task.location == NOWHERE:
+        raise VideoError(NO_VIDEO)
     reasons: dict[str, str] = {}
     frames_decoded = 0
     pictures = {key: path for key, path in outputs.items() if task.views[key][1]}

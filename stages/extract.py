@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass
 from functools import lru_cache, partial
 from pathlib import Path
 from types import ModuleType
-from typing import Annotated, Literal, cast
+from typing import Annotated, Any, Literal, cast
 
 import numpy as np
 import pyarrow as pa
@@ -38,6 +38,7 @@ from features.networks.extraction import (
 from features.options import axes_of, options_of, views_of
 from features.waveform import Samples, Waveform
 from features.weights.file import load, metadata, tensors_sha256
+from stages.engine import imported
 from stages.engine.device import BFLOAT16_COST, be_reproducible, device_of, has_bfloat16
 from stages.engine.ingredients import of_features
 from stages.engine.items import (
@@ -120,6 +121,11 @@ def main(backbone: Annotated[str, item_of("backbones")]) -> None:
         device, is_pretrained = device_of(params.engine), metadata(weights)["pretrained"] == "true"
     with StageRun("extract", backbone) as run:
         videos = tables.read(index_of(view), ["video_id", "content", "path"])
+        if block.source == "imported":
+            run.remark("they were imported: what made them is not known here")
+            videos, inputs = imported.inputs(videos, weights)
+        else:
+            inputs = inputs_of(videos, view)
         if not is_pretrained:
             run.remark("its weights are seeded (random): no emotion can be read from it")
         if block.precision == "bfloat16" and device == "cpu" and not has_bfloat16():
@@ -127,7 +133,8 @@ def main(backbone: Annotated[str, item_of("backbones")]) -> None:
                 "precision bfloat16: this processor has no products of it and is about "
                 f"{BFLOAT16_COST} times slower than in float32"
             )
-        made = work(params, backbone, inputs_of(videos, view))
+        make = imported.work if block.source == "imported" else work
+        made: Work[Any] = make(params, backbone, inputs)
         with fresh_outputs(FEATURES, run) as unfinished, fresh_outputs(TABLES, run) as indices:
             folder = unfinished / backbone
             folder.mkdir()

@@ -1,7 +1,8 @@
 """index: one row a video: what it is, whether it can be read, and how the runs split it.
 
 Reads a folder ``<root>/<label>/<name>.<ext>``, or a CSV ``path,label`` with a column ``split``, or
-``split_00``, ``split_01``, ... for several runs, or none; writes the index and, beside it, each
+``split_00``, ``split_01``, ... for several runs, or none. A CSV ``video_id,label`` lists videos of
+which there are features alone. Writes the index and, beside it, each
 video's headers as JSON. Files of the same content are told: in two classes both are rows that
 failed, in train and test of one run they are an error, and runs that are drawn keep them together.
 
@@ -141,20 +142,20 @@ def index(
             key = item_key(of_headers(digest))
             path = item_path(video.video_id, ".json")
             items[video.video_id] = Item(video.video_id, {key: path}, video.location)
-    outcome = run_items(run, Work(list(items.values()), compute, pool), folder)
+    outcome = run_items(run, Work(list(items.values()), headers_of, pool), folder)
     rows = []
     for video, digest in hashes.items():
         reason = video.problem or next(iter(outcome[video.video_id].values()), None)
         row: tables.Row = {
             "video_id": video.video_id,
             "label": video.label,
-            "file": video.file,
+            "file": video.file or None,
             "status": "failed" if reason else "ok",
             "reason": reason,
             "sha256": digest,
             "bytes": None,
         }
-        if digest is not None:
+        if digest is not None and video.location is not None:
             is_here = video.location.is_file()
             row["bytes"] = (
                 video.location.stat().st_size if is_here else elsewhere[video.file]["bytes"]
@@ -166,6 +167,16 @@ def index(
     problems = sum(video.problem is not None for video in hashes)
     run.count(items=problems, failed=problems)
     return rows
+
+
+def headers_of(task: Path | None, outputs: Mapping[str, Path]) -> dict[str, float]:
+    """Write the headers of the video at ``task``, or none where there are features alone."""
+    if task is not None:
+        return compute(task, outputs)
+    for path in outputs.values():
+        with replacing(path) as partial:
+            partial.write_text("{}", encoding="utf-8")
+    return {}
 
 
 def compute(task: Path, outputs: Mapping[str, Path]) -> dict[str, float]:

@@ -41,6 +41,7 @@ from features.weights.record import (
     may_be_seeded,
     weights_of,
 )
+from stages.engine import imported
 from stages.engine.ingredients import of_weights
 from stages.engine.params import Model, Params
 from stages.engine.paths import weights_file
@@ -70,7 +71,9 @@ def main(name: Annotated[str, item_of("backbones; or detector")]) -> None:
         return write_none(out)
     block = block_at(where, params)
     with told(), StageRun("weights", name) as run:
-        if block.source == "seeded":
+        if block.source == "imported":
+            imported.keep(name, Path(str(block.file)), out, run)
+        elif block.source == "seeded":
             check_seedable(where, params)
             write_seeded(out, name, block.seed)
             run.count(items=1, computed=1)

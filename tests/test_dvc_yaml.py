@@ -18,7 +18,9 @@ TEXT = (PROJECT / "dvc.yaml").read_text()
 PIPELINE: dict[str, Any] = yaml.safe_load(TEXT)["stages"]
 
 NAMED = {
-    "features/backbones/${item.module}.py": [f"features.backbones.{n}" for n in backbones.names()],
+    "features/backbones/${item.module}.py": [
+        f"features.backbones.{name}" for name in (*backbones.names(), backbones.IMPORTED)
+    ],
     "features/detectors/${faces.detector.module}.py": [
         f"features.detectors.{name}" for name in detectors.names()
     ],

@@ -151,6 +151,16 @@ class Bindings(Section):
         return self.protocols[paper]
 
 
+def of_imported(bindings: Bindings, params: Params) -> Bindings:
+    """Return bindings where each role reads the imported backbone of its name, and nothing else.
+
+    For a data set of features alone.
+    """
+    imported = {name: b for name, b in params.backbones.items() if b.source == "imported"}
+    rule = Rule(roles={name: f"{name}/features" for name in imported})
+    return bindings.model_copy(update={"backbones": imported, "rules": (rule,)})
+
+
 def names() -> list[str]:
     """Return the names of the presets, sorted."""
     return sorted(path.stem for path in PRESETS.glob("*.yaml") if path.stem != BINDINGS)

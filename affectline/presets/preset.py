@@ -4,7 +4,6 @@ This is the command `affectline preset`, no stage.
 """
 
 import difflib
-import io
 import os
 import re
 from collections import Counter
@@ -14,11 +13,9 @@ from pathlib import Path
 from typing import Literal
 
 import yaml
-from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap
-from ruamel.yaml.error import YAMLError
-from ruamel.yaml.representer import RoundTripRepresenter
 
+from affectline.params_text import flow, parse, unparse
 from affectline.presets import stills
 from affectline.presets.experiments import (
     Bindings,
@@ -28,6 +25,7 @@ from affectline.presets.experiments import (
     choose,
     load_bindings,
     load_preset,
+    of_imported,
     plan_experiments,
     reported,
 )
@@ -57,15 +55,6 @@ _SEED = 0
 # ------------------------------------------------------------------------------ params.yaml
 
 
-class _Representer(RoundTripRepresenter):
-    """Writes null as `null`, and not as nothing."""
-
-
-_Representer.add_representer(
-    type(None), lambda writer, _: writer.represent_scalar("tag:yaml.org,2002:null", "null")
-)
-
-
 def fill(
     text: str,
     index: Mapping[str, object],
@@ -73,6 +62,7 @@ def fill(
     bindings: Bindings,
     source: str,
     keep: bool,
+    alone: bool = False,
 ) -> str:
     """Return params.yaml with this index section, these experiments and the backbones they read.
 
@@ -87,6 +77,7 @@ def fill(
         bindings: the backbones' blocks, and the views' rows.
         source: of the backbones that the experiments read: `pretrained` or `seeded`.
         keep: keep the experiments that are there.
+        alone: the data set has features alone: backbones that are not imported are taken out.
 
     Raises:
         PresetError: a backbone of that name is there and is another.
@@ -96,26 +87,19 @@ def fill(
     for name in needed:
         if name not in active:
             text = re.sub(rf"^#(  {name}: \{{.*\}})[ \t]*$", r"\1", text, count=1, flags=re.M)
-    editor = YAML()
-    editor.preserve_quotes = True
-    editor.width = 2**16
-    editor.Representer = _Representer
-    try:
-        tree = editor.load(text)
-    except YAMLError as error:
-        raise PresetError(f"{PARAMS}: expected YAML, found: {error}") from error
+    tree = parse(text)
     _set_index(tree["index"], index)
     for name, view in bindings.views.model_dump(exclude_unset=True).items():
         tree["decode"]["views"][name].update(view)
+    for name in [n for n, block in active.items() if alone and block["source"] != "imported"]:
+        del tree["backbones"][name]
     for name in needed:
         _set_backbone(tree["backbones"], name, bindings.backbones[name], source)
     blocks = CommentedMap(tree["experiments"] if keep else {})
     for planned in experiments:
         blocks[planned.name] = _block(planned)
     tree["experiments"] = blocks
-    out = io.StringIO()
-    editor.dump(tree, out)
-    return out.getvalue()
+    return unparse(tree)
 
 
 def _needed(experiments: Iterable[Planned]) -> list[str]:
@@ -134,6 +118,8 @@ def _set_index(section: CommentedMap, index: Mapping[str, object]) -> None:
 
 
 def _set_backbone(blocks: CommentedMap, name: str, wanted: Backbone, source: str) -> None:
+    if wanted.source == "imported":
+        return  # it stands there as it was imported
     if source == "seeded" and not backbones.load(wanted.module).WEIGHTS.can_seed:
         source = "pretrained"
     if name in blocks:
@@ -148,20 +134,14 @@ def _set_backbone(blocks: CommentedMap, name: str, wanted: Backbone, source: str
         return
     given = wanted.model_dump(exclude_unset=True) | {"source": source}
     order = ("module", "view", "source")
-    blocks[name] = _flow({**{key: given[key] for key in order}, **given})
+    blocks[name] = flow({**{key: given[key] for key in order}, **given})
 
 
 def _block(planned: Planned) -> CommentedMap:
     """Return the block of an experiment, its inner mappings on one line each."""
     return CommentedMap(
-        {k: _flow(v) if isinstance(v, dict) else v for k, v in planned.block().items()}
+        {k: flow(v) if isinstance(v, dict) else v for k, v in planned.block().items()}
     )
-
-
-def _flow(values: Mapping[str, object]) -> CommentedMap:
-    flow = CommentedMap(values)
-    flow.fa.set_flow_style()
-    return flow
 
 
 # --------------------------------------------------------------------------------- the plan
@@ -270,6 +250,7 @@ def make_plan(name: str, root: Path, choices: Choices, dry_run: bool = False) ->
     table: Path | None = None
     rows: list[Row] = []
     remarks: list[Remark] = []
+    alone = False
     if preset.classes:
         table = choices.out or DATA / f"{name}.csv"
         rows, remarks = read_data(preset, root, choices.splits, table, notes, dry_run)
@@ -280,7 +261,9 @@ def make_plan(name: str, root: Path, choices: Choices, dry_run: bool = False) ->
             "path,label,split and name it with --root"
         )
     else:
-        videos = [video.splits for video in list_videos(root)[0]]
+        listed = list_videos(root)[0]
+        videos = [video.splits for video in listed]
+        alone = all(video.location is None for video in listed)
     index: dict[str, object] = {"root": str(table or root), "dataset": preset.title}
     drawn = preset.splits is not None and not any(part for splits in videos for part in splits)
     if preset.splits is not None and drawn:
@@ -288,7 +271,11 @@ def make_plan(name: str, root: Path, choices: Choices, dry_run: bool = False) ->
         trained = round(len(videos) * (1 - preset.splits.test_share))
     else:
         trained = sum(bool(splits) and splits[0] == "train" for splits in videos)
-    chosen = choose(preset, reported(choices.paper))
+    known = reported(choices.paper)
+    if alone:
+        bindings = of_imported(bindings, params)
+        known = [(head, row) for head, row in known if {*row.roles} <= {*bindings.rules[0].roles}]
+    chosen = choose(preset, known)
     experiments, left_out = plan_experiments(
         preset, chosen, bindings, params, max(trained, 1), choices.epochs
     )
@@ -299,8 +286,8 @@ def make_plan(name: str, root: Path, choices: Choices, dry_run: bool = False) ->
             + (f": {'; '.join(left_out)}" if left_out else "")
         )
     text = PARAMS.read_text(encoding="utf-8")
-    filled = fill(text, index, experiments, bindings, choices.source, choices.keep)
-    notes += _notes(preset, params, experiments, bindings, choices)
+    filled = fill(text, index, experiments, bindings, choices.source, choices.keep, alone)
+    notes += _notes(preset, params, experiments, bindings, choices, alone)
     return Plan(preset, params, filled, table, rows, remarks, experiments, left_out, notes)
 
 
@@ -354,6 +341,7 @@ def _notes(
     experiments: Sequence[Planned],
     bindings: Bindings,
     choices: Choices,
+    alone: bool,
 ) -> list[str]:
     notes = []
     used = {role for planned in experiments for role in planned.roles}
@@ -371,7 +359,11 @@ def _notes(
     kept = params.experiments.values() if choices.keep else ()
     read = {*_needed(experiments)} | {s.partition("/")[0] for e in kept for s in e.roles.values()}
     idle = [name for name in params.backbones if name not in read]
-    if idle:
+    if alone:
+        gone = [name for name, b in params.backbones.items() if b.source != "imported"]
+        if gone:
+            notes.append(f"taken out of backbones, as there are no videos: {', '.join(gone)}")
+    elif idle:
         notes.append(
             f"no experiment reads {', '.join(idle)}: comment them out under backbones to save time"
         )

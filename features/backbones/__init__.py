@@ -33,6 +33,10 @@ Each module has the same handful of names:
     returns a dict of exactly the FEATURES, plus ``valid`` (bool, (T,)) where the network itself
     can fail on a row. Rows never influence each other.
 
+``imported`` is no network and has neither ``preprocess`` nor ``build``: its rows were made
+elsewhere and lie in its file of weights. Its ``VIEW`` is ``none``, and ``axes(options)`` stands for
+``AXES``.
+
 The first line of its docstring says what it is, a paragraph that begins with ``In:`` what it reads
 and, from ``Out:`` on, what it gives: the report's feature card shows them.
 ``parity.csv`` holds how near each comes to an independent oracle; tests/test_parity.py writes it.
@@ -64,13 +68,16 @@ class Description:
     gives: str
 
 
+IMPORTED = "imported"
+"""The module of arrays that were made elsewhere."""
+
 CONTRACT = ("VIEW", "FEATURES", "WEIGHTS", "Options", "preprocess", "build")
 """What every backbone has; the other names are there where they are needed."""
 
 
 def names() -> list[str]:
-    """Return the names of the backbone modules in this folder, in order; none is imported."""
-    return module_names(__path__)
+    """Return the names of the networks in this folder, in order; none is imported."""
+    return [name for name in module_names(__path__) if name != IMPORTED]
 
 
 def load(name: str) -> ModuleType:
@@ -80,7 +87,10 @@ def load(name: str) -> ModuleType:
         ValueError: there is none of that name, and the message lists those that there are; it
             cannot be imported, or lacks a name of the contract.
     """
-    return load_module("backbone", __name__, __path__, name, CONTRACT)
+    contract = [
+        each for each in CONTRACT if name != IMPORTED or each not in ("preprocess", "build")
+    ]
+    return load_module("backbone", __name__, __path__, name, contract)
 
 
 def describe(name: str) -> Description:

@@ -19,6 +19,8 @@ def hash_videos(
 ) -> dict[Video, str | None]:
     """Return each video and its content's sha256; None, and a problem, where it has none.
 
+    A video that is no file, of which there are features alone, counts by its id.
+
     A file that lies in another class too has a problem, and so have its copies: which of the
     classes is right is for a person to say.
 
@@ -36,6 +38,8 @@ def _hash(known: Digests, video: Video) -> tuple[Video, str | None]:
     """Return the video with its content's hash, or with the reason why it has none."""
     if video.problem:
         return video, None
+    if video.location is None:
+        return video, hashlib.sha256(video.video_id.encode()).hexdigest()
     try:
         return video, known.sha256(video.location)
     except OSError as error:

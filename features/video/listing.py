@@ -1,6 +1,11 @@
-"""The videos of a data set: a folder ``<label>/<name>.<ext>``, or a CSV that names them."""
+"""The videos of a data set: a folder ``<label>/<name>.<ext>``, or a CSV that names them.
+
+A CSV ``video_id,label`` lists videos of which no files are to be had: features alone, imported from
+elsewhere, are then all that there is of them.
+"""
 
 import csv
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -29,8 +34,9 @@ class Video:
     Attributes:
         video_id: ``<label>/<name>``, unique.
         label: its class.
-        file: its path as the index shows it, relative to the root where that is a folder.
-        location: its path.
+        file: its path as the index shows it, relative to the root where that is a folder; empty
+            where the data set has features alone.
+        location: its path, None where it has none.
         splits: ``train``, ``test`` or None, of each run that the CSV has; empty for a folder.
         problem: why it cannot be used, where its name alone says so.
     """
@@ -38,7 +44,7 @@ class Video:
     video_id: str
     label: str
     file: str
-    location: Path
+    location: Path | None
     splits: tuple[str | None, ...] = ()
     problem: str | None = None
 
@@ -47,7 +53,8 @@ def list_videos(root: Path) -> tuple[list[Video], list[Path]]:
     """Return the videos of a folder or CSV in order of their ids, and the files left out.
 
     Raises:
-        DataSetError: no such folder or file, or a CSV that is not ``path,label[,split]``.
+        DataSetError: no such folder or file, or a CSV that is neither ``path,label[,split]`` nor
+            ``video_id,label[,split]``.
     """
     if root.is_dir():
         videos, ignored = _list_folder(root)
@@ -94,23 +101,38 @@ def _list_csv(path: Path) -> list[Video]:
         with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.DictReader(file, strict=True)
             columns = reader.fieldnames or []
-            runs = [name for name in columns if name not in ("path", "label")]
+            named = "video_id" if "video_id" in columns else "path"
+            runs = [name for name in columns if name not in (named, "label")]
             numbered = [f"split_{number:02d}" for number in range(len(runs))]
             if len(columns) != 2 + len(runs) or runs not in (["split"], numbered):
                 raise DataSetError(
-                    f"{path}: expected the columns path,label and split, or split_00 and so on, or "
-                    f"neither, found {','.join(columns)}"
+                    f"{path}: expected the columns path,label (of features alone video_id,label) "
+                    "and split, or split_00 and so on, or neither, found "
+                    f"{','.join(columns)}"
                 )
-            return [_csv_video(path, reader.line_num, row, runs) for row in reader]
+            rows = ((reader.line_num, row) for row in reader)
+            videos = [_csv_video(path, line, row, named, runs) for line, row in rows]
+            if named == "video_id":
+                _check_once(path, videos)
+            return videos
     except (UnicodeDecodeError, csv.Error) as error:
         raise DataSetError(f"{path}: expected a CSV in UTF-8, found: {error}") from error
 
 
-def _csv_video(table: Path, line: int, row: Mapping[str, str | None], runs: Sequence[str]) -> Video:
-    file, label = row.get("path"), row.get("label")
+def _check_once(table: Path, videos: Iterable[Video]) -> None:
+    """Raise DataSetError where an id stands twice: it would be two videos' features."""
+    counts = Counter(video.video_id for video in videos)
+    if twice := [video_id for video_id, count in counts.items() if count > 1]:
+        raise DataSetError(f"{table}: expected each video_id once, found {twice[0]!r} twice")
+
+
+def _csv_video(
+    table: Path, line: int, row: Mapping[str, str | None], named: str, runs: Sequence[str]
+) -> Video:
+    file, label = row.get(named), row.get("label")
     where = f"{table}, line {line}"
     if None in row or not file or "\0" in file:
-        expected = ",".join(["path", "label", *runs])
+        expected = ",".join([named, "label", *runs])
         raise DataSetError(f"{where}: expected {expected}, found {list(row.values())}")
     if not label or label.strip() != label or label.startswith(".") or set(label) & set("/\\\0"):
         raise DataSetError(
@@ -123,11 +145,28 @@ def _csv_video(table: Path, line: int, row: Mapping[str, str | None], runs: Sequ
             raise DataSetError(
                 f"{where}: expected the split train, test or nothing, found {split!r}"
             )
+    if named == "video_id":
+        return replace(_listed(where, label, file), splits=tuple(splits))
     location = table.parent / file
     video = _video(location, label, file)
     if not video.problem and not _is_file(location):
         video = replace(video, problem=NO_FILE)
     return replace(video, splits=tuple(splits))
+
+
+def _listed(where: str, label: str, video_id: str) -> Video:
+    """Return a video of which there are features alone.
+
+    Raises:
+        DataSetError: the id is neither ``<name>`` nor ``<label>/<name>`` with the label of its row.
+    """
+    name = video_id.removeprefix(f"{label}/")
+    if not name or "/" in name or "\\" in name:
+        raise DataSetError(
+            f"{where}: expected a video_id <name> or {label}/<name>, found {video_id!r}"
+        )
+    video = _video(Path(f"{name}.h5"), label, "")
+    return replace(video, video_id=f"{label}/{name}", location=None)
 
 
 def _is_file(path: Path) -> bool:

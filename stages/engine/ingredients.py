@@ -94,6 +94,37 @@ def of_features(
     }
 
 
+def of_imported(
+    options: Mapping[str, object],
+    dtypes: Mapping[str, str],
+    facts: Mapping[str, str],
+    content: str,
+) -> Ingredients:
+    """Return what a video's imported features are made of.
+
+    Args:
+        options: shape and axes of a row.
+        dtypes: of what is stored.
+        facts: what the file of imported arrays says of itself.
+        content: sha256 of what was imported of the video.
+    """
+    return {
+        "stage": "extract",
+        "module": "imported",
+        "options": dict(options),
+        "dtypes": dict(dtypes),
+        **{name: facts[name] for name in ("origin", "licence")},
+        "code": code_fingerprint("stages.engine.imported.copy"),
+        "view": "none",
+        "input": content,
+    }
+
+
+def of_imported_file(sha256: str) -> Ingredients:
+    """Return what a file of imported arrays is made of: its name has the first digits of this."""
+    return {"stage": "weights", "imported": sha256}
+
+
 def of_weights(
     name: str,
     shapes: Mapping[str, Sequence[int]],

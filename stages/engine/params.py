@@ -86,7 +86,8 @@ class Index(Section):
     """Where the videos are, and what they are called.
 
     Attributes:
-        root: a folder ``<label>/<name>.<ext>``, or a CSV ``path,label[,split]``.
+        root: a folder ``<label>/<name>.<ext>``, or a CSV ``path,label[,split]``; of features alone
+            ``video_id,label[,split]``.
         dataset: name of the data set, as the report shows it.
         splits: what is drawn where the CSV gives no split.
     """
@@ -134,7 +135,8 @@ class Model(Section):
 
     Attributes:
         module: the file in features/backbones/ (or features/, for a detector).
-        source: ``seeded``: a random network made from ``seed``; ``pretrained``: real weights.
+        source: ``seeded``: a random network made from ``seed``; ``pretrained``: real weights;
+            ``imported``: arrays from elsewhere, of the module of that name alone.
         seed: seed of a seeded network.
         file: path of a weights file that you have, instead of a download.
         trust_pickle: open the weights even if that can run code of theirs; think twice.
@@ -142,23 +144,35 @@ class Model(Section):
     """
 
     module: Name
-    source: Literal["seeded", "pretrained"]
+    source: Literal["seeded", "pretrained", "imported"]
     seed: Seed = 0
     file: str | None = None
     trust_pickle: bool = False
     options: dict[str, Any] = {}
+
+    @model_validator(mode="after")
+    def _is_imported_or_not(self) -> "Model":
+        if (self.source == "imported") != (self.module == "imported"):
+            raise ValueError(
+                f"found source {self.source} and module {self.module}, expected both to be "
+                "imported, or neither; `affectline import` writes such a block"
+            )
+        if self.source == "imported" and self.file is None:
+            raise ValueError("file: missing; `affectline import` writes it")
+        return self
 
 
 class Backbone(Model):
     """A backbone: a network and how it is used.
 
     Attributes:
-        view: the view that it reads; it stands here so that DVC knows it too.
+        view: the view that it reads, ``none`` of imported arrays; it stands here so that DVC knows
+            it too.
         precision: of products and convolutions; ``bfloat16`` is faster where the machine has it.
         dtypes: feature -> the dtype that it is stored in, where it is to be another than usual.
     """
 
-    view: Literal["segments", "uniform", "snippets", "sound", "faces"]
+    view: Literal["segments", "uniform", "snippets", "sound", "faces", "none"]
     precision: Literal["float32", "bfloat16"] = "float32"
     dtypes: dict[str, Literal["float16", "float32"]] = {}
 

@@ -39,6 +39,7 @@ COMMANDS = {
     "plan": [],
     "work": ["--all"],
     "preset": ["--root", "."],
+    "import": ["mine", "."],
     "export": ["vggish/embedding", "--to", "npy"],
     "diff": ["HEAD"],
     "doctor": ["--quick"],

@@ -177,6 +177,15 @@ def other(whole: Work[Any]) -> Iterator[bool]:
     yield False
 
 
+def test_imported_arrays_are_no_work(params: Params) -> None:
+    block = {"module": "imported", "view": "none", "source": "imported", "file": "a"}
+    more = params.model_dump(by_alias=True)
+    more["backbones"]["mine"] = block
+    with_import = Params.model_validate(more)
+    stages = stages_to_work_on(with_import, [], every=True)
+    assert stages == stages_to_work_on(params, [], every=True) == ["decode", FEATURES]
+
+
 def test_who_is_at_work_is_known_and_oneself_does_not_count(params: Params) -> None:
     folder = store_root() / "unfinished"
     with claims.scratch(folder, "next:decode next:faces"):

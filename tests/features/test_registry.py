@@ -8,6 +8,7 @@ import pytest
 
 import heads
 from features import backbones, detectors
+from features.options import module_names
 from tests.modules import put
 
 ROOMS = [("backbone", backbones), ("detector", detectors), ("head", heads)]
@@ -72,12 +73,13 @@ def test_a_module_without_a_name_of_the_contract_is_told_which(
 def test_an_unknown_name_lists_the_known_ones_the_likeliest_last(
     kind: str, room: ModuleType
 ) -> None:
-    (name, *_) = room.names()
+    (name, *_), modules = room.names(), module_names(room.__path__)
     with pytest.raises(ValueError) as told:
         room.load(f"{name}s")
     assert str(told.value) == (
-        f"{kind} '{name}s': expected one of {', '.join(room.names())}, did you mean '{name}'?"
+        f"{kind} '{name}s': expected one of {', '.join(modules)}, did you mean '{name}'?"
     )
+    assert set(modules) - set(room.names()) <= {backbones.IMPORTED}, "which is no network"
 
 
 @pytest.mark.parametrize("name", backbones.names())

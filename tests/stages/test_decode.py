@@ -51,6 +51,33 @@ def row(sha256: str = "f00", video_id: str = "joy/a") -> dict[str, object]:
     return {"video_id": video_id, "sha256": sha256}
 
 
+@pytest.mark.parametrize(("view", "failed"), [("none", False), ("sound", True)])
+def test_of_features_alone_there_is_nothing_to_decode(
+    in_folder: Path, view: str, failed: bool
+) -> None:
+    raw = params("sound").model_dump(by_alias=True)
+    block = {"module": "imported", "source": "imported", "file": "a.safetensors"}
+    raw["backbones"] = {"b0": {**(raw["backbones"]["b0"] if failed else block), "view": view}}
+    raw["index"]["root"] = "v.csv"
+    raw["max_failed"] = 1.0
+    raw["engine"]["workers"] = 1
+    Path("params.yaml").write_text(yaml.safe_dump(raw))
+    rows = [
+        {"video_id": f"joy/{name}", "label": "joy", "sha256": name, "status": "ok"}
+        for name in ("a", "b")
+    ]
+    rows.append({"video_id": "joy/c", "label": "joy", "status": "failed", "reason": "no name"})
+    tables.write(Path("data/index.parquet"), rows, pa.schema(list(index.COLUMNS.items())))
+    decode.main()
+    listed = {row["video_id"]: row for row in tables.read(Path("data/views/none.parquet"))}
+    assert [listed[f"joy/{name}"]["status"] for name in "abc"] == ["ok", "ok", "failed"]
+    assert listed["joy/c"]["reason"] == "no name"
+    sound = {row["video_id"]: row for row in tables.read(Path("data/views/sound.parquet"))}
+    reasons = {str(row["reason"]).partition(":")[0] for row in sound.values()}
+    assert reasons == ({"no name", "the data set has features alone and no videos"} & reasons)
+    assert bool(sound) == failed and len(reasons) == 2 * failed
+
+
 def test_a_views_key_knows_the_content_the_view_and_the_seed_but_no_name() -> None:
     views = {"segments": SEGMENTS, "sound": None}
     item = decode._item(row(), Path("a.mp4"), views, 0)

@@ -197,3 +197,18 @@ def test_a_moved_video_is_not_probed_again(in_folder: Path) -> None:
     rows = index.index(run, list_videos(Path("raw"))[0], Path("two"), Workers(0))
     assert rows[0]["video_id"] == "fear/other name"
     assert (run.counts["computed"], run.counts["reused"]) == (0, 1)
+
+
+def test_features_alone_are_rows_without_a_file_that_the_runs_divide(project: Path) -> None:
+    lines = [f"v{number},{label}" for number in range(3) for label in ("joy", "fear")]
+    Path("v.csv").write_text("\n".join(["video_id,label", *lines]) + "\n")
+    raw = Path("params.yaml").read_text().replace("root: data/sample", "root: v.csv")
+    Path("params.yaml").write_text(raw)
+    index.main()
+    rows = tables.read(Path("data/index.parquet"))
+    assert len(rows) == 6 and {row["status"] for row in rows} == {"ok"}
+    assert {(row["file"], row["bytes"], row["width"]) for row in rows} == {(None, None, None)}
+    assert len({row["sha256"] for row in rows}) == 6, "no two are copies of each other"
+    for label in ("joy", "fear"):
+        parts = [row["split_00"] for row in rows if row["label"] == label]
+        assert sorted(map(str, parts)) == ["test", "train", "train"]

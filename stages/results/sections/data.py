@@ -44,9 +44,9 @@ def section(inputs: Inputs) -> Section:
     groups = _grouped(failures(indices()))
     shown = {
         "data-classes": _classes(inputs.videos),
-        "data-missing": _missing(usable, faces, poses),
-        "data-files": _files(usable),
     }
+    if files := [row for row in usable if row.get("file", "") is not None]:  # not features alone
+        shown |= {"data-missing": _missing(files, faces, poses), "data-files": _files(files)}
     drawn: dict[str, Figure] = {}
     durations = _known(usable, "duration_s")
     if durations and max(durations) > 1.01 * min(durations):  # else the table says it

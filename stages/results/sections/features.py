@@ -179,6 +179,8 @@ def _source(weights: Mapping[str, Any]) -> str:
         return ""
     if weights["source"] == "seeded":
         return f"random, drawn from seed {weights['seed']}: the network was never trained"
+    if weights["source"] == "imported":
+        return f"imported, made elsewhere; origin: {weights.get('origin', 'unknown')}"
     drawn = f", some layers drawn from seed {weights['seed']}" if weights.get("fresh") else ""
     return f"pretrained, {weights['source']}{drawn}"
 

@@ -15,7 +15,7 @@ from affectline.presets.experiments import PresetError, load_bindings, load_pres
 from affectline.presets.preset import Choices, make_plan
 from features.video.listing import list_videos
 from features.video.views import View
-from stages.engine.checks import check_modules
+from stages.engine.checks import check_all, check_modules
 from stages.engine.params import Params, load_params
 from stages.engine.progress import console
 from tests.affectline.presets.xlsx import write_xlsx
@@ -349,6 +349,32 @@ def test_own_videos_stay_where_they_are(project: Path) -> None:
     assert load_params().index.root == "v.csv"
     code, said = run("own", "--root", "raw", "--splits", "v.csv")
     assert code == 1 and "put the splits into a CSV" in said
+
+
+def test_features_alone_are_read_by_the_roles_of_their_names(project: Path) -> None:
+    Path("v.csv").write_text("video_id,label,split\na,joy,train\nb,joy,test\nc,fear,train\n")
+    for name, shape in (("visual", (8,)), ("audio", (5,)), ("skeleton", (3, 3))):
+        Path(name).mkdir()
+        for video in "abc":
+            np.save(f"{name}/{video}.npy", np.ones((2, *shape), np.float32))
+    code, said = run("--root", "v.csv", "--paper", "mmf")
+    assert code == 1 and "no row of a table can be run with the paper mmf" in said
+    words = ["import", "visual", "visual", "audio", "audio", "--root", "v.csv"]
+    assert CliRunner().invoke(app, words).exit_code == 0
+    code, said = run("--root", "v.csv", "--paper", "mmf")
+    assert code == 0, said
+    assert {*load_params().experiments["mmf"].roles} == {"visual", "audio"}, "the fullest there is"
+    words = ["import", "skeleton", "skeleton", "--root", "v.csv"]
+    assert CliRunner().invoke(app, words).exit_code == 0
+    code, said = run("--root", "v.csv", "--paper", "mmf")
+    assert code == 0, said
+    params = load_params()
+    assert set(params.backbones) == {"visual", "audio", "skeleton"}
+    assert params.experiments["mmf"].roles == {
+        name: f"{name}/features" for name in ("visual", "audio", "skeleton")
+    }
+    assert params.experiments["mmf"].train["learning_rate"] == 0.0001
+    check_all(params)
 
 
 # ------------------------------------------------------------------------------- the rest

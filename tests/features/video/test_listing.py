@@ -49,7 +49,7 @@ def test_a_csv_names_videos_anywhere_and_their_split(tmp_path: Path) -> None:
         ("joy/a", ("train",), None),
         ("joy/none", (None,), "no such file"),
     ]
-    assert videos[1].location.samefile(clip)
+    assert videos[1].location is not None and videos[1].location.samefile(clip)
 
 
 @pytest.mark.parametrize(
@@ -79,3 +79,34 @@ def test_nothing_there_is_said(tmp_path: Path) -> None:
         list_videos(tmp_path / "none")
     with pytest.raises(DataSetError, match="found none"):
         list_videos(tmp_path)
+
+
+def test_a_csv_of_ids_lists_videos_of_which_there_are_features_alone(tmp_path: Path) -> None:
+    table = tmp_path / "v.csv"
+    table.write_text("video_id,label,split\ndia0_utt3,joy,train\nfear/a.b,fear,test\n..,joy,\n")
+    videos, ignored = list_videos(table)
+    assert [(v.video_id, v.label, v.file, v.location, v.splits) for v in videos] == [
+        ("fear/a.b", "fear", "", None, ("test",)),
+        ("joy/..", "joy", "", None, (None,)),
+        ("joy/dia0_utt3", "joy", "", None, ("train",)),
+    ]
+    assert [v.problem for v in videos] == [None, "its name cannot name its items; rename it", None]
+    assert ignored == []
+
+
+@pytest.mark.parametrize(
+    ("rows", "words"),
+    [
+        ("fear/a,joy\n", "line 2: expected a video_id <name> or joy/<name>, found 'fear/a'"),
+        ("joy/a/b,joy\n", "line 2: expected a video_id <name> or joy/<name>"),
+        ("joy/,joy\n", "line 2: expected a video_id <name> or joy/<name>"),
+        ("a,joy\njoy/a,joy\n", "expected each video_id once, found 'joy/a' twice"),
+        (",joy\n", "line 2: expected video_id,label, found"),
+    ],
+)
+def test_an_id_that_is_none_or_stands_twice_is_refused(
+    tmp_path: Path, rows: str, words: str
+) -> None:
+    (tmp_path / "v.csv").write_text(f"video_id,label\n{rows}")
+    with pytest.raises(DataSetError, match=words):
+        list_videos(tmp_path / "v.csv")
