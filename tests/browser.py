@@ -5,7 +5,7 @@ A page is opened as a user opens it, from disk. Whatever else it asks for is not
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +19,9 @@ CHROMIUM = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stab
 
 WIDTHS = (360, 768, 1280, 1920)
 """From a telephone to a wide screen, in CSS pixels."""
+
+HEIGHT = 900
+"""Of a window, in CSS pixels."""
 
 STANDARD = ("wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice")
 """Tags of the rules of axe that a page keeps: WCAG 2.2 at level AA, and its advice."""
@@ -63,10 +66,17 @@ class Visit:
     errors: list[str] = field(default_factory=list)
     requests: list[str] = field(default_factory=list)
 
-    def overflow(self) -> int:
-        """Return by how many pixels the page is wider than the window."""
+    def overflows(self, widths: Sequence[int]) -> dict[int, int]:
+        """Return width of the window -> pixels by which the page is wider, where it is.
+
+        The window is drawn to one width after the other, as a reader draws it.
+        """
         script = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
-        return int(self.page.evaluate(script))
+        found = {}
+        for width in widths:
+            self.page.set_viewport_size({"width": width, "height": HEIGHT})
+            found[width] = int(self.page.evaluate(script))
+        return {width: pixels for width, pixels in found.items() if pixels > 0}
 
     def empty_pictures(self) -> list[str]:
         """Return the pictures that show nothing: images not loaded, SVG without a shape."""
@@ -139,7 +149,7 @@ def visit(
         less_motion: whether the reader prefers that.
     """
     context = browser.new_context(
-        viewport={"width": width, "height": 900},
+        viewport={"width": width, "height": HEIGHT},
         color_scheme=scheme,
         java_script_enabled=scripts,
         reduced_motion="reduce" if less_motion else "no-preference",
