@@ -1,8 +1,8 @@
 """The person of the sample: cut out of a photograph, with seven expressions made by warping.
 
 The photograph is Eileen Collins (NASA, public domain) as scikit-image ships it,
-`skimage.data.astronaut()`: 512 x 512, RGB. All coordinates below are (x, y) in its pixels, read off
-by eye. "Left" is the left of the picture.
+`skimage.data.astronaut()`: 512 x 512, RGB. All coordinates, here and in `sample.expressions`, are
+(x, y) in its pixels, read off by eye. "Left" is the left of the picture.
 
 An expression is a thin-plate spline through face landmarks [Bookstein 1989, "Principal warps"],
 which says for each pixel of the face where in the photograph it comes from, and a texture: the
@@ -19,10 +19,24 @@ from scipy.interpolate import RBFInterpolator
 from scipy.ndimage import distance_transform_edt
 from skimage import data
 
-Array = npt.NDArray[np.float32]
-Point = tuple[float, float]
+from sample.expressions import (
+    CAVITY_RGB,
+    CREASES,
+    EXPRESSIONS,
+    FIXED,
+    LANDMARKS,
+    LIP_LINE_RGB,
+    MOUTH_INSIDE,
+    NEUTRAL,
+    SMILE_FOLDS,
+    TEETH_SHOWN,
+    TINTS,
+    Moves,
+    Point,
+)
 
-NEUTRAL = "neutral"
+Array = npt.NDArray[np.float32]
+
 SIDE_PX = 512  # of the photograph
 FACE_LEFT_PX, FACE_TOP_PX, FACE_RIGHT_PX, FACE_BOTTOM_PX = 166, 68, 286, 196  # what warps may move
 FACE_BOX = (slice(FACE_TOP_PX, FACE_BOTTOM_PX), slice(FACE_LEFT_PX, FACE_RIGHT_PX))
@@ -44,274 +58,6 @@ CORE = (
     + ((180, 160), (189, 152), (188, 130), (175, 110), (165, 95))
 )
 HELMET_CENTRE, HELMET_AXES = (390, 442), (104, 90)
-
-LANDMARKS: dict[str, Point] = {
-    "brow_l_out": (190, 90.5),
-    "brow_l_mid": (201, 89),
-    "brow_l_in": (213, 92.5),
-    "brow_r_in": (236, 95),
-    "brow_r_mid": (249, 93),
-    "brow_r_out": (262, 96),
-    "eye_l_out": (192.5, 101.5),
-    "eye_l_in": (211, 104),
-    "eye_l_top": (203, 97.5),
-    "eye_l_low": (203, 105),
-    "eye_r_in": (237, 105.5),
-    "eye_r_out": (259, 104),
-    "eye_r_top": (247, 99.5),
-    "eye_r_low": (247, 107),
-    "nose_root": (224, 100),
-    "nose_l": (210, 130),
-    "nose_tip": (224, 128),
-    "nose_r": (238, 131),
-    "cheek_l": (196, 124),
-    "cheek_r": (254, 126),
-    "mouth_l": (203, 140),
-    "mouth_r": (245, 140.5),
-    "lip_up_l": (213, 139.5),
-    "lip_up": (224, 138.5),
-    "lip_up_r": (235, 139.5),
-    "lip_up_in_l": (212, 142),
-    "lip_up_in": (224, 143.7),
-    "lip_up_in_r": (236, 142.5),
-    "lip_low_in_l": (212, 147.8),
-    "lip_low_in": (224, 150.2),
-    "lip_low_in_r": (236, 148.4),
-    "lip_low_l": (211, 151),
-    "lip_low": (223, 155.5),
-    "lip_low_r": (237, 151.5),
-    "chin": (224, 178),
-    "jaw_l": (200, 164),
-    "jaw_r": (249, 164),
-}
-# Points that no expression moves, beside the border of the face: temples, ears, neck.
-FIXED: tuple[Point, ...] = (
-    *((184, 100), (182, 130), (188, 152), (266, 104), (266, 132), (260, 152), (224, 190)),
-    *((200, 76), (224, 76), (250, 80)),
-)
-
-# Landmark -> how far it moves from the photograph, in pixels (right, down).
-Moves = dict[str, Point]
-CLOSED_MOUTH: Moves = {
-    "mouth_l": (4.5, 5.5),
-    "mouth_r": (-4.5, 5.5),
-    "lip_up_l": (1.5, 2.5),
-    "lip_up": (0, 2.0),
-    "lip_up_r": (-1.5, 2.5),
-    "lip_up_in_l": (1.5, 3.4),
-    "lip_up_in": (0, 2.2),
-    "lip_up_in_r": (-1.5, 3.2),
-    "lip_low_in_l": (1.5, -1.2),
-    "lip_low_in": (0, -3.1),
-    "lip_low_in_r": (-1.5, -1.6),
-    "lip_low_l": (2, 0.5),
-    "lip_low": (0, -2),
-    "lip_low_r": (-2, 0.5),
-    "cheek_l": (0, 2),
-    "cheek_r": (0, 2),
-}
-EXPRESSIONS: dict[str, Moves] = {
-    NEUTRAL: CLOSED_MOUTH,
-    "anger": CLOSED_MOUTH
-    | {
-        "brow_l_out": (1, 0),
-        "brow_l_mid": (2, 5),
-        "brow_l_in": (4, 9),
-        "brow_r_in": (-4, 9),
-        "brow_r_mid": (-2, 5),
-        "brow_r_out": (-1, 0),
-        "eye_l_top": (0, 2),
-        "eye_r_top": (0, 2),
-        "eye_l_low": (0, -0.5),
-        "eye_r_low": (0, -0.5),
-        "mouth_l": (6, 7.5),
-        "mouth_r": (-6, 7.5),
-        "lip_up_l": (1.5, 4.5),
-        "lip_up": (0, 4.2),
-        "lip_up_r": (-1.5, 4.5),
-        "lip_low_l": (2, -0.5),
-        "lip_low": (0, -4.5),
-        "lip_low_r": (-2, -0.5),
-    },
-    "disgust": {
-        "brow_l_mid": (1, 3.5),
-        "brow_l_in": (2, 5),
-        "brow_r_in": (-2, 5),
-        "brow_r_mid": (-1, 3.5),
-        "eye_l_top": (0, 2),
-        "eye_r_top": (0, 2),
-        "eye_l_low": (0, -2),
-        "eye_r_low": (0, -2),
-        "nose_l": (-2, -5),
-        "nose_tip": (0, -5),
-        "nose_r": (2, -5),
-        "cheek_l": (0, -4),
-        "cheek_r": (0, -4),
-        "mouth_l": (5, 7),
-        "mouth_r": (-4, 5),
-        "lip_up_l": (1, -3),
-        "lip_up": (0, -4),
-        "lip_up_r": (0, -5),
-        "lip_up_in_l": (1, -2),
-        "lip_up_in": (0, -3.5),
-        "lip_up_in_r": (0, -3.5),
-        "lip_low_in_l": (1, 1),
-        "lip_low_in": (0, -1),
-        "lip_low_in_r": (-1, 0),
-        "lip_low": (0, 1),
-    },
-    "fear": {
-        "brow_l_out": (0, -1),
-        "brow_l_mid": (1, -5),
-        "brow_l_in": (3, -7),
-        "brow_r_in": (-3, -7),
-        "brow_r_mid": (-1, -5),
-        "brow_r_out": (0, -1),
-        "eye_l_out": (-3, 0),
-        "eye_l_in": (2, 0),
-        "eye_r_in": (-2, 0),
-        "eye_r_out": (3, 0),
-        "eye_l_top": (0, -3),
-        "eye_r_top": (0, -3),
-        "eye_l_low": (0, 2),
-        "eye_r_low": (0, 2),
-        "mouth_l": (-5, 7),
-        "mouth_r": (5, 7),
-        "lip_up_in_l": (-2, 2),
-        "lip_up_in_r": (2, 2),
-        "lip_low_in_l": (-4, 6),
-        "lip_low_in": (0, 4),
-        "lip_low_in_r": (4, 6),
-        "lip_low_l": (-3, 6),
-        "lip_low": (0, 4),
-        "lip_low_r": (3, 6),
-        "cheek_l": (0, 2),
-        "cheek_r": (0, 2),
-        "chin": (0, 2),
-    },
-    "joy": {
-        "mouth_l": (-4, -4),
-        "mouth_r": (4, -4),
-        "lip_low_in_l": (-1, 1),
-        "lip_low_in": (0, 3),
-        "lip_low_in_r": (1, 1),
-        "lip_low_l": (-1, 1),
-        "lip_low": (0, 3),
-        "lip_low_r": (1, 1),
-        "cheek_l": (0, -4),
-        "cheek_r": (0, -4),
-        "eye_l_low": (0, -1.5),
-        "eye_r_low": (0, -1.5),
-        "brow_l_mid": (0, -1.5),
-        "brow_r_mid": (0, -1.5),
-    },
-    "sadness": CLOSED_MOUTH
-    | {
-        "brow_l_out": (-1, 4),
-        "brow_l_mid": (1, -1),
-        "brow_l_in": (3, -7),
-        "brow_r_in": (-3, -7),
-        "brow_r_mid": (-1, -1),
-        "brow_r_out": (1, 4),
-        "eye_l_out": (0, 2),
-        "eye_r_out": (0, 2),
-        "eye_l_top": (0, 2),
-        "eye_r_top": (0, 2),
-        "mouth_l": (3.5, 12),
-        "mouth_r": (-3.5, 12),
-        "lip_up_in_l": (1.5, 4.4),
-        "lip_up_in_r": (-1.5, 4.2),
-        "lip_low_in_l": (1.5, 0),
-        "lip_low_in_r": (-1.5, -0.4),
-        "lip_low_l": (2, 3),
-        "lip_low_r": (-2, 3),
-        "lip_low": (0, -3),
-        "cheek_l": (0, 4),
-        "cheek_r": (0, 4),
-    },
-    "surprise": {
-        "brow_l_out": (0, -5),
-        "brow_l_mid": (0, -8),
-        "brow_l_in": (0, -7),
-        "brow_r_in": (0, -7),
-        "brow_r_mid": (0, -8),
-        "brow_r_out": (0, -5),
-        "eye_l_out": (-3, 0),
-        "eye_l_in": (2, 0),
-        "eye_r_in": (-2, 0),
-        "eye_r_out": (3, 0),
-        "eye_l_top": (0, -3),
-        "eye_r_top": (0, -3),
-        "eye_l_low": (0, 2),
-        "eye_r_low": (0, 2),
-        "mouth_l": (8, 8),
-        "mouth_r": (-8, 8),
-        "lip_up_l": (4, 2),
-        "lip_up": (0, 0),
-        "lip_up_r": (-4, 2),
-        "lip_up_in_l": (4, 2.5),
-        "lip_up_in": (0, -1.5),
-        "lip_up_in_r": (-4, 2.5),
-        "lip_low_in_l": (4.5, 8.5),
-        "lip_low_in": (0, 12.5),
-        "lip_low_in_r": (-4.5, 8.5),
-        "lip_low_l": (4, 10),
-        "lip_low": (0, 12),
-        "lip_low_r": (-4, 10),
-        "chin": (0, 7),
-        "jaw_l": (1, 4),
-        "jaw_r": (-1, 4),
-        "cheek_l": (1, 2),
-        "cheek_r": (-1, 2),
-    },
-}
-
-MOUTH_INSIDE: tuple[Point, ...] = (  # the teeth and the dark corners of the smile
-    *((202.5, 139.8), (208, 140.8), (214, 142), (219, 143.2), (224, 143.6), (230, 143.3)),
-    *((236, 142), (241, 141), (245.5, 140.2), (241, 145.5), (236, 148.8), (230, 150.3)),
-    *((223, 150.6), (216, 149.8), (210, 147)),
-)
-LIP_LINE_RGB, CAVITY_RGB = (122, 62, 58), (50, 18, 20)
-TEETH_SHOWN = ("joy", "fear", "disgust")
-SMILE_FOLDS: tuple[tuple[Point, ...], ...] = (
-    ((208, 122), (203, 129), (197.5, 135), (198, 140), (202, 143)),
-    ((238, 121), (244, 129), (249, 135), (250.5, 140), (246, 144)),
-    ((193, 109), (203, 110.5), (211, 108)),
-    ((238, 110), (248, 112), (257, 109)),
-)
-# Creases drawn for an expression: polyline, width in pixels, depth (share of light lost).
-Crease = tuple[tuple[Point, ...], float, float]
-CREASES: dict[str, tuple[Crease, ...]] = {
-    "anger": (
-        (((219.5, 92), (221, 97), (219.5, 102)), 1.2, 0.35),
-        (((229.5, 93), (228.5, 98), (230, 103)), 1.2, 0.35),
-        (((196, 99), (204, 95), (213, 98)), 2.5, 0.3),
-        (((236, 99.5), (247, 97), (257, 101)), 2.5, 0.3),
-    ),
-    "disgust": (
-        (((217, 108), (224, 105), (231, 108)), 1.2, 0.25),
-        (((217, 113), (224, 110), (231, 113)), 1.2, 0.25),
-        (((210, 123), (203, 129), (198, 136)), 2.5, 0.25),
-        (((238, 123), (245, 129), (250, 136)), 2.5, 0.25),
-    ),
-    "joy": (
-        (((208, 122), (202, 129), (197, 136)), 2.0, 0.12),
-        (((239, 122), (245, 129), (250, 136)), 2.0, 0.12),
-    ),
-    "sadness": (
-        (((194, 109), (203, 111), (211, 109.5)), 3.0, 0.18),
-        (((238, 111), (248, 113), (257, 110)), 3.0, 0.18),
-    ),
-}
-# Gain of R, G, B over the skin, as comics have it: a random network sees colour, hardly a brow.
-TINTS: dict[str, tuple[float, float, float]] = {
-    "anger": (1.12, 0.58, 0.52),
-    "disgust": (0.7, 1.06, 0.5),
-    "fear": (0.72, 0.85, 1.35),
-    "joy": (1.2, 1.1, 0.5),
-    "sadness": (0.48, 0.54, 0.66),
-    "surprise": (1.1, 0.82, 1.3),
-}
 
 
 @dataclass(frozen=True)
@@ -350,7 +96,7 @@ def load_portrait() -> Portrait:
     if photo.shape != (SIDE_PX, SIDE_PX, 3):
         raise ValueError(
             f"skimage.data.astronaut(): expected {(SIDE_PX, SIDE_PX, 3)}, found {photo.shape}; "
-            "the coordinates in sample/portrait.py are for that picture: install scikit-image 0.26"
+            "the coordinates in sample/ are for that picture: install scikit-image 0.26"
         )
     face = photo[FACE_BOX].astype(np.float32)
     return Portrait(

@@ -9,13 +9,14 @@ import planted
 import pytest
 import typer
 from numpy.random import default_rng
-from planted import Entry, Outcome, Scenario, attention_auc, judge, rank_auc
+from planted import Outcome, attention_auc, judge, rank_auc
+from seekers import Entry, Scenario, scenarios
 from sklearn.metrics import roc_auc_score
 from typer.testing import CliRunner
 
 from heads import Roles, Rows
 
-SCENARIOS = planted.scenarios()
+SCENARIOS = scenarios()
 
 
 def tiny(name: str) -> Scenario:

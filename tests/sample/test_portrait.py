@@ -7,8 +7,9 @@ import pytest
 from skimage import data
 
 from sample import portrait
+from sample.expressions import EXPRESSIONS, LANDMARKS, NEUTRAL
 
-CHANGED = [name for name in portrait.EXPRESSIONS if name != portrait.NEUTRAL]
+CHANGED = [name for name in EXPRESSIONS if name != NEUTRAL]
 
 
 @pytest.fixture(scope="module")
@@ -32,13 +33,13 @@ def test_a_spline_takes_each_landmark_from_where_it_was() -> None:
     moves = {"mouth_l": (-4.0, 2.0)}
     source = portrait._bend(moves)
     y0, x0 = portrait.FACE_TOP_PX, portrait.FACE_LEFT_PX
-    assert portrait.LANDMARKS["mouth_l"] == (203, 140)
+    assert LANDMARKS["mouth_l"] == (203, 140)
     np.testing.assert_allclose(source[142 - y0, 199 - x0], (203 - x0, 140 - y0), atol=0.05)
 
 
 def test_moves_name_landmarks_that_exist() -> None:
-    for moves in portrait.EXPRESSIONS.values():
-        assert set(moves) <= set(portrait.LANDMARKS)
+    for moves in EXPRESSIONS.values():
+        assert set(moves) <= set(LANDMARKS)
 
 
 def test_the_cut_out_holds_the_person_and_nothing_of_the_flag_and_the_shuttle(
@@ -53,13 +54,13 @@ def test_the_cut_out_holds_the_person_and_nothing_of_the_flag_and_the_shuttle(
 
 
 def test_no_expression_at_strength_zero(person: portrait.Portrait) -> None:
-    neutral = portrait.draw_face(person, portrait.NEUTRAL, 1.0)
+    neutral = portrait.draw_face(person, NEUTRAL, 1.0)
     for name in CHANGED:
         np.testing.assert_array_equal(portrait.draw_face(person, name, 0.0), neutral)
 
 
 def test_every_two_faces_differ_and_the_hair_stays(person: portrait.Portrait) -> None:
-    faces = {name: portrait.draw_face(person, name, 1.0) for name in portrait.EXPRESSIONS}
+    faces = {name: portrait.draw_face(person, name, 1.0) for name in EXPRESSIONS}
     middle, hair = in_box(190, 86, 260, 180), in_box(180, 69, 270, 76)
     for one, other in combinations(faces, 2):
         difference = np.abs(faces[one] - faces[other]).mean(2)
@@ -81,12 +82,12 @@ def test_the_mouth_is_dark_in_surprise_white_in_joy_and_closed_otherwise(
     person: portrait.Portrait,
 ) -> None:
     mouth = in_box(208, 138, 240, 162)
-    faces = {n: portrait.draw_face(person, n, 1.0)[mouth].mean(2) for n in portrait.EXPRESSIONS}
+    faces = {n: portrait.draw_face(person, n, 1.0)[mouth].mean(2) for n in EXPRESSIONS}
     dark = {name: int((face < 60).sum()) for name, face in faces.items()}
     assert dark["surprise"] > 100
     assert max(count for name, count in dark.items() if name != "surprise") < 40
     bright = {name: float(np.percentile(face, 95)) for name, face in faces.items()}
-    assert bright["joy"] > bright[portrait.NEUTRAL] + 15
+    assert bright["joy"] > bright[NEUTRAL] + 15
 
 
 def test_the_person_is_drawn_where_the_stance_says(person: portrait.Portrait) -> None:
