@@ -8,6 +8,7 @@ that is fetched what is asked for, and nothing else.
 import logging
 from collections.abc import Callable, Iterable, Iterator, Set
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from features.cache import tables
 from stages.engine.dvc_lock import (
@@ -23,6 +24,9 @@ from stages.engine.dvc_lock import (
     read_outputs,
 )
 from stages.engine.paths import LOCK, folder_of
+
+if TYPE_CHECKING:
+    from dvc.data_cloud import DataCloud
 
 Note = Callable[[str], None]
 
@@ -160,14 +164,32 @@ def fetch_objects(md5s: Set[str]) -> str | None:
     from dvc_data.hashfile.hash_info import HashInfo
 
     logging.getLogger("dvc").setLevel(logging.CRITICAL)
+    cache = cache_folder()
     with Repo(".") as repo:
         if not repo.config["core"].get("remote"):
             return "no remote is set up: `dvc remote add --default`"
         try:
             repo.cloud.pull([HashInfo("md5", md5) for md5 in sorted(md5s)])
+            absent = (md5 for md5 in sorted(md5s) if not _is_there(object_path(cache, md5)))
+            _ask_for(repo.cloud, absent)
         except Exception as error:  # each kind of remote raises errors of its own library
             return _told(error)
     return None
+
+
+def _ask_for(cloud: "DataCloud", absent: Iterator[str]) -> None:
+    """Ask the remote for the first of some objects, and raise an error where nobody answers.
+
+    To DVC a server of HTTP or WebDAV that is gone is one that has nothing.
+    """
+    for md5 in absent:
+        remote = cloud.get_remote_odb()
+        try:
+            remote.fs.info(remote.oid_to_path(md5))
+        except FileNotFoundError as error:
+            if isinstance(error.__cause__, OSError):  # HTTP: not found, as it cannot be reached
+                raise error.__cause__ from None
+        return
 
 
 def _told(error: Exception) -> str:

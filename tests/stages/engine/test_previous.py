@@ -1,4 +1,5 @@
 import shutil
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -88,6 +89,19 @@ def test_a_remote_out_of_reach_is_a_note_and_no_error(
     assert dict(previous_files("extract@vgg16", keys, notes.append)) == {}
     (note,) = notes
     assert "cannot be fetched (Connection lost: no route)" in note
+
+
+def test_a_web_server_that_is_gone_is_not_taken_for_an_empty_one(keys: set[str]) -> None:
+    from dvc.cli import main
+
+    with socket.socket() as closed:
+        closed.bind(("localhost", 0))
+        address = f"http://localhost:{closed.getsockname()[1]}"  # nobody listens
+        assert main(["remote", "add", "-q", "--force", "--default", "team", address]) == 0
+        notes: list[str] = []
+        assert dict(previous_files("extract@vgg16", keys, notes.append)) == {}
+    (note,) = notes
+    assert "cannot be fetched (Cannot connect to host localhost" in note
 
 
 def test_one_file_of_the_previous_output(keys: set[str]) -> None:
