@@ -37,6 +37,7 @@ BOOKKEEPING = (
     "features.cache.keys",
     "features.cache.pixels",
     "features.cache.store",
+    "features.cache.summaries",
     "features.cache.tables",
     "features.detectors.load",
     "features.networks.runtimes",

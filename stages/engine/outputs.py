@@ -11,7 +11,8 @@ from pathlib import Path
 import pyarrow as pa
 
 from features.cache import claims, tables
-from features.cache.arrays import content_sha256, read_attributes
+from features.cache.store import store_root
+from features.cache.summaries import summaries
 from stages.engine.progress import StageRun, console, fail, print_table
 
 
@@ -91,14 +92,13 @@ def write_index(
         more: further columns; an item's values are the attributes of that name in its file.
     """
     filled = []
-    for row in rows:
-        entry = {column: row[column] for column in ("video_id", "label", "status", "reason")}
-        if entry["status"] == "ok":
-            entry["key"], path = files[str(row["video_id"])]
-            attributes = read_attributes(folder / path)
-            entry |= {"path": path, **{column: attributes[column] for column in more}}
-            entry["content"] = content_sha256(folder / path)
-        filled.append(entry)
+    with summaries(store_root(), index.stem) as known:
+        for row in rows:
+            entry = {column: row[column] for column in ("video_id", "label", "status", "reason")}
+            if entry["status"] == "ok":
+                key, path = files[str(row["video_id"])]
+                entry |= {"key": key, "path": path, **known.of(key, folder / path, more)}
+            filled.append(entry)
     schema = pa.schema([*INDEX.items(), *more.items()])
     tables.write(index, filled, schema)
     if not any(entry["status"] == "ok" for entry in filled):
