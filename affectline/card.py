@@ -151,10 +151,12 @@ def _weights(found: Sequence[Mapping[str, Any]], pretrained: bool) -> str:
 def _made(about: Mapping[str, Any]) -> str:
     made_of = about["ingredients"]
     says = backbones.describe(str(made_of["module"]))
-    commit = _commit()
+    revision = commit()
     lines = [
         f"By affectline, from the view `{made_of['view']}`. {in_a_line(says.reads)}".rstrip(),
-        f"The project's commit: {commit}." if commit else "The project is in no git repository.",
+        f"The project's commit: {revision}."
+        if revision
+        else "The project is in no git repository.",
     ]
     return " ".join(lines)
 
@@ -176,7 +178,7 @@ def _settings(project: Project, about: Mapping[str, Any]) -> str:
     return str(yaml.safe_dump(settings, sort_keys=True, allow_unicode=True))
 
 
-def _commit() -> str:
+def commit() -> str:
     """Return the commit of the working folder, and whether files differ from it."""
     done = [
         subprocess.run(["git", *words], capture_output=True, text=True, check=False)

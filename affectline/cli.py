@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from affectline import exchange_cli, store_cli
+from affectline import exchange_cli, predict_cli, store_cli
 
 if TYPE_CHECKING:
     from affectline.presets.preset import Plan
@@ -20,6 +20,8 @@ app = typer.Typer(no_args_is_help=True, help=__doc__)
 app.add_typer(store_cli.app, name="store")
 app.command("export")(exchange_cli.export)
 app.command("import")(exchange_cli.import_arrays)
+app.command("predict")(predict_cli.predict)
+app.command("publish")(predict_cli.publish)
 
 Json = Annotated[bool, typer.Option("--json", help="print JSON")]
 

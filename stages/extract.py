@@ -51,7 +51,7 @@ from stages.engine.items import (
 )
 from stages.engine.outputs import check_failures, fresh_outputs, write_index
 from stages.engine.params import Params
-from stages.engine.paths import FEATURES, PARAMS, TABLES, VIEWS, index_of, weights_file
+from stages.engine.paths import FEATURES, PARAMS, TABLES, VIEWS, WEIGHTS, index_of, weights_file
 from stages.engine.progress import StageRun, told
 from stages.engine.runtime import fastest
 from stages.engine.start import item_of, launch, start
@@ -145,15 +145,18 @@ def main(backbone: Annotated[str, item_of("backbones")]) -> None:
             write_index(index, folder, rows, files_below(made.items), COLUMNS)
 
 
-def work(params: Params, backbone: str, videos: Iterable[Input]) -> Work[Task]:
+def work(
+    params: Params, backbone: str, videos: Iterable[Input], folder: Path = WEIGHTS
+) -> Work[Task]:
     """Return what there is to extract.
 
     Args:
         params: params.yaml.
         backbone: a name in it.
         videos: files of the view that it reads.
+        folder: of the weights files.
     """
-    block, weights = params.backbones[backbone], weights_file(backbone)
+    block, weights = params.backbones[backbone], weights_file(backbone, folder)
     module, device = backbones.load(block.module), device_of(params.engine)
     chosen, dtypes = block.choices(f"backbones.{backbone}", module)
     options, digest = asdict(chosen), tensors_sha256(weights)

@@ -47,7 +47,7 @@ from stages.engine.items import (
 )
 from stages.engine.outputs import check_failures, fresh_outputs, write_index
 from stages.engine.params import Faces, Params
-from stages.engine.paths import VIEWS, index_of, weights_file
+from stages.engine.paths import VIEWS, WEIGHTS, index_of, weights_file
 from stages.engine.progress import StageRun, console, in_a_line, told
 from stages.engine.start import launch, start
 from stages.engine.workers import Input, Work, Workers, workers
@@ -142,14 +142,15 @@ def main() -> None:
             _write_tables(partial, rows, files_below(made.items))
 
 
-def work(params: Params, videos: Iterable[Input]) -> Work[Task]:
+def work(params: Params, videos: Iterable[Input], folder: Path = WEIGHTS) -> Work[Task]:
     """Return where faces are to be looked for.
 
     Args:
         params: params.yaml.
         videos: files of the view `segments`.
+        folder: of the weights files.
     """
-    weights = weights_file("detector")
+    weights = weights_file("detector", folder)
     digest, network = tensors_sha256(weights), _network(params, weights)
     options = json.loads(network.options)
     items = items_of(

@@ -70,7 +70,7 @@ def list_videos(root: Path) -> tuple[list[Video], list[Path]]:
             f"{root}: expected videos as <label>/<name>.<ext> with one of the endings "
             f"{' '.join(sorted(EXTENSIONS))}, found none"
         )
-    return sorted(_unique(videos), key=lambda video: video.video_id), ignored
+    return sorted(unique(videos), key=lambda video: video.video_id), ignored
 
 
 def _list_folder(root: Path) -> tuple[list[Video], list[Path]]:
@@ -83,7 +83,7 @@ def _list_folder(root: Path) -> tuple[list[Video], list[Path]]:
             ignored.append(inside)
             continue
         label, *folders, name = inside.parts
-        video = _video(path, label, inside.as_posix())
+        video = video_at(path, label, inside.as_posix())
         if folders and not video.problem:
             # Not taken: <part>/<label>/<name> looks alike, and its classes would be train and test.
             video = replace(
@@ -148,7 +148,7 @@ def _csv_video(
     if named == "video_id":
         return replace(_listed(where, label, file), splits=tuple(splits))
     location = table.parent / file
-    video = _video(location, label, file)
+    video = video_at(location, label, file)
     if not video.problem and not _is_file(location):
         video = replace(video, problem=NO_FILE)
     return replace(video, splits=tuple(splits))
@@ -165,7 +165,7 @@ def _listed(where: str, label: str, video_id: str) -> Video:
         raise DataSetError(
             f"{where}: expected a video_id <name> or {label}/<name>, found {video_id!r}"
         )
-    video = _video(Path(f"{name}.h5"), label, "")
+    video = video_at(Path(f"{name}.h5"), label, "")
     return replace(video, video_id=f"{label}/{name}", location=None)
 
 
@@ -176,7 +176,8 @@ def _is_file(path: Path) -> bool:
         return False
 
 
-def _video(location: Path, label: str, file: str) -> Video:
+def video_at(location: Path, label: str, file: str) -> Video:
+    """Return a file as a video of a class; a name that cannot be one is its problem."""
     video = Video(f"{label}/{location.stem}", label, file, location)
     try:
         f"{label}/{file}".encode()
@@ -194,7 +195,7 @@ def _video(location: Path, label: str, file: str) -> Video:
     return video
 
 
-def _unique(videos: Iterable[Video]) -> list[Video]:
+def unique(videos: Iterable[Video]) -> list[Video]:
     """Give each video an id of its own: files that share one keep their ending, or a number."""
     taken: set[str] = set()
     numbers: dict[str, int] = {}  # the last that was given to a name

@@ -39,9 +39,9 @@ def indices() -> list[Path]:
     return [path for path in paths if path.is_file()]
 
 
-def weights_file(name: str) -> Path:
+def weights_file(name: str, folder: Path = WEIGHTS) -> Path:
     """Return the weights file of a network: a backbone's name, or ``detector``."""
-    return WEIGHTS / f"{name}.safetensors"
+    return folder / f"{name}.safetensors"
 
 
 def has_sample(root: Path) -> bool:

@@ -90,10 +90,10 @@ def read_attention(
             weight = float(values.sum())
         cells = rows.setdefault((row["name"], row["role"]), {})
         cells.setdefault(answer, []).append((weight, row["pts_s"]))
-    return Weights([_of_rows(*key, found) for key, found in rows.items()], list(roles.values()))
+    return Weights([of_rows(*key, found) for key, found in rows.items()], list(roles.values()))
 
 
-def _of_rows(
+def of_rows(
     name: str, role: str, found: Mapping[Answer, list[tuple[float | Values, float]]]
 ) -> RowWeights:
     """Return an attention over rows from its cells, (weight or map, time) each."""

@@ -123,7 +123,7 @@ def is_row(
         asdict(heads.resolve(heads.validate(head, values), roles))
         for values in (params, {**params, **reported.params})
     )
-    return _rounded(ours) == _rounded(theirs)
+    return rounded(ours) == rounded(theirs)
 
 
 def paper_rows(
@@ -135,7 +135,7 @@ def paper_rows(
 
 def write_json(path: Path, content: Mapping[str, object]) -> None:
     """Write ``content`` with its numbers rounded to ``DECIMALS``."""
-    text = json.dumps(_rounded(content), indent=2, ensure_ascii=False)
+    text = json.dumps(rounded(content), indent=2, ensure_ascii=False)
     path.write_text(text + "\n", encoding="utf-8")
 
 
@@ -242,6 +242,6 @@ def _read_csv(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def _rounded(content: Mapping[str, object]) -> object:
+def rounded(content: Mapping[str, object]) -> object:
     """Return what reading gives of content that was written as JSON."""
     return json.loads(json.dumps(content), parse_float=lambda text: round(float(text), DECIMALS))

@@ -205,12 +205,12 @@ def render(
         svgs: its figures, see `draw`.
     """
     shown: dict[str, Markup] = {}
-    engine = _engine()
-    engine.globals["shown_figures"] = shown
+    environment = engine()
+    environment.globals["shown_figures"] = shown
     stems = ["page", *dict.fromkeys(section.template.removesuffix(".html") for section in sections)]
     style, script = (_joined(stems, kind) for kind in ("css", "js"))
     html = partial(
-        engine.get_template("page.html").render,
+        environment.get_template("page.html").render,
         inputs=inputs,
         summary=summary,
         sections=sections,
@@ -228,18 +228,19 @@ def render(
     return html()
 
 
-def _engine() -> jinja2.Environment:
-    engine = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES),
+def engine(*folders: Path) -> jinja2.Environment:
+    """Return what renders the templates of this page, and those of other folders beside them."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader([*folders, TEMPLATES]),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    engine.globals["slug"] = slug
-    engine.filters["one_line"] = one_line
-    engine.policies["json.dumps_kwargs"] = {"sort_keys": True, "separators": (",", ":")}
-    return engine
+    environment.globals["slug"] = slug
+    environment.filters["one_line"] = one_line
+    environment.policies["json.dumps_kwargs"] = {"sort_keys": True, "separators": (",", ":")}
+    return environment
 
 
 def _by_name(sections: Sequence[Section], kind: str) -> dict[str, Any]:

@@ -42,6 +42,8 @@ COMMANDS = {
     "import": ["mine", "."],
     "export": ["vggish/embedding", "--to", "npy"],
     "diff": ["HEAD"],
+    "predict": ["a.mp4", "--experiment", "caan"],
+    "publish": ["caan", "--out", "model"],
     "doctor": ["--quick"],
     "store size": [],
     "store verify": [],

@@ -1,0 +1,297 @@
+"""New videos, in a clone in which the pipeline has run: as a user asks, and beside its answers."""
+
+import csv
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from affectline.predict import Moment, Prediction, csv_rows, told, videos_at
+from features.video.listing import NO_FILE
+from tests.clones import Clone, make_light_clone
+from tests.conftest import write_clip
+
+THREE = {
+    "head": "pooling",
+    "roles": {
+        "face": "faces_toy/colour",
+        "scene": "frames_toy/colour",
+        "sound": "sound_mfcc/pooled",
+    },
+}
+SOUND = {"module": "resnet18_mfcc", "view": "sound", "source": "seeded", "seed": 3}
+
+WRONG = """
+import json
+from pathlib import Path
+from affectline.trained import of_experiment
+from features.weights.file import write_seeded
+from stages.engine.params import load_params
+
+params, errors = load_params(), {}
+
+def ask(name, params, *more):
+    try:
+        of_experiment(params, *more or ("caan",))
+    except ValueError as error:
+        errors[name] = str(error)
+
+def with_block(section, name, **values):
+    blocks = dict(getattr(params, section))
+    blocks[name] = blocks[name].model_copy(update=values)
+    return params.model_copy(update={section: blocks})
+
+ask("as it is", params)
+decode = params.decode.model_copy(update={"seed": 5})
+ask("seed", params.model_copy(update={"decode": decode}))
+ask("margin", params.model_copy(update={"faces": params.faces.model_copy(update={"margin": 0.5})}))
+ask("view", with_block("backbones", "faces_toy", view="segments"))
+ask("head", with_block("experiments", "caan", overrides={"score_layers": 1}))
+ask("run", params, "caan", ["split_07"])
+ask("name", params, "cann")
+file = Path("data/weights/faces_toy.safetensors")
+before = file.read_bytes()
+file.unlink()
+write_seeded(file, "faces_toy", 9)
+ask("weights", params)
+file.write_bytes(before)
+index = Path("data/views/segments.parquet")
+index.rename("elsewhere")
+print(json.dumps([errors, of_experiment(params, "caan").remarks]))
+Path("elsewhere").rename(index)
+"""
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory: pytest.TempPathFactory) -> Clone:
+    """A clone with two experiments over nine clips of several lengths, of which one has no face."""
+    clone = make_light_clone(tmp_path_factory.mktemp("predict") / "clone")
+    clone.params(backbones__sound_mfcc=SOUND, experiments__three=THREE)
+    for number, label in enumerate(("fear", "joy")):
+        clone.add_clip(label, 5, "longer", seconds=2.5 + number)
+    write_clip(clone.root / "data/raw/joy/grey.mp4", frames=20, sound_s=1.0)
+    clone.repro("train@caan", "train@three")
+    return clone
+
+
+def asked(clone: Clone, *words: str, ok: bool = True) -> list[dict[str, Any]]:
+    """Return what `affectline predict --json` answers."""
+    said = clone.run("affectline", "predict", *words, "--json", ok=ok)
+    answers: list[dict[str, Any]] = json.loads(said[said.index("[\n") : said.index("\n]") + 2])
+    return answers
+
+
+def computed(clone: Clone) -> dict[str, int]:
+    """Return stage -> items that the last predict computed before the head."""
+    stages = ("index", "decode", "faces", "extract frames_toy", "extract faces_toy")
+    return {stage: clone.log(f"predict@{stage}")["computed"] for stage in stages}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("experiment", ["caan", "three"])
+def test_every_test_video_has_the_experiments_own_numbers_bit_for_bit(
+    clone: Clone, experiment: str
+) -> None:
+    answers = {row["file"]: row for row in asked(clone, "data/raw", "--experiment", experiment)}
+    index = {row["video_id"]: row for row in clone.table("data/index")}
+    assert len(answers) == len(index) == 9
+    tested = clone.table(f"results/{experiment}/predictions")
+    assert len(tested) > 4
+    for row in tested:
+        given = answers[f"data/raw/{index[row['video_id']]['file']}"]
+        for name, chance in given["runs"][row["run"]].items():
+            assert np.float32(chance) == np.float32(row[f"p_{name}"]), row
+    for video_id, row in index.items():
+        trained = [run for run in ("split_00", "split_01") if row[run] == "train"]
+        assert answers[f"data/raw/{row['file']}"]["trained_on_in"] == trained, video_id
+    assert computed(clone)["decode"] == 0, "the pipeline has made it all"
+
+
+@pytest.mark.slow
+def test_attention_is_that_of_the_experiment_and_the_mean_is_over_runs(clone: Clone) -> None:
+    words = ("data/raw/joy/joy0.mp4", "--experiment", "caan")
+    (both,) = asked(clone, *words)
+    runs = both["runs"]
+    assert list(runs) == ["split_00", "split_01"]
+    for name, chance in both["probabilities"].items():
+        of_runs = [runs[run][name] for run in runs]
+        assert chance == pytest.approx(np.mean(of_runs), abs=1e-12)
+        assert both["spread"][name] == pytest.approx(np.std(of_runs, ddof=1), abs=1e-12)
+    run = next(run for run in runs if run not in both["trained_on_in"])
+    (one,) = asked(clone, *words, "--run", run)
+    assert one["runs"] == {run: runs[run]} and one["spread"] == {"fear": None, "joy": None}
+    weights = [
+        row
+        for row in clone.table("results/caan/attention")
+        if (row["run"], row["video_id"]) == (run, "joy/joy0")
+    ]
+    heaviest = sorted(weights, key=lambda row: -row["value"])[: len(one["moments"])]
+    assert [(m["time_s"], m["weight"]) for m in one["moments"]] == [
+        (row["pts_s"], pytest.approx(row["value"], abs=1e-7)) for row in heaviest
+    ]
+
+
+@pytest.mark.slow
+def test_what_is_computed_for_a_new_video_is_the_pipelines_and_is_not_computed_again(
+    clone: Clone,
+) -> None:
+    new = clone.root / "new.mp4"
+    shutil.move(clone.add_clip("joy", 8, "new"), new)
+    (first,) = asked(clone, "new.mp4", "--experiment", "caan")
+    assert set(computed(clone).values()) == {1} and first["trained_on_in"] == []
+    (second,) = asked(clone, "new.mp4", "--experiment", "caan")
+    assert set(computed(clone).values()) == {0} and first == second
+    shutil.copy(new, clone.root / "data/raw/joy/new.mp4")
+    clone.repro("extract@faces_toy", "extract@frames_toy")
+    logs = {name: clone.log(name) for name in ("faces", "extract@faces_toy", "extract@frames_toy")}
+    assert {name: (log["computed"], log["items"]) for name, log in logs.items()} == {
+        name: (0, 10) for name in logs
+    }
+    (clone.root / "data/raw/joy/new.mp4").unlink()
+    clone.repro("extract@faces_toy", "extract@frames_toy")
+
+
+@pytest.mark.slow
+def test_what_a_video_lacks_is_said_and_one_that_is_none_is_a_row(clone: Clone) -> None:
+    folder = clone.root / "given"
+    write_clip(folder / "silent.mp4", frames=20)
+    (folder / "text.mp4").write_text("no video")
+    listed = folder / "list.csv"
+    listed.write_text("path,label\nsilent.mp4,\ntext.mp4,joy\nnone.mp4,\nsilent.mp4,\n")
+    words = ("given/list.csv", "--experiment", "three")
+    silent, text, none, again = asked(clone, *words, "--csv", "out.csv")
+    assert silent["lacking"] == {"face": "no face", "sound": "no sound"}
+    assert silent["rows"]["face"] == [0, 4] and silent["rows"]["sound"] == [0, 0]
+    assert silent["rows"]["scene"] == [4, 4]
+    assert sum(silent["probabilities"].values()) == pytest.approx(1, abs=1e-6)
+    assert again == silent
+    assert text["predicted"] is None and "cannot be opened" in text["reason"]
+    assert none["reason"] == NO_FILE and none["sha256"] is None
+    with (clone.root / "out.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["reason"] for row in rows] == ["", text["reason"], NO_FILE, ""]
+    assert float(rows[0]["p_joy"]) == silent["probabilities"]["joy"]
+    (row,) = asked(clone, "given/text.mp4", "--experiment", "three", ok=False)
+    assert row == text, "exit status 1: none could be answered"
+
+
+@pytest.mark.slow
+def test_what_was_not_trained_with_is_an_error_that_says_which(clone: Clone) -> None:
+    said = clone.run("python", "-c", WRONG).splitlines()[-1]
+    errors, remarks = json.loads(said)
+    assert "as it is" not in errors
+    assert "another decode segments than is here: seed was 0, is 5" in errors["seed"]
+    assert "another faces than is here: params.margin was 0.25, is 0.5" in errors["margin"]
+    assert "another backbone faces_toy than is here: view was faces" in errors["view"]
+    assert "params.score_layers was 3, is 1" in errors["head"]
+    assert "weights.seed was 2, is 9" in errors["weights"]
+    assert "no run 'split_07'" in errors["run"] and "did you mean 'caan'" in errors["name"]
+    assert "data/views/segments" in remarks[0] and "not all could be checked" in remarks[0]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("file", "old", "new", "named"),
+    [
+        ("heads/caan.py", "return ", "return () or ", "trained with another head caan than"),
+        (
+            "features/backbones/toy.py",
+            "/ 255",
+            "/ 254",
+            "trained on another backbone faces_toy than is here: code was",
+        ),
+    ],
+)
+def test_other_code_than_it_was_trained_with_is_an_error(
+    clone: Clone, file: str, old: str, new: str, named: str
+) -> None:
+    path = clone.root / file
+    text = path.read_text()
+    path.write_text(text.replace(old, new, 1) if "toy" in file else _edited(text))
+    try:
+        words = ("affectline", "predict", "data/raw/joy/joy0.mp4", "--experiment", "caan")
+        assert named in clone.run(*words, ok=False)
+    finally:
+        path.write_text(text)
+
+
+def _edited(text: str) -> str:
+    """Return a head's source with another number in its `build`."""
+    name, _, rest = text.partition("def build(")
+    body, _, after = rest.partition("    return ")
+    return f"{name}def build({body}    assert 1 < 2\n    return {after}"
+
+
+# ------------------------------------------------------------------------------ the videos
+
+
+def test_files_folders_and_lists_are_taken_in_their_order(in_folder: Path) -> None:
+    for name in ("a/2.mp4", "a/1.MKV", "a/b/3.avi", "a/.hidden/4.mp4", "a/notes.md", "5.bin"):
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        Path(name).touch()
+    Path("list.txt").write_text("a/2.mp4\n\n  nowhere.mp4  \n")
+    videos = videos_at([Path("5.bin"), Path("a"), Path("list.txt")])
+    assert [video.file for video in videos] == [
+        "5.bin",
+        "a/1.MKV",
+        "a/2.mp4",
+        "a/b/3.avi",
+        "a/2.mp4",
+        "nowhere.mp4",
+    ]
+    assert [video.problem for video in videos] == [None] * 5 + [NO_FILE]
+    assert len({video.video_id for video in videos}) == 6
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("list.csv", b"file,label\na.mp4,joy\n", "column path"),
+        ("list.txt", b"\xff\xfe\n", "UTF-8"),
+        ("list.txt", b"a\0b.mp4\n", "found 'a"),
+        ("list.txt", b"\n", "found none"),
+    ],
+)
+def test_a_list_that_is_none_says_what_is_wrong(
+    in_folder: Path, name: str, content: bytes, message: str
+) -> None:
+    Path(name).write_bytes(content)
+    with pytest.raises(ValueError, match=message):
+        videos_at([Path(name)])
+
+
+# ------------------------------------------------------------------------------- as a table
+
+ANSWER = Prediction(
+    "a.mp4",
+    sha256="0" * 64,
+    predicted="joy",
+    probabilities={"fear": 0.25, "joy": 0.75},
+    spread={"fear": 0.125, "joy": 0.125},
+    runs={"split_00": {}, "split_01": {}},
+    lacking={"sound": "no sound"},
+    moments=(Moment("scores", "face", 2, 1.25, 0.5),),
+    trained_on_in=("split_01",),
+)
+
+
+def test_a_person_is_told_the_likeliest_the_moments_and_what_to_know() -> None:
+    assert told(ANSWER) == (
+        "a.mp4",
+        "joy 75 ± 12 %, fear 25 ± 12 %",
+        "face: 1.2 s (0.50)",
+        "sound: no sound; trained on in split_01",
+    )
+    assert told(Prediction("b.mp4", "empty file")) == ("b.mp4", "none", "", "empty file")
+
+
+def test_a_csv_has_a_row_a_video_and_two_columns_a_class() -> None:
+    columns, rows = csv_rows(["fear", "joy"], [ANSWER, Prediction("b.mp4", "empty file")])
+    named: list[Mapping[str, object]] = [dict(zip(columns, row, strict=True)) for row in rows]
+    assert (named[0]["p_joy"], named[0]["spread_joy"], named[0]["runs"]) == (0.75, 0.125, 2)
+    assert named[0]["moments"] == "face 1.250 s 0.5000" and named[0]["reason"] == ""
+    assert (named[1]["p_joy"], named[1]["reason"], named[1]["runs"]) == ("", "empty file", 0)
