@@ -23,6 +23,9 @@ SHOWN_AS = {"faces": "face crops", "snippets": "snippets"}
 
 FRAMES = "frames"
 
+UNSEEN = "none"
+"""The view of imported arrays, of which there are no pictures."""
+
 POSES = ("blazepose",)
 """Modules of backbones whose `landmarks` are shares of the frame's width and height."""
 
@@ -218,7 +221,8 @@ def strip(
         else:
             rows = read_rows(source.view, video_id)
     except NotHere as error:
-        asked.missing.append(str(error))
+        if source.view != UNSEEN:
+            asked.missing.append(str(error))
         if not first:
             return None
         rows = unseen_rows(first.pts_s[answer], weights)

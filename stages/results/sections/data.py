@@ -45,8 +45,10 @@ def section(inputs: Inputs) -> Section:
     shown = {
         "data-classes": _classes(inputs.videos),
     }
-    if files := [row for row in usable if row.get("file", "") is not None]:  # not features alone
-        shown |= {"data-missing": _missing(files, faces, poses), "data-files": _files(files)}
+    if usable and all(row.get("file", "") is None for row in usable):
+        lacking.append("The data set has features alone: there are no files to say anything of.")
+    else:
+        shown |= {"data-missing": _missing(usable, faces, poses), "data-files": _files(usable)}
     drawn: dict[str, Figure] = {}
     durations = _known(usable, "duration_s")
     if durations and max(durations) > 1.01 * min(durations):  # else the table says it

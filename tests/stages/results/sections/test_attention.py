@@ -247,6 +247,14 @@ def test_without_views_bars_stand_alone_and_one_line_says_why(in_folder: Path) -
     assert "data:image" not in page_of(result)
 
 
+def test_imported_rows_have_bars_and_nothing_is_said_to_be_missing(in_folder: Path) -> None:
+    reads = {"vggface": "none", "vgg16": "none"}
+    content = content_of(experiment(reads=reads, modules=dict.fromkeys(reads, "imported")))
+    assert not content.sheets and not content.notes
+    strip = content.shown[0].cards[0].strips[0]
+    assert [bool(cell.bars) for cell in strip.cells] == [True] * 6
+
+
 def test_a_view_with_other_rows_than_were_seen_is_not_shown(in_folder: Path) -> None:
     result = experiment()
     for video in write_views(result):

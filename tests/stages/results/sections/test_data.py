@@ -38,6 +38,20 @@ def test_classes_are_counted_and_how_the_runs_divide_them(in_folder: Path) -> No
     assert found["all"] == [4, 1, 1.5, 1.5, 4.0, 0.25]
 
 
+def test_of_features_alone_nothing_is_said_of_files(in_folder: Path) -> None:
+    nothing = {"file": None, "width": None, "height": None, "duration_s": None}
+    rows = [
+        row_of("joy/1", split_00="train") | nothing,
+        row_of("fear/1", split_00="test") | nothing,
+    ]
+    write_indices(rows)
+    section = made(rows, in_folder)
+    assert set(section.tables) == {"data-classes"}
+    inputs = inputs_of(write_result(in_folder / "more", "caan"), videos=rows)
+    page = page_of(inputs, data)
+    assert "The data set has features alone" in page and "None" not in page
+
+
 def test_what_videos_lack_is_counted_by_class(in_folder: Path) -> None:
     rows = [
         row_of("joy/1"),
