@@ -5,7 +5,8 @@
 The clip is a minute of noise over a moving pattern, 640x360, 25 frames a second, H.264 with a key
 frame every ten seconds at most, repeated packet by packet until it is long enough. The bare jumps
 ask FFmpeg for the same frames without planning: to the key frame before each, and on to the frame.
-All take turns in one run; the fastest of each counts.
+All take turns in one run; the least of each counts, in seconds of one processor core, so that what
+else the machine does counts little.
 """
 
 import json
@@ -70,10 +71,10 @@ def measure(clip: Path, minutes: int, repeat: int) -> dict[str, float]:
 
 
 def seconds(work: Callable[[], object]) -> float:
-    """Return how long something takes."""
-    start = time.perf_counter()
+    """Return what something takes of a processor core."""
+    start = time.process_time()
     work()
-    return time.perf_counter() - start
+    return time.process_time() - start
 
 
 def whole_pass(clip: Path) -> Decoded:

@@ -14,7 +14,6 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from itertools import pairwise
 
 import av
 import numpy as np
@@ -66,19 +65,18 @@ def plan(
         durations: of each packet, 0 where it is unknown.
         time_base: a unit, in seconds.
     """
-    either = (d if p is None else p for p, d in zip(pts, dts, strict=True))
-    shown = [instant for instant in either if instant is not None]
-    coded = [d for d in dts if d is not None]
-    twice = len(shown) - len(set(shown))
-    if len(coded) == len(shown) and twice > sum(b <= a for a, b in pairwise(coded)):
-        lead = min(shown) - min(coded)
-        shown = [d + lead for d in coded]
-    times = np.unique(np.array(shown, np.float64))
+    either = [d if p is None else p for p, d in zip(pts, dts, strict=True)]
+    shown = np.array(either, np.float64)
+    coded = np.array([d for d in dts if d is not None], np.int64)
+    times = np.unique(shown)
+    if len(coded) == len(shown) and len(shown) - len(times) > np.sum(np.diff(coded) <= 0):
+        shown = coded + (shown.min() - coded.min())
+        times = np.unique(shown)
     step = float(np.median(np.diff(times))) if len(times) > 1 else 0.0
-    last = max(instant + duration for instant, duration in zip(shown, durations, strict=True))
+    last = float(np.max(shown + np.array(durations, np.float64)))
     unit_s = float(time_base)
-    end_s = max(last, times[-1] + step) * unit_s
-    return Plan(times * unit_s, end_s, np.unique(np.array(coded, np.int64)))
+    end_s = max(last, float(times[-1]) + step) * unit_s
+    return Plan(times * unit_s, end_s, np.unique(coded))
 
 
 class Clock:

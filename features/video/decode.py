@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import compress
 from pathlib import Path
 from typing import TypeVar
 
@@ -123,7 +124,7 @@ def decode(path: Path, views: Mapping[str, View], *, seed: str) -> Decoded:
     with bounded(), ExitStack() as files:
         container = files.enter_context(opened(path))
         video = video_stream(container)
-        packets = _packets(container, video)
+        packets = _headers(container, video)
         planned = _planned(packets, video)
         times = planned.pts_s, planned.end_s
         numbers = {name: choose(view, *times, seed) for name, view in views.items()}
@@ -209,24 +210,29 @@ def _prepare(video: av.VideoStream) -> None:
 # -------------------------------------------------------------------------------- planning
 
 
-def _packets(container: av.container.InputContainer, video: av.VideoStream) -> list[seek.Packet]:
-    """Read what all packets with content say, without decoding."""
-    is_start = seek.start_finder(video)
-    return [
-        seek.Packet(
-            packet.pts, packet.dts, packet.duration or 0, is_start(packet), packet.is_discard
-        )
-        for packet in container.demux(video)
-        if packet.size and (packet.pts, packet.dts) != (None, None)
-    ]
+def _headers(container: av.container.InputContainer, video: av.VideoStream) -> seek.Headers:
+    """Read what all packets with content and a time say, without decoding."""
+    can_start = seek.start_finder(video)
+    found = seek.Headers()
+    for packet in container.demux(video):
+        pts, dts = packet.pts, packet.dts
+        if not packet.size or (pts is None and dts is None):
+            continue
+        found.pts.append(pts)
+        found.dts.append(dts)
+        found.durations.append(packet.duration or 0)
+        found.is_start.append(packet.is_keyframe and can_start(packet))
+        found.is_cut.append(packet.is_discard)
+    return found
 
 
-def _planned(packets: Sequence[seek.Packet], video: av.VideoStream) -> Plan:
+def _planned(packets: seek.Headers, video: av.VideoStream) -> Plan:
     """Say when the packets' frames are shown; those that an edit list cuts off never are."""
-    shown = [(each.pts, each.dts, each.duration) for each in packets if not each.is_cut]
-    if not shown:
+    kept = [not is_cut for is_cut in packets.is_cut]
+    if not any(kept):
         raise VideoError("no packet has a time stamp")
-    pts, dts, durations = zip(*shown, strict=True)
+    pts, dts = (list(compress(column, kept)) for column in (packets.pts, packets.dts))
+    durations = list(compress(packets.durations, kept))
     return plan(pts, dts, durations, video.time_base or Fraction(1, 1))
 
 

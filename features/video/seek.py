@@ -9,7 +9,7 @@ is decoded from its beginning instead. Damage in what is jumped over stays unkno
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import dropwhile
 from typing import TYPE_CHECKING
 
@@ -42,22 +42,24 @@ class NotExact(Exception):
 
 
 @dataclass(frozen=True)
-class Packet:
-    """What a packet says before it is decoded.
+class Headers:
+    """What packets say before they are decoded, each in decoding order.
+
+    Columns and not objects: a long video has hundreds of thousands.
 
     Attributes:
-        pts: presentation time, in units of the stream's time base; None where it is missing.
-        dts: decoding time.
-        duration: 0 where it is unknown.
-        is_start: whether decoding can begin here; None where that cannot be known.
-        is_cut: whether an edit list takes its frame out.
+        pts: presentation times, in units of the stream's time base; None where it is missing.
+        dts: decoding times.
+        durations: 0 where it is unknown.
+        is_start: whether decoding can begin there; None where that cannot be known.
+        is_cut: whether an edit list takes the frame out.
     """
 
-    pts: int | None
-    dts: int | None
-    duration: int
-    is_start: bool | None
-    is_cut: bool = False
+    pts: list[int | None] = field(default_factory=list)
+    dts: list[int | None] = field(default_factory=list)
+    durations: list[int] = field(default_factory=list)
+    is_start: list[bool | None] = field(default_factory=list)
+    is_cut: list[bool] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -73,17 +75,18 @@ class Span:
     pts: tuple[int, ...]
 
 
-def spans(packets: Sequence[Packet], wanted: NDArray[np.int64]) -> list[Span]:
+def spans(packets: Headers, wanted: NDArray[np.int64]) -> list[Span]:
     """Return what to decode for the frames ``wanted``; nothing where all is to be decoded.
 
     Args:
-        packets: all packets, in decoding order, at least one.
+        packets: all that there are, at least one.
         wanted: (N,) ascending numbers of frames in order of time.
     """
     if not _is_regular(packets):
         return []
-    times = np.sort(np.array([packet.pts for packet in packets], np.int64))
-    begins = np.array([packet.pts for packet in packets if packet.is_start], np.int64)
+    shown = np.array(packets.pts, np.int64)
+    times = np.sort(shown)
+    begins = shown[np.array(packets.is_start, bool)]
     starts = np.sort(np.searchsorted(times, begins))  # numbers of the frames that start a group
     ranges: list[tuple[int, int]] = []  # numbers of the first and the last frame
     for last in wanted.tolist():
@@ -91,19 +94,20 @@ def spans(packets: Sequence[Packet], wanted: NDArray[np.int64]) -> list[Span]:
         if ranges and first - ranges[-1][1] <= NEAR:
             first, _ = ranges.pop()
         ranges.append((first, last))
-    if sum(last - first + 1 + NEAR for first, last in ranges) > WORTH * len(packets):
+    if sum(last - first + 1 + NEAR for first, last in ranges) > WORTH * len(shown):
         return []
     return [Span(first, tuple(times[first : last + 1].tolist())) for first, last in ranges]
 
 
-def _is_regular(packets: Sequence[Packet]) -> bool:
-    """Tell whether a frame's number can be told from its packet's time stamps."""
-    pts = [packet.pts for packet in packets if packet.pts is not None]
+def _is_regular(packets: Headers) -> bool:
+    """Tell whether a frame's number can be told from its packet's time stamp."""
+    pts = {stamp for stamp in packets.pts if stamp is not None}
     return (
-        len(set(pts)) == len(packets)
-        and packets[0].pts == min(pts)
-        and packets[0].is_start is True
-        and not any(packet.is_start is None or packet.is_cut for packet in packets)
+        len(pts) == len(packets.pts)
+        and packets.pts[0] == min(pts)
+        and packets.is_start[0] is True
+        and None not in packets.is_start
+        and True not in packets.is_cut
     )
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from features.video import seek
 from features.video.decode import Decoded, decode
-from features.video.seek import NEAR, Packet, Span, spans
+from features.video.seek import NEAR, Headers, Span, spans
 from features.video.views import View
 
 FEW = {"segments": View("segments", 4, 64), "snippets": View("snippets", 2, 48, 4)}
@@ -171,8 +171,15 @@ def test_many_frames_are_not_worth_jumping(film: Film, monkeypatch: pytest.Monke
     assert jumped.frames_decoded == 600
 
 
-def packets(starts: Sequence[int], count: int = 400) -> list[Packet]:
-    return [Packet(10 * n, 10 * n - 20, 10, n in starts) for n in range(count)]
+def packets(starts: Sequence[int], count: int = 400) -> Headers:
+    numbers = range(count)
+    return Headers(
+        pts=[10 * n for n in numbers],
+        dts=[10 * n - 20 for n in numbers],
+        durations=[10] * count,
+        is_start=[n in starts for n in numbers],
+        is_cut=[False] * count,
+    )
 
 
 def test_spans_begin_where_groups_begin_and_near_ones_are_one() -> None:
@@ -198,12 +205,13 @@ def ends(needed: Sequence[Span]) -> list[tuple[int, int, int]]:
 def test_an_odd_packet_anywhere_means_the_whole_pass(change: dict[str, int | None]) -> None:
     regular = packets([0, 50, 100, 300])
     assert spans(regular, np.array([301]))
-    odd = [*regular]
-    odd[200] = Packet(**{**vars(regular[200]), **change})
-    assert spans(odd, np.array([301])) == []
+    for column, value in change.items():
+        getattr(regular, column)[200] = value
+    assert spans(regular, np.array([301])) == []
 
 
 def test_the_first_packet_has_to_start_what_is_shown_first() -> None:
     assert spans(packets([50]), np.array([60])) == []
-    leading = [Packet(10 * n if n else 15, 10 * n - 20, 10, n in (0, 50)) for n in range(400)]
+    leading = packets([0, 50])
+    leading.pts[0] = 15
     assert spans(leading, np.array([60])) == []
