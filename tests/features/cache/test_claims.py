@@ -46,7 +46,7 @@ def hold(ready: Event, path: Path) -> None:
 
 
 def leave_scratch(ready: Event, parent: Path) -> None:
-    with scratch(parent) as folder:
+    with scratch(parent, "next:faces extract@a") as folder:
         (folder / "half").write_bytes(b"half")
         ready.set()
         signal.pause()
@@ -222,7 +222,7 @@ def test_who_is_at_work_on_what_is_known_and_who_of_them_has_died(
         assert claims.workers(tmp_path, "faces") == {}
     dead.kill()
     dead.join()
-    assert claims.workers(tmp_path, "") == {
+    assert claims.workers(tmp_path, "extract@a") == {
         f"{claims.host()}-{alive.pid}": True,
         f"{claims.host()}-{dead.pid}": False,
     }
