@@ -84,7 +84,8 @@ def work(params: Params, stages: Sequence[str]) -> None:
     index = index_of(INDEX)
     if not index.is_file():
         raise ParamsError(f"{index}: not made yet; `dvc repro index` makes it, then run this again")
-    rows, plan = tables.read(index), Plan(params)
+    engine = params.engine.model_copy(update={"executor": "local"})  # a worker is one itself
+    rows, plan = tables.read(index), Plan(params.model_copy(update={"engine": engine}))
     for stage in stages:
         _check_weights(plan, stage)
     with claims.scratch(store_root() / "unfinished") as folder:

@@ -61,8 +61,8 @@ from stages.engine.workers import (
     Result,
     Results,
     Work,
-    Workers,
     ahead,
+    networks,
     workers,
 )
 
@@ -174,7 +174,9 @@ def work(
     )
     if one_core:  # torch spreads a batch over all cores; what cannot do so takes a video a core
         return Work(items, compute, workers(params.engine))
-    return Work(items, compute, Workers(0), partial(computed_together, network))
+    return Work(
+        items, compute, networks(params.engine, device), partial(computed_together, network)
+    )
 
 
 @lru_cache(maxsize=1)

@@ -50,7 +50,7 @@ from stages.engine.params import Faces, Params
 from stages.engine.paths import VIEWS, WEIGHTS, index_of, weights_file
 from stages.engine.progress import StageRun, console, in_a_line, told
 from stages.engine.start import launch, start
-from stages.engine.workers import Input, Work, Workers, workers
+from stages.engine.workers import Input, Work, networks, workers
 
 COLUMNS = {name: pa.int32() for name in ("rows", "rows_with_face", "shots", "tracks")}
 """Of the index, besides those of every index."""
@@ -159,8 +159,8 @@ def work(params: Params, videos: Iterable[Input], folder: Path = WEIGHTS) -> Wor
         lambda file, made_of: Task(file, network, params.faces, made_of),
     )
     # torch spreads one video over all cores; what cannot do so takes a video a core
-    one_core = detectors.load(params.faces.detector.module).ONE_CORE
-    return Work(items, compute, workers(params.engine) if one_core else Workers(0))
+    one_core, engine = detectors.load(params.faces.detector.module).ONE_CORE, params.engine
+    return Work(items, compute, workers(engine) if one_core else networks(engine, network.device))
 
 
 def _network(params: Params, weights: Path) -> Network:

@@ -11,7 +11,7 @@ failed, in train and test of one run they are an error, and runs that are drawn 
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -69,10 +69,11 @@ def main() -> None:
     with StageRun("index") as run:
         if ignored:
             _tell_ignored(run, ignored)
+        pool = replace(workers(params.engine), ray=None)  # the files are read here
         known = _known_elsewhere(run, videos, index_of(INDEX))
         with fresh_outputs(INDEX.parent, run) as partial:
             (partial / INDEX.name).mkdir()
-            rows = index(run, videos, partial / INDEX.name, workers(params.engine), known)
+            rows = index(run, videos, partial / INDEX.name, pool, known)
             check_failures(run, rows, params.max_failed)
             _tell_copies(run, rows)
             with told(f"{params.index.root}: "):

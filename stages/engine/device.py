@@ -101,6 +101,36 @@ def device_of(engine: Engine) -> str:
     return engine.device
 
 
+def devices_of(engine: Engine, device: str) -> tuple[str, ...]:
+    """Return the GPUs that have a process each, as CUDA_VISIBLE_DEVICES names them.
+
+    Args:
+        engine: of params.yaml.
+        device: where networks run.
+
+    Returns:
+        None where the one process of the stage is to run the network.
+
+    Raises:
+        DeviceError: there is no such GPU here.
+    """
+    if device != "cuda":
+        return ()
+    import torch
+
+    count = torch.cuda.device_count()
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
+    names = visible[:count] if visible != [""] else [str(number) for number in range(count)]
+    if engine.devices == "all":
+        return tuple(names) if count > 1 else ()
+    if absent := [number for number in engine.devices if number >= count]:
+        raise DeviceError(
+            f"params.yaml: engine.devices: found {absent[0]}, but there are {count} GPUs here, "
+            "counted from 0"
+        )
+    return tuple(names[number] for number in engine.devices)
+
+
 BFLOAT16_COST = 6
 """Times that bfloat16 takes of float32's, both by torch, where a processor has to imitate it:
 measured by benchmarks/runtimes.py with oneDNN kept to AVX2."""

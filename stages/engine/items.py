@@ -18,6 +18,7 @@ from features.cache import claims, tables
 from features.cache.arrays import ArrayFileError, check
 from features.cache.keys import item_key
 from features.cache.store import ItemStore, link_or_copy, store_root
+from stages.engine.executors import reports_of
 from stages.engine.previous import previous_files
 from stages.engine.progress import StageRun
 from stages.engine.workers import (
@@ -27,7 +28,6 @@ from stages.engine.workers import (
     Keys,
     Task,
     Work,
-    worked,
 )
 
 SOFTWARE = (
@@ -144,12 +144,12 @@ def _compute_all(
     reasons: Reasons = {}
     computed = 0
     crew = Crew(unfinished, run.name, run.note)
-    with closing(worked(store, waiting, work, crew, run.note)) as reports:
+    with closing(reports_of(store, waiting, work, crew, run.note)) as reports:
         for report in run.track(
             reports,
             total=len(waiting),
             unit=work.unit,
-            at_once=work.pool.processes or 1,
+            at_once=work.pool.processes or len(work.pool.devices) or 1,
             crew=lambda: crew.size,
         ):
             for reason in dict.fromkeys(report.reasons.values()):

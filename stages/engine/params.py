@@ -43,6 +43,22 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, populate_by_name=True)
 
 
+class Ray(Section):
+    """The Ray cluster that works where ``engine.executor`` is ``ray``.
+
+    Attributes:
+        address: of a running one, ``auto`` finds it on this machine; null starts one here.
+        actors: processes that work; 0 takes as many as the nodes have room for.
+        cpus: of each.
+        gpus: of each; a share of one lets several use it.
+    """
+
+    address: str | None = None
+    actors: Annotated[int, Field(ge=0)] = 0
+    cpus: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
+    gpus: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+
+
 class Engine(Section):
     """How this machine runs the stages: in no key, and DVC does not watch it.
 
@@ -53,6 +69,9 @@ class Engine(Section):
         workers: processes for index, decode and faces; 0 takes one a core.
         time_limit_s: a video that takes longer in one stage is given up.
         device: where networks run; ``auto`` takes a GPU where there is one.
+        devices: of the GPUs, ``all``, or their numbers: each has a process of its own.
+        executor: what items are worked on by: ``local``, processes of this machine, or ``ray``.
+        ray: that cluster.
         runtime: what computes float32 networks on a CPU: ``torch``, ``openvino``, or ``auto``, the
             faster for each network by a trial that is remembered.
         cache_gib: of features that training keeps in memory, GiB, the rest is read again in each
@@ -62,6 +81,11 @@ class Engine(Section):
     workers: Annotated[int, Field(ge=0)] = 0
     time_limit_s: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 600.0
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    devices: Literal["all"] | Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)] = (
+        "all"
+    )
+    executor: Literal["local", "ray"] = "local"
+    ray: Ray = Ray()
     runtime: Literal["auto", "torch", "openvino"] = "auto"
     cache_gib: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
 

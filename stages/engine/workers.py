@@ -7,6 +7,7 @@ Claims are taken as work is begun: processes that share a store share the work t
 """
 
 import errno
+import math
 import os
 import signal
 import threading
@@ -25,7 +26,8 @@ import pebble
 
 from features.cache import claims
 from features.cache.store import ItemStore
-from stages.engine.params import Engine
+from stages.engine.device import devices_of
+from stages.engine.params import Engine, Ray
 
 Task = TypeVar("Task")
 """What `compute` needs to make one item: each stage has its own."""
@@ -91,15 +93,35 @@ class Input:
 
 @dataclass(frozen=True)
 class Workers:
-    """How items are computed: in so many processes with a time limit each, or (0) in this one."""
+    """Where and how items are computed.
+
+    Attributes:
+        processes: how many children of this one compute, with a time limit each; 0: none, items
+            are computed in this process.
+        time_limit_s: the limit.
+        devices: GPUs, of which each has a process of its own that sees no other, as
+            CUDA_VISIBLE_DEVICES names them; none: the work is this process's.
+        ray: the cluster whose actors work in place of this process.
+    """
 
     processes: int
     time_limit_s: float = 600.0
+    devices: tuple[str, ...] = ()
+    ray: Ray | None = None
 
 
 def workers(engine: Engine) -> Workers:
     """Return the pool that params.yaml asks for: one process a core unless it names a number."""
+    if engine.executor == "ray":
+        return Workers(math.ceil(engine.ray.cpus), engine.time_limit_s, ray=engine.ray)
     return Workers(engine.workers or os.cpu_count() or 1, engine.time_limit_s)
+
+
+def networks(engine: Engine, device: str) -> Workers:
+    """Return where params.yaml has networks run that take all that a process may use."""
+    if engine.executor == "ray":
+        return Workers(0, engine.time_limit_s, ray=engine.ray)
+    return Workers(0, engine.time_limit_s, devices_of(engine, device))
 
 
 Keys = tuple[str, ...]
@@ -320,7 +342,7 @@ def worked(
     Raises:
         MachineError: it is not the videos that are at fault.
     """
-    trouble = _Trouble()
+    trouble = Trouble()
     with claims.scratch(store.root / "unfinished", crew.work) as folder:
         todo = Todo(store, waiting, folder, work.pool.time_limit_s, crew, note)
         if work.stream is not None:
@@ -358,7 +380,7 @@ def _became(
 _HARDWARE = ("memory", "CUDA")
 
 
-class _Trouble:
+class Trouble:
     """Tells the machine's trouble from the videos': it fails one after the other alike."""
 
     def __init__(self) -> None:
@@ -420,7 +442,7 @@ def in_pool(todo: Todo[Task], compute: Compute[Task], pool: Workers) -> Results[
     count = min(pool.processes, len(todo))
     futures: dict[Future[Mapping[str, float]], Job[Task]] = {}
     with pebble.ProcessPool(
-        max_workers=count, initializer=_end_with_parent, context=get_context("spawn")
+        max_workers=count, initializer=end_with_parent, context=get_context("spawn")
     ) as processes:
         with uninterrupted():
             assert processes.active  # this starts it
@@ -500,7 +522,7 @@ def uninterrupted() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _end_with_parent() -> None:
+def end_with_parent() -> None:
     """Let this child process end as soon as the stage that started it is dead."""
     parent = parent_process()
     assert parent is not None

@@ -19,6 +19,8 @@ OTHER = {
     "precision": {"float32": "bfloat16"},
     "fc6": {"float16": "float32"},
     "device": {"auto": "cpu"},
+    "devices": {"all": [0]},
+    "executor": {"local": "ray"},
     "runtime": {"auto": "torch"},
     "cache_gib": {None: 1.0},
 }

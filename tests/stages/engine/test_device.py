@@ -3,8 +3,9 @@
 from pathlib import Path
 
 import pytest
+import torch
 
-from stages.engine.device import GIB, cache_bytes, free_bytes
+from stages.engine.device import GIB, DeviceError, cache_bytes, devices_of, free_bytes
 from stages.engine.params import Engine
 
 
@@ -71,3 +72,34 @@ def test_the_setting_counts_and_else_half_of_what_is_free(
     assert cache_bytes(Engine(cache_gib=1.5)) == 1.5 * GIB
     assert cache_bytes(Engine(cache_gib=0.0)) == 0
     assert cache_bytes(Engine()) == 5 * GIB
+
+
+@pytest.fixture
+def four_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+
+
+def test_each_gpu_has_a_process_or_those_that_are_named(
+    four_gpus: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert devices_of(Engine(), "cuda") == ("0", "1", "2", "3")
+    assert devices_of(Engine(devices=[2, 0]), "cuda") == ("2", "0")
+    assert devices_of(Engine(devices=[3]), "cuda") == ("3",)  # and not the first
+    assert devices_of(Engine(devices=[3]), "cpu") == ()
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    assert devices_of(Engine(), "cuda") == ()  # this process has it
+
+
+def test_a_job_that_may_use_some_gpus_counts_among_those(
+    four_gpus: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5,GPU-8a")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert devices_of(Engine(), "cuda") == ("5", "GPU-8a")
+    assert devices_of(Engine(devices=[1]), "cuda") == ("GPU-8a",)
+
+
+def test_a_gpu_that_is_not_there_is_told(four_gpus: None) -> None:
+    with pytest.raises(DeviceError, match="engine.devices: found 4, but there are 4 GPUs"):
+        devices_of(Engine(devices=[0, 4]), "cuda")
