@@ -13,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 
 from features.cache.arrays import ArrayFileError, check
 from features.cache.keys import file_sha256
-from features.cache.store import ItemStore, Stored
+from features.cache.store import ItemStore, Stored, Trial
 from stages.engine import dvc_lock
 from stages.engine.paths import RESULTS, WEIGHTS, indices
 from stages.engine.progress import console
@@ -139,6 +139,12 @@ def disposable(store: ItemStore, older_than_days: float) -> list[Stored]:
     needed = needed_keys(store)
     before_s = time.time() - older_than_days * DAY_S
     return [item for item in store.items() if item.key not in needed and item.used_s < before_s]
+
+
+def disused(store: ItemStore, older_than_days: float) -> list[Trial]:
+    """Return what is remembered of runtimes and that nobody has used for so long."""
+    before_s = time.time() - older_than_days * DAY_S
+    return [trial for trial in store.trials() if trial.used_s < before_s]
 
 
 # ------------------------------------------------------------------------------------ sizes

@@ -3,6 +3,7 @@
 affectline store size
 affectline store verify
 affectline store gc --older-than 30 --dry-run
+affectline store forget
 """
 
 from dataclasses import asdict
@@ -29,6 +30,7 @@ def size(as_json: Json = False) -> None:
         rows = by_age(list(store.items()))
         downloads = _folder_bytes(store.root / "sources")
         unfinished = _folder_bytes(store.root / "unfinished")
+        runtimes = sum(trial.bytes for trial in store.trials())
     if as_json:
         sizes = {
             "root": str(store.root),
@@ -36,6 +38,7 @@ def size(as_json: Json = False) -> None:
             "bytes": sum(row["bytes"] for row in rows),
             "downloads_bytes": downloads,
             "unfinished_bytes": unfinished,
+            "runtimes_bytes": runtimes,
             "by_age": rows,
         }
         print_json(sizes)
@@ -46,7 +49,10 @@ def size(as_json: Json = False) -> None:
         for row in rows
     )
     print_table(title, ["last used", "items", "size", "of it in no output or cache"], cells)
-    say(f"downloads {human(downloads)}, unfinished {human(unfinished)}")
+    say(
+        f"downloads {human(downloads)}, unfinished {human(unfinished)}, "
+        f"networks for another runtime {human(runtimes)}"
+    )
 
 
 def _age(days: int) -> str:
@@ -85,13 +91,13 @@ def gc(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="say it, remove nothing")] = False,
     as_json: Json = False,
 ) -> None:
-    """Remove items that no current output of this workspace needs.
+    """Remove items that no current output of this workspace needs, and runtimes nobody uses.
 
     What an earlier state of params.yaml or code was made of is computed again when it comes back,
     unless DVC's cache or a remote still has it. Other clones on a shared store are known by their
     use alone: choose --older-than so that they have used what they need.
     """
-    from affectline.store import disposable, human
+    from affectline.store import disposable, disused, human
     from features.cache.store import ItemStore, store_root
     from stages.engine import dvc_lock
     from stages.engine.checks import in_project
@@ -101,10 +107,13 @@ def gc(
         store = ItemStore(store_root())
         if command := dvc_lock.busy():
             raise fail(f"store gc: {command} is at work in this workspace; run it again after that")
-        items = disposable(store, older_than)
+        items, trials = disposable(store, older_than), disused(store, older_than)
         for item in items if not dry_run else ():
             store.remove(item)
+        for trial in trials if not dry_run else ():
+            store.forget(trial)
     alone = sum(item.bytes for item in items if item.links == 1)
+    remembered = sum(trial.bytes for trial in trials)
     shared = sum(item.bytes for item in items if item.links > 1)
     if as_json:
         freed = {
@@ -112,13 +121,40 @@ def gc(
             "items": [item.path.name for item in items],
             "bytes_freed": alone,
             "bytes_shared": shared,
+            "runtimes": [trial.folder.name for trial in trials],
+            "runtimes_bytes_freed": remembered,
         }
         print_json(freed)
         return
     verb = "would remove" if dry_run else "removed"
     say(f"store gc: {verb} {len(items)} items, which frees {human(alone)}")
+    if trials:
+        say(f"and {len(trials)} networks for another runtime, which frees {human(remembered)}")
     if shared:
         say(
             f"{human(shared)} more lie in DVC's cache or another clone too, and are freed when "
             "they go there: `dvc gc --workspace`, before this"
         )
+
+
+@app.command()
+def forget(as_json: Json = False) -> None:
+    """Forget which runtime was the fastest: each network is tried again when it is next needed.
+
+    A machine that was busy with other work may have been misjudged (engine.runtime: auto).
+    """
+    from affectline.store import human
+    from features.cache.store import ItemStore, store_root
+    from stages.engine.checks import in_project
+    from stages.engine.progress import print_json, say
+
+    with in_project():
+        store = ItemStore(store_root())
+        trials = store.trials()
+        for trial in trials:
+            store.forget(trial)
+    freed = sum(trial.bytes for trial in trials)
+    if as_json:
+        print_json({"runtimes": [trial.folder.name for trial in trials], "bytes_freed": freed})
+    else:
+        say(f"store forget: {len(trials)} networks will be tried again, which frees {human(freed)}")

@@ -1,40 +1,50 @@
 """How near the loop of extraction comes to the network alone, and what videos with few rows cost.
 
 A stage's own loop (`stages.extract.computed_together`) goes over views of noise, made here; the
-same number of batches goes bare through the same network in the same runtime. Both are done
-`--repeat` times, in turns, and the least of each counts. Three figures a backbone:
+same number of batches goes bare through the same network in the same runtime, as many side by side.
+The network is made ready once, before. Both are done `--repeat` times, in turns, and the least of
+each counts. Of a backbone:
 
 * loop: seconds of the loop for a batch, over those of the bare network;
+* processor: the same in seconds of the processor, all threads together. Where other work shares the
+  machine this is the one to trust: seconds on the clock then say who was given the processor;
 * waits: share of the loop in which the network waits for rows;
-* few: a row of videos with 1, 2, 3 ... valid rows, over a row of full videos, both in the loop.
+* few: a row of videos with 1, 2, 3 ... valid rows, over a row of full videos, both in the loop; and
+  few_processor;
+* parts: seconds of the processor of what is beside the network, over those of the bare network;
+* peak_mib: most memory of this process, with `--only` of one backbone.
 
     python benchmarks/extract_loop.py --only resnet50 --videos 8 --rows 24 --json
-
-On a machine that others use too the figures say little: the network and what is around it are
-given the processor at different times.
 """
 
 import json
 import os
+import resource
 import tempfile
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
+from unittest import mock
 
 import numpy as np
 import torch
 import typer
 from runtimes import machine, noise, torch_backbones
+from torch import Tensor
 
 from features import backbones
 from features.cache import arrays
+from features.networks import extraction
 from features.networks.extraction import BATCH
 from features.options import views_of
 from features.weights.file import write_seeded
+from stages import extract
 from stages.engine.workers import Item, Job
-from stages.extract import Network, Running, Task, computed_together
+from stages.extract import Network, Running, Task
 
 SIZE = {"segments": (405, 720), "uniform": (256, 455), "snippets": (128, 227), "faces": (224, 224)}
 """Height and width of the frames of a view, as params.yaml has them of a 16:9 video."""
@@ -49,10 +59,26 @@ class Loop:
 
     backbone: str
     runtime: str
+    at_once: int
     batches: int
     loop: float
+    processor: float
     waits: float
     few: float
+    few_processor: float
+    parts: dict[str, float]
+    peak_mib: int
+
+
+@dataclass
+class Turn:
+    """Seconds of a turn of the loop, and rows that went through the network."""
+
+    seconds: float
+    processor_s: float
+    waits: float
+    rows: int
+    parts_s: dict[str, float]
 
 
 app = typer.Typer(add_completion=False)
@@ -95,30 +121,46 @@ def measure(name: str, root: Path, videos: int, rows: int, repeat: int, runtime:
     bare = Running(network, print)
     inputs = noise(name, BATCH)
     bare.begin(inputs)
-    bare(inputs)
-    best = {"full": float("inf"), "few": float("inf"), "bare": float("inf")}
-    shares: list[float] = []
-    counts = {"full": 0, "few": 0}
+    beside(bare, inputs)
+    turns: dict[str, list[Turn]] = {"full": [], "few": []}
+    bare_s = bare_processor_s = float("inf")
     for _ in range(repeat):
         for kind, paths in (("full", full), ("few", few)):
-            start = time.perf_counter()
-            forward_s, counts[kind] = through_the_loop(network, paths, root / "features.h5")
-            seconds = time.perf_counter() - start
-            best[kind] = min(best[kind], seconds)
-            if kind == "full":
-                shares.append(1 - forward_s / seconds)
-        start = time.perf_counter()
-        bare(inputs)
-        best["bare"] = min(best["bare"], time.perf_counter() - start)
-    batches = -(-counts["full"] // BATCH)
+            turns[kind].append(through_the_loop(network, bare, paths, root / "features.h5"))
+        clock, processor = time.perf_counter(), time.process_time()
+        beside(bare, inputs)
+        bare_s = min(bare_s, (time.perf_counter() - clock) / bare.at_once)
+        bare_processor_s = min(bare_processor_s, (time.process_time() - processor) / bare.at_once)
+    whole, partly = turns["full"], turns["few"]
+    batches = -(-whole[0].rows // BATCH)
+    best = min(turn.seconds for turn in whole)
+    best_processor = min(turn.processor_s for turn in whole)
+    share = partly[0].rows / whole[0].rows
     return Loop(
         backbone=name,
         runtime=bare.runtime,
+        at_once=bare.at_once,
         batches=batches,
-        loop=best["full"] / (batches * best["bare"]),
-        waits=min(shares),
-        few=(best["few"] / counts["few"]) / (best["full"] / counts["full"]),
+        loop=best / (batches * bare_s),
+        processor=best_processor / (batches * bare_processor_s),
+        waits=min(turn.waits for turn in whole),
+        few=min(turn.seconds for turn in partly) / share / best,
+        few_processor=min(turn.processor_s for turn in partly) / share / best_processor,
+        parts={
+            part: min(turn.parts_s[part] for turn in whole) / (batches * bare_processor_s)
+            for part in PARTS
+        },
+        peak_mib=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10,
     )
+
+
+def beside(network: Running, inputs: Tensor) -> None:
+    """Compute as many batches side by side as the network does in the loop."""
+    with ThreadPoolExecutor(network.at_once) as pool:
+        if network.at_once == 1:
+            network(inputs)
+        else:
+            list(pool.map(network, [inputs] * network.at_once))
 
 
 def write_view(path: Path, view: str, rows: int, valid: int) -> Path:
@@ -138,8 +180,8 @@ def write_view(path: Path, view: str, rows: int, valid: int) -> Path:
     return path
 
 
-def through_the_loop(network: Network, paths: list[Path], out: Path) -> tuple[float, int]:
-    """Send views through the stage's loop: seconds of the network in it, and rows computed."""
+def through_the_loop(network: Network, ready: Running, paths: list[Path], out: Path) -> Turn:
+    """Send views through the stage's loop, with a network that is ready."""
 
     def jobs() -> Generator[Job[Task], None, None]:
         for number, path in enumerate(paths):
@@ -147,13 +189,60 @@ def through_the_loop(network: Network, paths: list[Path], out: Path) -> tuple[fl
             item = Item(path.stem, {key: path.name}, Task(path, network, {}, {}))
             yield Job(item, (key,), {key: out.with_stem(path.stem + "_features")})
 
-    forward_s, rows = 0.0, 0
-    for job, result in computed_together(network, print, jobs()):
-        assert isinstance(result, dict), result
-        forward_s += result["forward_seconds"]
-        (path,) = job.paths.values()
-        rows += int(arrays.read(path, ["valid"])[0]["valid"].sum())
-    return forward_s, rows
+    ready.seconds = 0.0
+    made: list[Path] = []
+    with measured(ready) as parts_s:
+        clock, processor = time.perf_counter(), time.process_time()
+        for job, result in extract.computed_together(network, print, jobs()):
+            assert isinstance(result, dict), result
+            made += job.paths.values()
+        seconds, processor_s = time.perf_counter() - clock, time.process_time() - processor
+    rows = sum(int(arrays.read(path, ["valid"])[0]["valid"].sum()) for path in made)
+    return Turn(seconds, processor_s, 1 - ready.seconds / seconds, rows, parts_s)
+
+
+PARTS = {
+    "read": (arrays, "read"),
+    "prepare": (extraction.Passage, "inputs"),
+    "convert": (extraction.Passage, "arrays"),
+    "write": (arrays, "write"),
+}
+"""What is done beside the network -> where it stands. Sound is read while its rows are prepared."""
+
+
+@contextmanager
+def measured(ready: Running) -> Iterator[dict[str, float]]:
+    """Count seconds of the processor by part, of this thread each; the loop's network is ready."""
+    seconds = dict.fromkeys(PARTS, 0.0)
+
+    def counting(part: str, function: Any) -> Any:
+        def count(*arguments: Any, **named: Any) -> Any:
+            begin = time.thread_time()
+            made = function(*arguments, **named)
+            if hasattr(made, "__next__"):  # what is made as it is asked for counts then
+                return steps(part, made)
+            seconds[part] += time.thread_time() - begin
+            return made
+
+        return count
+
+    def steps(part: str, made: Iterator[Any]) -> Iterator[Any]:
+        while True:
+            begin = time.thread_time()
+            try:
+                item = next(made)
+            except StopIteration:
+                return
+            finally:
+                seconds[part] += time.thread_time() - begin
+            yield item
+
+    with ExitStack() as stack:
+        stack.enter_context(mock.patch.object(extract, "Running", lambda *_: ready))
+        for part, (place, name) in PARTS.items():
+            function = counting(part, getattr(place, name))
+            stack.enter_context(mock.patch.object(place, name, function))
+        yield seconds
 
 
 if __name__ == "__main__":

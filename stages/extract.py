@@ -15,6 +15,7 @@ from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from functools import lru_cache, partial
 from pathlib import Path
+from threading import Lock
 from types import ModuleType
 from typing import Annotated, Any, Literal, cast
 
@@ -26,6 +27,7 @@ from features import backbones
 from features.cache import arrays, tables
 from features.cache.keys import code_fingerprint, defined, item_key
 from features.cache.store import store_root
+from features.networks import runtimes
 from features.networks.extraction import (
     BATCH,
     Forward,
@@ -39,7 +41,14 @@ from features.options import axes_of, options_of, views_of
 from features.waveform import Samples, Waveform
 from features.weights.file import load, metadata, tensors_sha256
 from stages.engine import imported
-from stages.engine.device import BFLOAT16_COST, be_reproducible, device_of, has_bfloat16
+from stages.engine.device import (
+    BFLOAT16_COST,
+    be_reproducible,
+    cores_kept,
+    device_of,
+    has_bfloat16,
+    use_one_core,
+)
 from stages.engine.ingredients import of_features
 from stages.engine.items import (
     describe,
@@ -48,6 +57,7 @@ from stages.engine.items import (
     items_of,
     merge_reasons,
     run_items,
+    software,
 )
 from stages.engine.outputs import check_failures, fresh_outputs, write_index
 from stages.engine.params import Params
@@ -69,9 +79,9 @@ from stages.engine.workers import (
 COLUMNS = {"rows": pa.int32(), "rows_valid": pa.int32(), "pretrained": pa.bool_()}
 """Of a backbone's index, besides those of every index."""
 
-AHEAD = 2
-"""Parts of views that wait for the network at most: a part is a video's frames, or 64 rows of its
-sound."""
+AHEAD = 4
+"""Parts of views that wait for the network at most: a part is a batch of a video's frames, or 64
+rows of its sound."""
 
 BEHIND = 4
 """Videos whose features wait to be packed at most."""
@@ -188,11 +198,19 @@ def _loaded(network: Network) -> nn.Module:
 
 
 class Running:
-    """A network at work: in which runtime, and the seconds that it took."""
+    """A network at work.
+
+    Attributes:
+        runtime: that computes it.
+        at_once: how many batches it computes side by side, in threads.
+        seconds: that it took; of batches side by side each counts for its share.
+    """
 
     def __init__(self, network: Network, note: Callable[[str], None] = lambda line: None) -> None:
         self.runtime = "torch"
+        self.at_once = 1
         self.seconds = 0.0
+        self._counting = Lock()
         self._network = network
         self._note = note
         self._forward: Forward | None = None
@@ -213,7 +231,10 @@ class Running:
                 _batch(rows),
                 wanted=network.runtime,
                 note=self._note,
+                at_once=runtimes.side_by_side(),
             )
+        if self.runtime == "openvino":
+            self.at_once = runtimes.side_by_side()
         _loaded.cache_clear()  # what the other runtime needs no more
 
     def __call__(self, rows: Tensor) -> Mapping[str, Tensor]:
@@ -221,7 +242,8 @@ class Running:
         assert self._forward is not None
         start = time.monotonic()
         outputs = self._forward(rows)
-        self.seconds += time.monotonic() - start
+        with self._counting:
+            self.seconds += (time.monotonic() - start) / self.at_once
         return outputs
 
 
@@ -238,13 +260,19 @@ def computed_together(
 ) -> Results[Task]:
     """Make the features of videos that share batches.
 
-    A thread reads and prepares ahead of the network, another packs behind it.
+    A thread reads and prepares ahead of the network, another packs behind it; each has one core.
     """
     videos: dict[Passage, Job[Task]] = {}
     packing: deque[tuple[Job[Task], Future[None] | None]] = deque()
     forward, counted = Running(network, note), 0.0
-    with closing(ahead(_pieces(jobs, videos), AHEAD)) as pieces, ThreadPoolExecutor(1) as packer:
-        for passage in through(_begun(pieces, forward), forward, BATCH):
+    by = software()  # before those threads set how many cores they have
+    with (
+        cores_kept(),
+        closing(ahead(_pieces(jobs, videos), AHEAD)) as pieces,
+        ThreadPoolExecutor(1, initializer=use_one_core) as packer,
+    ):
+        begun = _begun(pieces, forward)
+        for passage in through(begun, forward, BATCH, lambda: forward.at_once):
             if passage is None:  # others wait for what is claimed here, and we for what they claim
                 while packing:
                     yield _outcome(*packing.popleft(), forward.seconds - counted)
@@ -252,7 +280,7 @@ def computed_together(
                 continue
             job = videos.pop(passage)
             future = (
-                packer.submit(_pack, job.item.task, passage, job.paths, forward.runtime)
+                packer.submit(_pack, job.item.task, passage, job.paths, forward.runtime, by)
                 if job.paths
                 else None
             )
@@ -289,7 +317,8 @@ def _outcome(
 def _pieces(
     jobs: Generator[Job[Task] | None, None, None], videos: dict[Passage, Job[Task]]
 ) -> Generator[Piece, None, None]:
-    """Yield the rows of all videos; ``videos`` gets the job of each."""
+    """Yield the rows of all videos, in a thread of its own; ``videos`` gets the job of each."""
+    use_one_core()
     for job in jobs:
         if job is None:
             yield None
@@ -329,8 +358,14 @@ def _opened(path: Path, module: ModuleType) -> Iterator[Mapping[str, arrays.Arra
         yield Waveform(sound.shape[0], rate_hz, cast(Iterable[Samples], sound.parts), start_s)
 
 
-def _pack(task: Task, passage: Passage, outputs: Mapping[str, Path], runtime: str) -> None:
-    """Write the features of a video whose rows are through."""
+def _pack(
+    task: Task,
+    passage: Passage,
+    outputs: Mapping[str, Path],
+    runtime: str,
+    by: Mapping[str, str],
+) -> None:
+    """Write the features of a video whose rows are through; ``by`` names the software."""
     features = passage.arrays(task.dtypes)
     ((key, path),) = outputs.items()
     module = backbones.load(task.network.module)
@@ -343,6 +378,7 @@ def _pack(task: Task, passage: Passage, outputs: Mapping[str, Path], runtime: st
         "pretrained": known["pretrained"] == "true",
         "device": task.network.device,
         "runtime": runtime,
+        "software": dict(by),
         "rows": len(features["valid"]),
         "rows_valid": int(np.count_nonzero(features["valid"])),
     }
@@ -356,7 +392,7 @@ def compute(task: Task, outputs: Mapping[str, Path]) -> dict[str, float]:
     size = batch_of(backbones.load(task.network.module))
     for _ in through(_begun(_rows(task, passage), forward), forward, size):
         pass
-    _pack(task, passage, outputs, forward.runtime)
+    _pack(task, passage, outputs, forward.runtime, software())
     return {"forward_seconds": forward.seconds}
 
 

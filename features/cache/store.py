@@ -18,6 +18,9 @@ from pathlib import Path
 
 from features.cache import claims
 
+RUNTIMES = "runtimes"
+"""Folder of the store with what was found of networks' runtimes (stages/engine/runtime.py)."""
+
 EXPERIMENTS = (".dvc", "tmp", "exps")
 """Where DVC runs experiments, below the project."""
 
@@ -61,6 +64,21 @@ class Stored:
     used_s: float
 
 
+@dataclass(frozen=True)
+class Trial:
+    """What is remembered of a network's runtimes, with a copy of its weights where one needs it.
+
+    Attributes:
+        folder: where it lies.
+        bytes: all its files.
+        used_s: when it was last made or used, Unix time.
+    """
+
+    folder: Path
+    bytes: int
+    used_s: float
+
+
 class ItemStore:
     """Immutable files by key, safe to share between processes, clones and machines."""
 
@@ -100,6 +118,20 @@ class ItemStore:
     def leftovers(self) -> list[Path]:
         """Return the folders of unfinished files whose processes are dead."""
         return claims.abandoned(self.root / "unfinished")
+
+    def trials(self) -> list[Trial]:
+        """Return what is remembered of networks' runtimes on machines that use this store."""
+        found = []
+        for folder in sorted(self.root.glob(f"{RUNTIMES}/*")):
+            states = [path.stat() for path in folder.iterdir() if path.is_file()]
+            if states:
+                size = sum(state.st_size for state in states)
+                found.append(Trial(folder, size, max(state.st_mtime for state in states)))
+        return found
+
+    def forget(self, trial: Trial) -> None:
+        """Remove what is remembered of a network: it is tried again when it is next needed."""
+        shutil.rmtree(trial.folder, ignore_errors=True)
 
     def add(self, key: str, finished: Path) -> Path:
         """Move a finished file of this file system into the store as item ``key``.

@@ -5,7 +5,10 @@ a video with few rows costs no more a row than one with many, and a network sees
 the number of a row does not depend on its place or on what lies beside it.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from types import ModuleType
 from typing import Any
 
@@ -51,7 +54,7 @@ class Passage:
         self._outputs: list[Mapping[str, Tensor]] = []
 
     def inputs(self, view: Mapping[str, Array] | Waveform) -> Iterator[Tensor]:
-        """Yield the network's input, (t, ...), of the valid rows.
+        """Yield the network's input of the valid rows in parts, (t, ...).
 
         Args:
             view: arrays of the view's file, ``frames`` with ``index``, ``pts_s``, ``valid``; or
@@ -64,7 +67,9 @@ class Passage:
         if self._known["index"].ndim == 2:  # a snippet is where its first frame is
             self._known |= {name: self._known[name][:, 0] for name in ("index", "pts_s")}
         rows = np.flatnonzero(view["valid"])
-        yield self._module.preprocess(view["frames"][rows], self._options)
+        for first in range(0, len(rows), BATCH):  # in float32 a clip is large
+            part = rows[first : first + BATCH]
+            yield self._module.preprocess(view["frames"][part], self._options)
 
     def _sound(self, waveform: Waveform) -> Iterator[Tensor]:
         if waveform.samples:  # a video without sound has no rows
@@ -100,15 +105,14 @@ class Passage:
             raise self.error
         arrays = dict(self._known)
         rows = np.flatnonzero(arrays["valid"])
-        names = self._outputs[0] if self._outputs else ()
-        outputs = {n: torch.cat([part[n] for part in self._outputs]).numpy() for n in names}
-        if "valid" in outputs:
-            arrays["valid"][rows] = outputs.pop("valid")
+        outputs = self._outputs
+        if outputs and "valid" in outputs[0]:
+            arrays["valid"][rows] = torch.cat([part["valid"] for part in outputs]).numpy()
         stored = dtypes_of(self._module, self._options, dtypes or {})
         total = len(arrays["valid"])
         for name, shape in features_of(self._module, self._options).items():
-            values = outputs.get(name, np.zeros((0, *shape), np.float32))
-            arrays[name] = _placed(name, values, rows, total, shape, np.dtype(stored[name]))
+            parts = [part[name] for part in outputs if name in part]
+            arrays[name] = _placed(name, parts, rows, (total, *shape), stored[name])
         return arrays
 
 
@@ -162,7 +166,12 @@ def forward_of(network: nn.Module, precision: str = "float32") -> Forward:
     return forward
 
 
-def through(pieces: Iterable[Piece], forward: Forward, size: int) -> Iterator[Passage | None]:
+def through(
+    pieces: Iterable[Piece],
+    forward: Forward,
+    size: int,
+    at_once: Callable[[], int] = lambda: 1,
+) -> Iterator[Passage | None]:
     """Send rows of videos through a network, ``size`` at once, whosever they are.
 
     Where the network fails on a batch, each video of it is tried by itself: the one that it fails
@@ -172,91 +181,138 @@ def through(pieces: Iterable[Piece], forward: Forward, size: int) -> Iterator[Pa
         pieces: rows in order; those of a video are not mixed with another's.
         forward: the network.
         size: rows of every batch.
+        at_once: asked when the first batch is there: how many ``forward`` computes side by side,
+            each in a thread of its own; one is computed in this thread.
 
     Yields:
         Each video whose last rows are through, in order; None where nothing follows for a while.
     """
-    held: list[tuple[Passage, Tensor | None]] = []
+    flying: deque[tuple[Held, Future[list[Result]]]] = deque()
+    pool: ThreadPoolExecutor | None = None
+    with ExitStack() as stack:
+        for held in _batches(pieces, size):
+            most = at_once()
+            if most > 1 and pool is None:
+                pool = stack.enter_context(ThreadPoolExecutor(most))
+            if pool is None:
+                yield from _landed(held, _compute(_rows_of(held), forward, size))
+            elif held:
+                flying.append((held, pool.submit(_compute, _rows_of(held), forward, size)))
+            while flying and (not held or len(flying) > most):  # one more than those at work
+                before, results = flying.popleft()
+                yield from _landed(before, results.result())
+            if not held:
+                yield None
+        for before, results in flying:
+            yield from _landed(before, results.result())
+
+
+Held = list[tuple[Passage, Tensor | None]]
+"""What goes into a batch; None stands behind the last rows of a video."""
+
+Result = Mapping[str, Tensor] | Exception
+"""What became of the rows of a video in a batch."""
+
+
+def _batches(pieces: Iterable[Piece], size: int) -> Iterator[Held]:
+    """Yield what goes into each batch, of ``size`` rows or fewer; nothing where nothing follows."""
+    held: Held = []
     count = 0
     for piece in pieces:
-        if piece is None or (count and piece[1] is not None and not _fits(held, piece[1])):
-            yield from _flushed(held, forward, size)
-            held, count = [], 0
         if piece is None:
-            yield None
+            yield from (held, []) if held else ([],)
+            held, count = [], 0
             continue
         passage, rows = piece
-        while rows is not None and len(rows):
+        if rows is None:  # also behind a full batch, so that the video need not wait for the next
+            held.append((passage, None))
+            continue
+        while len(rows):
+            if count == size or (count and not _fits(held, rows)):
+                yield held
+                held, count = [], 0
             part, rows = rows[: size - count], rows[size - count :]
             held.append((passage, part))
             count += len(part)
-            if count == size:
-                yield from _flushed(held, forward, size)
-                held, count = [], 0
-        if rows is None and count:
-            held.append((passage, None))
-        elif rows is None:
-            yield passage
-    yield from _flushed(held, forward, size)
+    if held:
+        yield held
 
 
-def _fits(held: list[tuple[Passage, Tensor | None]], rows: Tensor) -> bool:
+def _fits(held: Held, rows: Tensor) -> bool:
     """Tell whether rows can lie in one tensor with those that are held."""
     return all(part is None or part.shape[1:] == rows.shape[1:] for _, part in held)
 
 
-def _flushed(
-    held: list[tuple[Passage, Tensor | None]], forward: Forward, size: int
-) -> Iterator[Passage]:
-    """Compute the rows that are held, and yield the videos that end among them."""
-    parts = [(passage, rows) for passage, rows in held if rows is not None]
-    if parts:
-        _compute(parts, forward, size)
-    yield from (passage for passage, rows in held if rows is None)
+def _rows_of(held: Held) -> list[Tensor]:
+    return [rows for _, rows in held if rows is not None]
 
 
-def _compute(parts: list[tuple[Passage, Tensor]], forward: Forward, size: int) -> None:
-    """Give each video what the network makes of its part of a batch."""
-    batch = torch.cat([rows for _, rows in parts])
+def _compute(parts: list[Tensor], forward: Forward, size: int) -> list[Result]:
+    """Return what the network makes of each part of a batch."""
+    if not parts:
+        return []
+    batch = parts[0].contiguous() if len(parts) == 1 else torch.cat(parts)
     if len(batch) < size:
         batch = torch.cat([batch, batch.new_zeros(size - len(batch), *batch.shape[1:])])
     try:
         outputs = forward(batch)
     except Exception as error:  # of one video's rows: the others are computed without them
         if len(parts) == 1:
-            parts[0][0].error = error
-        else:
-            for part in parts:
-                _compute([part], forward, size)
-        return
+            return [error]
+        return [result for part in parts for result in _compute([part], forward, size)]
+    results: list[Result] = []
     first = 0
-    for passage, rows in parts:
+    for rows in parts:
         last = first + len(rows)
-        passage.take({name: values[first:last] for name, values in outputs.items()})
+        results.append({name: values[first:last] for name, values in outputs.items()})
         first = last
+    return results
+
+
+def _landed(held: Held, results: list[Result]) -> Iterator[Passage]:
+    """Give each video what became of its rows, and yield those that end there."""
+    rest = iter(results)
+    for passage, rows in held:
+        if rows is None:
+            yield passage
+            continue
+        result = next(rest)
+        if isinstance(result, Exception):
+            passage.error = result
+        else:
+            passage.take(result)
 
 
 def _placed(
     name: str,
-    values: NDArray[np.float32],
+    parts: Sequence[Tensor],
     rows: NDArray[np.intp],
-    total: int,
     shape: tuple[int, ...],
-    dtype: np.dtype[np.generic],
+    dtype: str,
 ) -> Array:
-    """Put the values of ``rows`` into an array of all rows, checked and in its dtype."""
-    if values.shape != (len(rows), *shape):
+    """Put the values of ``rows``, in parts, into an array of all rows, checked and in its dtype."""
+    found = (sum(map(len, parts)), *(parts[0].shape[1:] if parts else shape[1:]))
+    if found != (len(rows), *shape[1:]):
         raise ExtractionError(
-            f"{name}: the network gave {values.shape}, its FEATURES promise {(len(rows), *shape)}"
+            f"{name}: the network gave {found}, its FEATURES promise {(len(rows), *shape[1:])}"
         )
-    largest = float(np.abs(values).max(initial=0))
+    array = np.zeros(shape, dtype)
+    first = 0
+    for part in parts:
+        _check(name, part, dtype)
+        array[rows[first : first + len(part)]] = part.to(getattr(torch, dtype)).numpy()
+        first += len(part)
+    return array
+
+
+def _check(name: str, values: Tensor, dtype: str) -> None:
+    """Check that values can be kept in a dtype."""
+    lowest, highest = map(float, values.aminmax())
+    largest = max(-lowest, highest)
     if not np.isfinite(largest):
         raise ExtractionError(f"{name}: the network gave numbers that are not finite")
-    if dtype == np.float16 and largest > LARGEST_HALF:
+    if dtype == "float16" and largest > LARGEST_HALF:
         raise ExtractionError(
             f"{name}: {largest:.3g} is too large for float16; write `dtypes: {{{name}: float32}}` "
             "into the backbone's block in params.yaml"
         )
-    array = np.zeros((total, *shape), dtype)
-    array[rows] = values
-    return array

@@ -85,5 +85,5 @@ def _products(frames: NDArray[np.uint8], along_H: Tensor, along_W: Tensor) -> Te
     frames_WTCH = torch.from_numpy(np.ascontiguousarray(frames.transpose(2, 0, 3, 1))).float()
     narrow_WTCH = torch.sparse.mm(along_W, frames_WTCH.view(width, -1))
     narrow_HTCW = narrow_WTCH.view(side, count, colours, height).permute(3, 1, 2, 0)
-    middle_HTCW = torch.sparse.mm(along_H, narrow_HTCW.reshape(height, -1))
+    middle_HTCW: Tensor = torch.sparse.mm(along_H, narrow_HTCW.reshape(height, -1))
     return middle_HTCW.view(side, count, colours, side).permute(1, 2, 0, 3)

@@ -4,6 +4,8 @@ Also how much memory of this machine may hold features.
 """
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from stages.engine.params import Engine
@@ -151,3 +153,30 @@ def be_reproducible(device: str) -> None:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True)
         torch.backends.cudnn.conv.fp32_precision = "ieee"  # type: ignore[attr-defined]  # not TF32
+
+
+def use_one_core() -> None:
+    """Have torch use one core for what this thread computes, beside a network that has them all.
+
+    Threads of torch that wait for work keep their cores busy: small steps on all cores took twice
+    their time from the network.
+    """
+    import torch
+
+    torch.set_num_threads(1)
+
+
+@contextmanager
+def cores_kept() -> Iterator[None]:
+    """Let this thread keep its cores while others of this process use one.
+
+    To torch the number is this thread's own as soon as it has asked for it, and what a thread sets
+    is that of each thread which has not.
+    """
+    import torch
+
+    cores = torch.get_num_threads()
+    try:
+        yield
+    finally:
+        torch.set_num_threads(cores)

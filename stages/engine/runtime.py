@@ -2,8 +2,9 @@
 
 A trial lies in the store, ``runtimes/<network>/``: `<machine>.json` says how fast each runtime was
 and which is taken; where that is OpenVINO, its form of the network lies beside it. What is damaged
-is made anew. No key has a runtime: all give the same numbers within what float16 rounds, and a
-trial that finds otherwise takes torch.
+is made anew, and `affectline store forget` removes all: a machine under load may be misjudged. No
+key has a runtime: all give the same numbers within what float16 rounds, and a trial that finds
+otherwise takes torch.
 """
 
 import json
@@ -11,6 +12,7 @@ import platform
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -20,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from features.cache.keys import canonical, file_sha256, item_key
-from features.cache.store import replacing
+from features.cache.store import RUNTIMES, replacing
 from features.networks import runtimes
 from features.networks.extraction import Forward, forward_of
 
@@ -82,6 +84,7 @@ def fastest(
     wanted: Literal["auto", "openvino"],
     note: Callable[[str], None],
     free: Sequence[int] = (),
+    at_once: int = 1,
 ) -> tuple[Runtime, Forward]:
     """Return the runtime to take for a network on the CPU in float32, and what computes it there.
 
@@ -93,23 +96,24 @@ def fastest(
         wanted: ``openvino`` takes it however fast it is.
         note: told in one line what a person should know.
         free: axes along which other batches may be of another length than ``rows``.
+        at_once: batches that are asked for side by side, in threads, where OpenVINO is taken.
 
     Raises:
         RuntimeFails: ``wanted`` cannot be taken.
     """
     shape = [None if axis in free else length for axis, length in enumerate(rows.shape)]
     key = item_key({"network": network_sha256, "shape": shape, "by": _versions()})
-    folder = root / "runtimes" / key
-    path = folder / f"{item_key(_machine())[:16]}.json"
+    folder = root / RUNTIMES / key
+    path = folder / f"{item_key(_machine(at_once))[:16]}.json"
     trial = _remembered(path)
     if trial is not None:
         if wanted == "auto" and trial.runtime == "torch":
             return "torch", forward_of(load())
         if _is_whole(folder, trial):
-            return "openvino", runtimes.forward_of(folder / GRAPH, trial.names)
+            return "openvino", runtimes.forward_of(folder / GRAPH, trial.names, at_once)
     note("comparing torch and OpenVINO on this network, once on this machine")
     network = load()
-    trial, forward = _tried(network, rows, free, folder, is_wanted=wanted == "openvino")
+    trial, forward = _tried(network, rows, free, at_once, folder, is_wanted=wanted == "openvino")
     with replacing(path) as partial:
         partial.write_text(canonical(asdict(trial)), encoding="utf-8")
     if trial.problem and wanted == "openvino":
@@ -122,13 +126,19 @@ def fastest(
 
 
 def _tried(
-    network: nn.Module, rows: Tensor, free: Sequence[int], folder: Path, *, is_wanted: bool
+    network: nn.Module,
+    rows: Tensor,
+    free: Sequence[int],
+    at_once: int,
+    folder: Path,
+    *,
+    is_wanted: bool,
 ) -> tuple[Trial, Forward]:
     """Compare the runtimes on a batch; OpenVINO's form is kept where it is taken."""
     in_torch = forward_of(network)
     try:
         model, names = runtimes.converted(network, rows, free)
-        in_openvino = runtimes.forward_of(model, names)
+        in_openvino = runtimes.forward_of(model, names, at_once)
         relative = runtimes.difference(in_torch(rows), in_openvino(rows))
     except Exception as error:  # a network of anybody's making, in two libraries' hands
         problem = f"OpenVINO cannot take the network: {' '.join(str(error).split())[:LONGEST]}"
@@ -136,7 +146,7 @@ def _tried(
     torch_s = openvino_s = float("inf")
     for _ in range(TURNS):
         torch_s = min(torch_s, _seconds(in_torch, rows))
-        openvino_s = min(openvino_s, _seconds(in_openvino, rows))
+        openvino_s = min(openvino_s, _seconds(in_openvino, rows, at_once))
     problem = ""
     if not relative <= LARGEST:
         relative = min(relative, LARGEST_NUMBER)
@@ -147,10 +157,15 @@ def _tried(
     return Trial(runtime, torch_s, openvino_s, relative, problem, names, files), in_openvino
 
 
-def _seconds(forward: Forward, rows: Tensor) -> float:
+def _seconds(forward: Forward, rows: Tensor, at_once: int = 1) -> float:
+    """Return the seconds of a batch, of which so many are computed side by side."""
     start = time.perf_counter()
-    forward(rows)
-    return time.perf_counter() - start
+    if at_once == 1:
+        forward(rows)
+    else:
+        with ThreadPoolExecutor(at_once) as pool:
+            list(pool.map(forward, [rows] * at_once))
+    return (time.perf_counter() - start) / at_once
 
 
 def _kept(model: Any, folder: Path) -> dict[str, str]:
@@ -177,17 +192,19 @@ def _remembered(path: Path) -> Trial | None:
     """Return what was found before; None where nothing was, or it cannot be read."""
     try:
         trial = Trial(**json.loads(path.read_bytes()))
+        path.touch()  # `affectline store gc` goes by the last use
     except (OSError, ValueError, TypeError):
         return None
     return trial
 
 
-def _machine() -> Mapping[str, object]:
+def _machine(at_once: int) -> Mapping[str, object]:
     """Return what the speed of a runtime depends on."""
     return {
         "processor": _processor(),
         "instructions": torch.backends.cpu.get_cpu_capability(),
         "threads": torch.get_num_threads(),
+        "at_once": at_once,
     }
 
 

@@ -162,3 +162,37 @@ def test_leftovers_are_those_of_the_dead(workspace: Path) -> None:
         dead = items.root / "unfinished" / "host-1-x"
         dead.mkdir()
         assert items.leftovers() == [dead]
+
+
+@pytest.fixture
+def trials(workspace: Path) -> list[Path]:
+    """What is remembered of the runtimes of two networks: 5,000 and 300 bytes."""
+    folders = [Path(".store/runtimes") / name for name in ("f00", "ba2")]
+    for folder, size in zip(folders, (5_000, 300), strict=True):
+        folder.mkdir(parents=True)
+        (folder / "machine.json").write_bytes(b" " * size)
+    return folders
+
+
+def test_size_counts_what_is_remembered_of_runtimes(trials: list[Path]) -> None:
+    assert json.loads(run("size", "--json")[1])["runtimes_bytes"] == 5_300
+    assert "networks for another runtime 5.2 KiB" in " ".join(run("size")[1].split())
+
+
+def test_gc_removes_runtimes_that_nobody_has_used_for_so_long(
+    trials: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    later(monkeypatch, days=8)
+    used_s = store.time.time() - 6 * store.DAY_S
+    os.utime(trials[1] / "machine.json", (used_s, used_s))
+    assert "would remove" in run("gc", "--older-than=7", "--dry-run")[1] and trials[0].exists()
+    freed = json.loads(run("gc", "--older-than=7", "--json")[1])
+    assert (freed["runtimes"], freed["runtimes_bytes_freed"]) == (["f00"], 5_000)
+    assert [folder.exists() for folder in trials] == [False, True]
+
+
+def test_forget_has_every_network_tried_again(trials: list[Path]) -> None:
+    code, said = run("forget")
+    assert code == 0 and "2 networks will be tried again" in said
+    assert not any(folder.exists() for folder in trials) and left() == "abc"
+    assert json.loads(run("forget", "--json")[1]) == {"runtimes": [], "bytes_freed": 0}

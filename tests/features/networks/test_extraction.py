@@ -1,5 +1,7 @@
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from itertools import count
+from threading import Barrier, Semaphore
 from types import ModuleType, SimpleNamespace
 
 import numpy as np
@@ -293,3 +295,44 @@ def test_a_backbone_that_uses_one_core_computes_no_filling() -> None:
     network = Counting()
     extract(toy(ONE_CORE=True), network, frames_view(4, 3), Options())
     assert network.seen == [1, 1, 1]
+
+
+def test_batches_side_by_side_give_each_video_its_own_rows_in_their_order() -> None:
+    """Two batches wait for each other in the network, the second of two is always done first."""
+    views = views_of(BATCH, 5, 24, 0, BATCH - 5, 24, 24)  # 96 rows: eight batches
+    both, done = Barrier(2), Semaphore(0)
+    alone = forward_of(Brightness())
+    begun = count()
+
+    def forward(rows: Tensor) -> Mapping[str, Tensor]:
+        number = next(begun)
+        both.wait(timeout=9)
+        if number % 2 == 0:
+            assert done.acquire(timeout=9)
+        outputs = alone(rows)
+        if number % 2:
+            done.release()
+        return outputs
+
+    passages = list(through(pieces(views, toy()), forward, BATCH, lambda: 2))
+    assert next(begun) == 8
+    for passage, view in zip(passages, views, strict=True):
+        expected = extract(toy(), Brightness(), view, Options())
+        for name, array in expected.items():
+            np.testing.assert_array_equal(passage.arrays()[name], array)
+
+
+def test_what_fails_beside_another_batch_costs_its_video_alone() -> None:
+    views = views_of(BATCH, BATCH, BATCH)
+    views[1]["frames"][:] = 255
+    alone = forward_of(Brightness())
+
+    def forward(rows: Tensor) -> Mapping[str, Tensor]:
+        if (rows == 255).all():
+            raise ValueError("too bright")
+        return alone(rows)
+
+    one, bright, other = through(pieces(views, toy()), forward, BATCH, lambda: 2)
+    with pytest.raises(ValueError, match="too bright"):
+        bright.arrays()
+    assert one.arrays()["valid"].sum() == other.arrays()["valid"].sum() == BATCH

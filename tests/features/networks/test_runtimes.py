@@ -1,5 +1,6 @@
 import math
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -92,6 +93,17 @@ def test_what_was_computed_stays_as_it_is(rows: Tensor, forward: Forward) -> Non
     kept = {name: values.clone() for name, values in first.items()}
     forward(torch.zeros_like(rows))
     assert all(torch.equal(values, kept[name]) for name, values in first.items())
+
+
+def test_batches_side_by_side_are_each_computed_as_alone(
+    saved: tuple[Path, list[str]], rows: Tensor, forward: Forward
+) -> None:
+    several = [rows.roll(number, 0) for number in range(8)]
+    with ThreadPoolExecutor(4) as pool:  # more than it computes at once: they wait
+        found = list(pool.map(runtimes.forward_of(*saved, at_once=2), several))
+    for each, batch in zip(found, several, strict=True):
+        for name, values in forward(batch).items():
+            torch.testing.assert_close(each[name], values, rtol=1e-5, atol=1e-6)
 
 
 class Pyramid(nn.Module):

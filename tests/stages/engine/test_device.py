@@ -1,11 +1,20 @@
-"""How much memory features may take: by what the kernel and control groups say."""
+"""Memory that features may take, by what the kernel and control groups say; cores of threads."""
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 import torch
 
-from stages.engine.device import GIB, DeviceError, cache_bytes, devices_of, free_bytes
+from stages.engine.device import (
+    GIB,
+    DeviceError,
+    cache_bytes,
+    cores_kept,
+    devices_of,
+    free_bytes,
+    use_one_core,
+)
 from stages.engine.params import Engine
 
 
@@ -103,3 +112,16 @@ def test_a_job_that_may_use_some_gpus_counts_among_those(
 def test_a_gpu_that_is_not_there_is_told(four_gpus: None) -> None:
     with pytest.raises(DeviceError, match="engine.devices: found 4, but there are 4 GPUs"):
         devices_of(Engine(devices=[0, 4]), "cuda")
+
+
+def test_a_thread_beside_the_network_uses_one_core_and_the_network_keeps_its_own() -> None:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        with cores_kept(), ThreadPoolExecutor(1, initializer=use_one_core) as pool:
+            assert pool.submit(torch.get_num_threads).result() == 1
+            assert torch.get_num_threads() == 3
+        with ThreadPoolExecutor(1) as pool:  # what begins later is as if there had been no other
+            assert pool.submit(torch.get_num_threads).result() == 3
+    finally:
+        torch.set_num_threads(threads)

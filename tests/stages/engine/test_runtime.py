@@ -1,4 +1,5 @@
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -6,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from features.cache.store import ItemStore
 from features.networks import runtimes
 from features.networks.extraction import Forward
 from stages.engine import runtime
@@ -58,7 +60,7 @@ def take(tmp_path: Path, notes: list[str]) -> Callable[..., tuple[str, Forward]]
 
 
 def seconds(monkeypatch: pytest.MonkeyPatch, torch_s: float, openvino_s: float) -> None:
-    """Let the clock say how long the runtimes take, turn by turn."""
+    """Let the clock say how long the runtimes take for a batch, turn by turn."""
     now = [0.0]
     steps = iter([0.0, torch_s, 0.0, openvino_s] * 100)
 
@@ -95,15 +97,33 @@ def test_the_faster_is_taken_and_a_tie_stays_with_torch(
     assert bool(graphs(tmp_path)) == (expected == "openvino")  # a copy of the weights is large
 
 
+@pytest.mark.parametrize(("for_two_s", "expected"), [(1.6, "openvino"), (1.8, "torch")])
+def test_batches_side_by_side_are_timed_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, for_two_s: float, expected: str
+) -> None:
+    seconds(monkeypatch, 1.0, for_two_s)
+    found, forward = fastest(
+        tmp_path, NETWORK, Toy().eval, ROWS, wanted="auto", note=print, at_once=2
+    )
+    assert found == expected and set(forward(ROWS)) == {"vector", "map"}
+
+
 def test_what_was_found_is_remembered(
-    take: Callable[..., tuple[str, Forward]], notes: list[str], monkeypatch: pytest.MonkeyPatch
+    take: Callable[..., tuple[str, Forward]],
+    tmp_path: Path,
+    notes: list[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     seconds(monkeypatch, 1.0, 0.5)
     first = take(Toy())[1](ROWS)
+    for path in graphs(tmp_path)[0].parent.iterdir():
+        os.utime(path, (0, 0))
     seconds(monkeypatch, 0.5, 1.0)  # it would be found otherwise now
     found, forward = take(Toy(seed=3))  # nor is the network looked at again
     assert found == "openvino" and len(notes) == 1
     assert all(torch.equal(values, first[name]) for name, values in forward(ROWS).items())
+    (trial,) = ItemStore(tmp_path).trials()
+    assert trial.used_s > 0  # `affectline store gc` keeps what is used
 
 
 def test_another_network_is_tried_for_itself(
