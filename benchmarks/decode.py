@@ -162,7 +162,7 @@ def write_clip(folder: Path, duration: int) -> Path:
         video, audio = pictures.streams.video[0], noise.streams.audio[0]
         to_video, to_audio = (new.add_stream_from_template(stream) for stream in (video, audio))
         heard = [packet for packet in noise.demux(audio) if packet.size]
-        length = heard[-1].pts + heard[-1].duration
+        length = heard[-1].dts - heard[0].dts + heard[0].duration
         beat, turn, minute = heard[0].time_base, 0, 0
         for packet in pictures.demux(video):
             if not packet.size or packet.pts * packet.time_base >= duration:

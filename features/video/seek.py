@@ -1,11 +1,12 @@
 """A few frames of a long video: only the groups of pictures that hold them are decoded.
 
 A group starts at a picture from which decoding gives the same frames as from the beginning: an IDR
-picture (H.264, ITU-T H.264 7.4.1.2.4), an IDR or CRA picture (HEVC, ITU-T H.265 8.1.3; what leads a
-CRA picture belongs to the group before), a key frame (VP9, AV1). The time stamps of all packets are
-known by then, so that a frame's number is its rank among them. Whether that holds is looked at
-first (:func:`spans`), and again frame by frame (:func:`decoded`): a stream that does anything else
-is decoded from its beginning instead. Damage in what is jumped over stays unknown.
+picture (H.264, ITU-T H.264 7.4.1.2.4) or one that says that it recovers exactly (H.264 D.2.8: open
+groups of x264), an IDR or CRA picture (HEVC, ITU-T H.265 8.1.3), a key frame (VP9, AV1). What leads
+such a picture, shown before it and coded after it, belongs to the group before. The time stamps of
+all packets are known by then, so that a frame's number is its rank among them. Whether that holds
+is looked at first (:func:`spans`), and again frame by frame (:func:`decoded`): a stream that does
+anything else is decoded from its beginning instead. Damage in what is jumped over stays unknown.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -28,10 +29,15 @@ NEAR = 16
 """Frames between two groups that are decoded rather than jumped over: a jump empties the decoder,
 which then reads as many packets ahead as its codec reorders."""
 
+HEAD = 1024
+"""Bytes of a unit that are looked at: SEI messages before a recovery point fit."""
+
 if TYPE_CHECKING:  # at run time it takes no parameter
     VideoPacket = av.Packet[av.VideoStream]
 
 _IDR_H264 = 5
+_SEI_H264 = 6
+_RECOVERY_POINT = 6
 _SLICES_H264 = range(1, 6)
 _IDR_OR_CRA_HEVC = (19, 20, 21)
 _SLICES_HEVC = range(0, 32)
@@ -158,20 +164,41 @@ def start_finder(video: av.VideoStream) -> Callable[["VideoPacket"], bool | None
         return lambda packet: packet.is_keyframe
     if context.name == "h264":
         size = (extradata[4] & 3) + 1 if extradata[:1] == b"\x01" and len(extradata) > 4 else 0
-        return lambda packet: _is_idr(packet, size)
+        return lambda packet: _is_idr_or_recovery(packet, size)
     if context.name == "hevc":
         size = (extradata[21] & 3) + 1 if extradata[:1] == b"\x01" and len(extradata) > 21 else 0
         return lambda packet: _is_idr_or_cra(packet, size)
     return lambda _packet: None
 
 
-def _is_idr(packet: "VideoPacket", size: int) -> bool | None:
-    """Tell whether a packet of H.264 is an IDR picture."""
+def _is_idr_or_recovery(packet: "VideoPacket", size: int) -> bool | None:
+    """Tell whether a packet of H.264 is an IDR picture or an exact recovery point."""
     if not packet.is_keyframe:
         return False
-    kinds = [first & 31 for first in _units(bytes(packet), size)]
-    slices = [kind for kind in kinds if kind in _SLICES_H264]
-    return slices[0] == _IDR_H264 if slices else None
+    units = list(_units(bytes(packet), size))
+    slices = [unit[0] & 31 for unit in units if unit[0] & 31 in _SLICES_H264]
+    if not slices:
+        return None
+    return slices[0] == _IDR_H264 or any(
+        _recovers_exactly(unit[1:]) for unit in units if unit[0] & 31 == _SEI_H264
+    )
+
+
+def _recovers_exactly(messages: bytes) -> bool:
+    """Tell whether SEI messages (H.264 7.3.2.3.1, D.1.8) say that all is exact from here on.
+
+    The three bits are: after no frame more (0, as an Exp-Golomb code), exactly, no broken link.
+    """
+    content = messages.replace(b"\0\0\3", b"\0\0")
+    place = 0
+    while place + 2 < len(content):
+        kind, length = content[place : place + 2]
+        if 255 in (kind, length):  # longer codes; a recovery point comes with short ones
+            return False
+        if kind == _RECOVERY_POINT:
+            return content[place + 2] >> 5 == 0b110
+        place += 2 + length
+    return False
 
 
 def _is_idr_or_cra(packet: "VideoPacket", size: int) -> bool | None:
@@ -181,13 +208,13 @@ def _is_idr_or_cra(packet: "VideoPacket", size: int) -> bool | None:
     """
     if not packet.is_keyframe:
         return False
-    kinds = [first >> 1 & 63 for first in _units(bytes(packet), size)]
+    kinds = [unit[0] >> 1 & 63 for unit in _units(bytes(packet), size)]
     slices = [kind for kind in kinds if kind in _SLICES_HEVC]
     return True if slices and slices[0] in _IDR_OR_CRA_HEVC else None
 
 
-def _units(data: bytes, size: int) -> Iterator[int]:
-    """Yield the first byte of each unit (NAL) of a packet.
+def _units(data: bytes, size: int) -> Iterator[bytes]:
+    """Yield the beginning of each unit (NAL) of a packet: up to ``HEAD`` bytes, one at least.
 
     Args:
         data: the packet.
@@ -196,9 +223,10 @@ def _units(data: bytes, size: int) -> Iterator[int]:
     place = 0
     if not size:
         while (place := data.find(b"\0\0\1", place)) >= 0 and place + 3 < len(data):
-            yield data[place + 3]
+            yield data[place + 3 : place + 3 + HEAD]
             place += 3
         return
     while place + size < len(data):
-        yield data[place + size]
-        place += size + int.from_bytes(data[place : place + size], "big")
+        length = int.from_bytes(data[place : place + size], "big")
+        yield data[place + size : place + size + min(max(length, 1), HEAD)]
+        place += size + length

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace
 
 import av
 import numpy as np
@@ -82,6 +83,8 @@ X265 = "x265-params=log-level=none:keyint=24:min-keyint=24:scenecut=0:pools=1:fr
         ("a.mkv", "libx264", f"{X264} bf=3 b_strategy=0"),
         ("a.mov", "libx264", f"{X264} bf=5 b_strategy=0 x264-params=b-pyramid=normal"),
         ("a.mp4", "libx264", f"{X264} flags=+cgop intra-refresh=0 refs=4"),
+        ("a.mp4", "libx264", f"{X264} bf=3 b_strategy=0 x264-params=open-gop=1"),  # one IDR alone
+        ("a.mkv", "libx264", f"{X264} bf=5 refs=4 x264-params=open-gop=1:b-pyramid=normal"),
         ("a.mp4", "libx265", f"{X265}:open-gop=0"),
         ("a.mp4", "libx265", f"{X265}:open-gop=1:bframes=4"),
         ("a.mkv", "libx265", f"{X265}:open-gop=1:bframes=4"),
@@ -98,6 +101,31 @@ def test_jumping_gives_the_same_frames_and_decodes_fewer(
     assert jumped.frames_decoded <= 6 * 24, "at most a group for each row"
 
 
+@pytest.mark.parametrize(
+    ("messages", "starts"),
+    [
+        ([6, 1, 0b110_10000], True),
+        ([5, 2, 9, 9, 6, 1, 0b110_10000], True),  # behind a message of another kind
+        ([5, 4, 0, 0, 3, 0, 0, 6, 1, 0b110_10000], True),  # a 3 that only parts zeros
+        ([6, 1, 0b100_10000], False),  # not exactly
+        ([6, 1, 0b111_10000], False),  # a broken link: something was cut off before
+        ([6, 1, 0b010_11000], False),  # after one frame more
+        ([5, 1, 0b110_10000], False),
+        ([], False),
+    ],
+)
+@pytest.mark.parametrize("extradata", [b"", b"\1\0\0\0\xff"])
+def test_a_picture_that_recovers_exactly_starts_a_group(
+    messages: list[int], starts: bool, extradata: bytes
+) -> None:
+    units = [bytes([6, *messages, 0x80]), bytes([1, 0xFF])]
+    parts = [(len(unit).to_bytes(4, "big") if extradata else b"\0\0\1") + unit for unit in units]
+    packet = av.Packet(b"".join(parts))
+    packet.is_keyframe = True
+    video = SimpleNamespace(codec_context=SimpleNamespace(name="h264", extradata=extradata))
+    assert seek.start_finder(video)(packet) is starts
+
+
 def test_an_irregular_clock_changes_nothing(film: Film, monkeypatch: pytest.MonkeyPatch) -> None:
     steps = np.random.default_rng(0).choice([20, 40, 41, 500], 600)
     pts = [0, *np.cumsum(steps)[:-1].tolist()]
@@ -110,7 +138,6 @@ def test_an_irregular_clock_changes_nothing(film: Film, monkeypatch: pytest.Monk
 @pytest.mark.parametrize(
     ("name", "codec", "options"),
     [
-        ("a.mp4", "libx264", f"{X264} bf=3 b_strategy=0 x264-params=open-gop=1"),  # no IDR but one
         ("a.mkv", "libx264", f"{X264} intra-refresh=1"),
         ("a.avi", "libx264", f"{X264} bf=3 b_strategy=0"),  # no presentation times
         ("a.ts", "libx264", f"{X264} bf=3 b_strategy=0"),  # jumps too far
