@@ -126,19 +126,20 @@ def _numbers(source: str, counts: Counts) -> str:
         f"{counts.files} videos: {total} rows, {valid} of them valid.\n\n"
         f"- A video has an array of axes `{counts.axes}`, shape (T, "
         f"{', '.join(map(str, counts.shape))}), {counts.dtype}; T may differ from video to video.\n"
-        "- `pts_s`: when a row is shown, seconds of presentation time in its video; `index`: the "
-        "number of its frame, or of the row where it is of sound.\n"
+        "- `pts_s`: when a row is shown, seconds of presentation time in its video, NaN where that "
+        "is not known; `index`: the number of its frame, or of the row where it is of sound.\n"
         "- `valid`: whether a row means anything. Rows that are not valid (no face, no person, "
         "past the end of the video) hold zeros, which stand for nothing: leave them out."
     )
 
 
 def _weights(found: Sequence[Mapping[str, Any]], pretrained: bool) -> str:
-    kind = (
-        "Trained elsewhere; their licence is that of the weights below."
-        if pretrained
-        else "**Random**: the network was never trained, and no meaning lies in these numbers."
-    )
+    if any(facts.get("source") == "imported" for facts in found):
+        kind = "Imported: what made these numbers is known by the words below alone."
+    elif pretrained:
+        kind = "Trained elsewhere; their licence is that of the weights below."
+    else:
+        kind = "**Random**: the network was never trained, and no meaning lies in these numbers."
     lines = [
         f"- {name}: {in_a_line(str(facts[name]))}"
         for facts in found

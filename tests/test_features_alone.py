@@ -68,6 +68,15 @@ def test_nothing_is_left_to_do_and_one_video_more_costs_one(clone: Clone) -> Non
     assert (clone.log("extract@audio")["computed"], clone.log("extract@audio")["reused"]) == (1, 9)
 
 
+def test_what_leaves_by_export_comes_in_again(clone: Clone) -> None:
+    clone.run("affectline", "export", "skeleton/features", "--to", "npy", "--out", "out")
+    card = (clone.root / "out/README.md").read_text()
+    assert "Imported: what made these numbers" in card and card.count("- origin: ") == 1
+    before = next((clone.root / "data/imports").glob("skeleton-*")).name
+    clone.run("affectline", "import", "skeleton", "out")
+    assert next((clone.root / "data/imports").glob("skeleton-*")).name == before, "byte for byte"
+
+
 def test_a_clone_without_the_arrays_has_them_from_dvc(clone: Clone) -> None:
     shutil.rmtree(clone.root / "data/imports")
     shutil.rmtree(clone.root / ".store")

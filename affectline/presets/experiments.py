@@ -314,6 +314,9 @@ def plan_experiments(
         module = heads.load(head)
         overrides = {**_polarity(module, preset), **_values(row.params)}
         settings = heads.validate(module, overrides)
+        if why := _misfit(module, settings, features, bindings, preset):
+            left_out.append(f"{_cell(row)} ({head}): {why}")
+            continue
         protocol = bindings.protocol(row.paper)
         train = dict(protocol.train)
         if epochs is not None:
@@ -356,6 +359,26 @@ def _features(row: Reported, rules: Iterable[Rule]) -> dict[str, str]:
     if use_maps == "always" or (use_maps == "single" and len(row.roles) == 1):
         features |= {f"{role}_map": maps[role] for role in features if role in maps}
     return features
+
+
+def _misfit(
+    module: Head,
+    settings: Any,
+    features: Mapping[str, str],
+    bindings: Bindings,
+    preset: Preset,
+) -> str:
+    """Return why a head cannot read imported features; nothing where it can, or none is imported.
+
+    The features that the bindings choose for a role themselves are known to fit.
+    """
+    if all(block.source != "imported" for block in bindings.backbones.values()):
+        return ""
+    try:
+        _phases(module, settings, features, bindings, preset)
+    except (ValueError, RuntimeError) as error:
+        return " ".join(str(error).split())
+    return ""
 
 
 def _phases(

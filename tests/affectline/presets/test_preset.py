@@ -375,6 +375,9 @@ def test_features_alone_are_read_by_the_roles_of_their_names(project: Path) -> N
     }
     assert params.experiments["mmf"].train["learning_rate"] == 0.0001
     check_all(params)
+    code, said = run("--root", "v.csv")  # VAANet reads maps of snippets
+    assert code == 0 and "left out: VAANet" in said, said
+    assert {each.head for each in load_params().experiments.values()} == {"mmf", "nextvlad"}
 
 
 # ------------------------------------------------------------------------------- the rest
