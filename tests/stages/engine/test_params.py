@@ -40,6 +40,13 @@ WRONG = [
     ("decode.views.segments.length", 4, r"decode\.views\.segments: .*length"),
     ("report", ["a" * 200], r"report: found \['a{78} …; it should be"),
     ("backbones.vgg16.module", "VGG", r"vgg16\.module: found 'VGG', expected a name of small"),
+    ("backbones.vgg16.module", "imported", r"vgg16: found source seeded and module imported"),
+    ("backbones.vgg16.source", "imported", r"vgg16: found source imported and module vgg16"),
+    (
+        "backbones.vgg16",
+        {"module": "imported", "source": "imported", "view": "none"},
+        r"vgg16: file: missing; `affectline import` writes it",
+    ),
     (
         "experiments",
         {"My X": {"head": "caan", "roles": {"face": "vggface/fc6"}}},
