@@ -137,3 +137,10 @@ def test_no_output_is_persisted_or_kept_out_of_the_cache() -> None:
 
 def test_dvc_yaml_can_be_read_by_a_person() -> None:
     assert len(TEXT.splitlines()) <= 150
+
+
+def test_the_artifact_is_a_folder_that_no_stage_makes() -> None:
+    artifacts = yaml.safe_load(TEXT)["artifacts"]
+    assert {name: entry["path"] for name, entry in artifacts.items()} == {"model": "model"}
+    outs = [out for stage in PIPELINE for out in definition(stage).get("outs", [])]
+    assert not [out for out in outs if str(out).startswith("model")]

@@ -12,7 +12,7 @@ import pytest
 
 from affectline.predict import Moment, Prediction, csv_rows, told, videos_at
 from features.video.listing import NO_FILE
-from tests.clones import Clone, make_light_clone
+from tests.clones import TOY, Clone, make_clone, make_light_clone
 from tests.conftest import write_clip
 
 THREE = {
@@ -163,7 +163,8 @@ def test_what_a_video_lacks_is_said_and_one_that_is_none_is_a_row(clone: Clone) 
     listed = folder / "list.csv"
     listed.write_text("path,label\nsilent.mp4,\ntext.mp4,joy\nnone.mp4,\nsilent.mp4,\n")
     words = ("given/list.csv", "--experiment", "three")
-    silent, text, none, again = asked(clone, *words, "--csv", "out.csv")
+    more = ("--csv", "out.csv", "--page", "out.html")
+    silent, text, none, again = asked(clone, *words, *more)
     assert silent["lacking"] == {"face": "no face", "sound": "no sound"}
     assert silent["rows"]["face"] == [0, 4] and silent["rows"]["sound"] == [0, 0]
     assert silent["rows"]["scene"] == [4, 4]
@@ -175,6 +176,9 @@ def test_what_a_video_lacks_is_said_and_one_that_is_none_is_a_row(clone: Clone) 
         rows = list(csv.DictReader(file))
     assert [row["reason"] for row in rows] == ["", text["reason"], NO_FILE, ""]
     assert float(rows[0]["p_joy"]) == silent["probabilities"]["joy"]
+    page = (clone.root / "out.html").read_text()
+    assert "given/silent.mp4" in page and "sound: no sound" in page and NO_FILE in page
+    assert "nothing about emotion" in page and "http" not in page.replace("http-equiv", "")
     (row,) = asked(clone, "given/text.mp4", "--experiment", "three", ok=False)
     assert row == text, "exit status 1: none could be answered"
 
@@ -224,6 +228,45 @@ def _edited(text: str) -> str:
     name, _, rest = text.partition("def build(")
     body, _, after = rest.partition("    return ")
     return f"{name}def build({body}    assert 1 < 2\n    return {after}"
+
+
+@pytest.mark.slow
+def test_a_published_head_answers_the_same_where_there_is_no_data(
+    clone: Clone, tmp_path: Path
+) -> None:
+    words = ("data/raw/joy/joy0.mp4", "--experiment", "caan")
+    (here,) = asked(clone, *words, "--page", "page.html")
+    assert (clone.root / "page.html").read_text().count("data:image/webp") == 2  # faces, frames
+    clone.run("affectline", "publish", "caan", "--run", "all", "--out", "model")
+    files = [path for path in (clone.root / "model").rglob("*") if path.is_file()]
+    assert {path.name for path in files} == {
+        *("README.md", "model.json"),
+        *("split_00.safetensors", "split_01.safetensors"),
+    }
+    names = [row["video_id"].partition("/")[2] for row in clone.table("data/index")]
+    assert not [name for name in names for path in files if name.encode() in path.read_bytes()]
+    card = (clone.root / "model/README.md").read_text()
+    scores = json.loads((clone.root / "results/caan/scores.json").read_text())
+    assert f"{100 * scores['accuracy']['mean']:.1f} % of the test videos, mean over 2 runs" in card
+    assert "fear 4, joy 5" in card and "Apache-2.0" in card and "Nothing about emotion" in card
+    assert "not empty" in clone.run("affectline", "publish", "caan", "--out", "model", ok=False), (
+        "nothing is written over"
+    )
+
+    other = make_clone(tmp_path / "other")
+    toy = other.root / "features/backbones/toy.py"
+    toy.write_text(TOY)
+    shutil.copytree(clone.root / "model", other.root / "model")
+    shutil.copytree(clone.store / "sources", other.store / "sources")  # in place of a download
+    shutil.copy(clone.root / "data/raw/joy/joy0.mp4", other.root / "one.mp4")
+    (there,) = asked(other, "one.mp4", "--model", "model")
+    assert (there["runs"], there["moments"]) == (here["runs"], here["moments"])
+    assert set(computed(other).values()) == {1}
+    assert not (other.root / "data").exists(), "it keeps out of the other project's outputs"
+    toy.write_text(TOY.replace("/ 255", "/ 254"))
+    said = other.run("affectline", "predict", "one.mp4", "--model", "model", ok=False)
+    assert "trained on another extract@faces_toy than is here: code was" in said
+    assert "Take the code that it was published with (commit " in said
 
 
 # ------------------------------------------------------------------------------ the videos
