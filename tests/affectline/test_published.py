@@ -48,7 +48,7 @@ def write(folder: Path, params: Params, **stated: object) -> None:
     save_file(
         {"x": torch.zeros(4)}, file, {"affectline": json.dumps(STATED | {"code": code} | stated)}
     )
-    toy = {"module": "toy", "view": "faces", "source": "pretrained"}
+    toy: dict[str, object] = {"module": "toy", "view": "faces", "source": "pretrained"}
     toy |= {"file": "/etc/passwd", "trust_pickle": True}
     model = {
         "format": 1,
