@@ -12,11 +12,20 @@ no key, a helper's changed constant is, and moving a definition to another file 
 import ast
 import hashlib
 import json
-import symtable
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
+
+from features.cache.syntax import (
+    counting,
+    defined_names,
+    dump,
+    global_names,
+    imported_by_name,
+    is_script,
+    is_text,
+)
 
 PROJECT = Path(__file__).resolve().parents[2]
 PACKAGES = ("features", "heads", "stages", "sample")
@@ -37,6 +46,7 @@ BOOKKEEPING = (
     "features.cache.keys",
     "features.cache.pixels",
     "features.cache.store",
+    "features.cache.syntax",
     "features.cache.summaries",
     "features.cache.tables",
     "features.detectors.load",
@@ -204,9 +214,6 @@ def _resolve(dotted: str) -> list[tuple[str, str]]:
 
 # ----------------------------------------------------------------------------------- source
 
-COMPREHENSIONS = ("listcomp", "setcomp", "dictcomp", "genexpr")
-"""What symbol tables call the scopes of comprehensions."""
-
 EFFECTS = "<module>"
 """Stands for the statements of a module that define nothing but run when it is imported."""
 
@@ -239,8 +246,8 @@ def _source(module: str) -> _Source:
     for statement in tree.body:
         if isinstance(statement, (ast.Import, ast.ImportFrom)):
             source.bindings.update(_bindings(statement, module))
-        elif not (_is_text(statement) or _is_script(statement)):
-            names = _defined(statement)
+        elif not (is_text(statement) or is_script(statement)):
+            names = defined_names(statement)
             for name in names:
                 source.definitions.setdefault(name, []).append(statement)
             if not names:
@@ -249,7 +256,7 @@ def _source(module: str) -> _Source:
         if isinstance(node, (ast.Import, ast.ImportFrom)):
             for target in _bindings(node, module, whole=True).values():
                 source.modules.update(_modules_of(target))
-        elif isinstance(node, ast.Call) and (imported := _imported_by_name(node)):
+        elif isinstance(node, ast.Call) and (imported := imported_by_name(node)):
             source.modules.update(_modules_of(imported))
     if source.effects:
         source.definitions[EFFECTS] = source.effects
@@ -290,50 +297,6 @@ def _bindings(
     return {alias.asname or alias.name: f"{above}.{alias.name}" for alias in node.names}
 
 
-def _imported_by_name(call: ast.Call) -> str | None:
-    """Return the module of ``importlib.import_module("a.b")``, None for any other call."""
-    called = call.func.attr if isinstance(call.func, ast.Attribute) else None
-    called = call.func.id if isinstance(call.func, ast.Name) else called
-    if called not in ("import_module", "__import__") or not call.args:
-        return None
-    name = call.args[0]
-    return name.value if isinstance(name, ast.Constant) and isinstance(name.value, str) else None
-
-
-def _defined(statement: ast.stmt) -> list[str]:
-    """Return the names that a statement at the top of a module defines."""
-    names = {}
-    waiting: list[ast.AST] = [statement]
-    while waiting:
-        node = waiting.pop(0)
-        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
-            names[node.name] = True
-        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
-            names[node.id] = True
-        elif not isinstance(node, (ast.Lambda, ast.comprehension)):
-            waiting.extend(ast.iter_child_nodes(node))
-    return list(names)
-
-
-def _is_text(statement: ast.stmt) -> bool:
-    """Tell whether a statement is a bare string: a docstring, or one below a constant."""
-    return (
-        isinstance(statement, ast.Expr)
-        and isinstance(statement.value, ast.Constant)
-        and isinstance(statement.value.value, str)
-    )
-
-
-def _is_script(statement: ast.stmt) -> bool:
-    """Tell whether a statement is ``if __name__ == "__main__"``: not run on import."""
-    return (
-        isinstance(statement, ast.If)
-        and isinstance(statement.test, ast.Compare)
-        and isinstance(statement.test.left, ast.Name)
-        and statement.test.left.id == "__name__"
-    )
-
-
 # ------------------------------------------------------------------------------------- hash
 
 
@@ -341,7 +304,7 @@ def _is_script(statement: ast.stmt) -> bool:
 def _definition(module: str, name: str) -> tuple[str, frozenset[str]]:
     """Return the hash of a definition, and the dotted names that it refers to."""
     statements = _source(module).definitions[name]
-    text = "\n".join(_dump(statement) for statement in statements)
+    text = "\n".join(dump(statement) for statement in statements)
     references = {
         reference for statement in statements for reference in _references(statement, module)
     }
@@ -355,15 +318,15 @@ def _references(statement: ast.stmt, module: str) -> Iterator[str]:
     too many is reached, never one too few.
     """
     source = _source(module)
-    used = _global_names(statement)
+    used = global_names(statement)
     bindings = dict(source.bindings)
-    nodes = list(_counting(statement))
+    nodes = list(counting(statement))
     for node in nodes:
         if isinstance(node, (ast.Import, ast.ImportFrom)):
             bindings.update(_bindings(node, module))
     inner = {id(node.value) for node in nodes if isinstance(node, ast.Attribute)}
     for node in nodes:
-        if isinstance(node, ast.Call) and (imported := _imported_by_name(node)):
+        if isinstance(node, ast.Call) and (imported := imported_by_name(node)):
             yield imported
         if isinstance(node, (ast.Attribute, ast.Name)) and id(node) not in inner:
             parts: list[str] = []
@@ -376,85 +339,3 @@ def _references(statement: ast.stmt, module: str) -> Iterator[str]:
                     yield ".".join([bindings[root.id], *parts])
                 elif root.id in source.definitions:
                     yield f"{module}.{root.id}"
-
-
-def _global_names(statement: ast.stmt) -> set[str]:
-    """Return the names of a statement that are not local in all its functions.
-
-    A comprehension at the top has names of its own in Python 3.11 and the module's from 3.12 on:
-    they count as global in both.
-    """
-    top = symtable.symtable(ast.unparse(statement), "<statement>", "exec")
-    used = {symbol.get_name() for symbol in top.get_symbols()}
-    scopes = [(scope, True) for scope in top.get_children()]
-    for scope, is_outermost in scopes:  # grows while it is walked
-        outermost = is_outermost and scope.get_name() in COMPREHENSIONS
-        for symbol in scope.get_symbols():
-            if outermost or symbol.is_global() or symbol.is_imported():
-                used.add(symbol.get_name())
-        scopes.extend((inner, outermost) for inner in scope.get_children())
-    return used
-
-
-Node = ast.AST
-
-
-def _parts(node: Node) -> Iterator[tuple[str, object]]:
-    """Yield the fields of a node that can make a number, the same in every version of Python.
-
-    Left out: docstrings, the wording of errors, annotations of functions, what is empty.
-    """
-    if isinstance(node, ast.Raise):
-        error = node.exc.func if isinstance(node.exc, ast.Call) else node.exc
-        yield "exc", error
-        return
-    left_out = {"ctx", "kind", "type_comment", "type_params"}
-    if isinstance(node, ast.Assert):
-        left_out.add("msg")
-    if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
-        left_out.add("returns")
-    if isinstance(node, ast.arg):
-        left_out.add("annotation")
-    for name, value in ast.iter_fields(node):
-        if name in left_out or value is None or value == []:
-            continue
-        if isinstance(node, ast.JoinedStr):
-            yield name, _joined(value)
-        elif name == "body" and isinstance(value, list):
-            yield name, [part for part in value if not _is_text(part)]
-        else:
-            yield name, value
-
-
-def _joined(values: list[ast.expr]) -> list[ast.expr]:
-    """Return the parts of an f-string, texts beside each other as one: versions differ there."""
-    joined: list[ast.expr] = []
-    for value in values:
-        if isinstance(value, ast.Constant) and value.value == "":
-            continue
-        last = joined[-1] if joined else None
-        if isinstance(value, ast.Constant) and isinstance(last, ast.Constant):
-            joined[-1] = ast.Constant(str(last.value) + str(value.value))
-        else:
-            joined.append(value)
-    return joined
-
-
-def _counting(node: Node) -> Iterator[Node]:
-    """Yield a node and all below it that can make a number."""
-    yield node
-    for _name, value in _parts(node):
-        for part in value if isinstance(value, list) else [value]:
-            if isinstance(part, ast.AST):
-                yield from _counting(part)
-
-
-def _dump(value: object) -> str:
-    """Return a node of the syntax tree as text, without its imports."""
-    if isinstance(value, list):
-        kept = [part for part in value if not isinstance(part, (ast.Import, ast.ImportFrom))]
-        return f"[{','.join(_dump(part) for part in kept)}]"
-    if isinstance(value, ast.AST):
-        fields = ",".join(f"{name}={_dump(part)}" for name, part in _parts(value))
-        return f"{type(value).__name__}({fields})"
-    return repr(value)
