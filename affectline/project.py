@@ -134,7 +134,7 @@ class Project:
     def torch_dataset(self, roles: Mapping[str, str]) -> "Features":
         """Return the videos that have all features of ``roles`` as a data set of torch.
 
-        Its items are `heads.training.data.Sample`; `heads.training.data.collate` makes batches.
+        Its items are `heads.training.memory.Sample`; `heads.training.data.collate` makes batches.
 
         Args:
             roles: role -> `<backbone>/<feature>`.

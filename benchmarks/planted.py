@@ -47,8 +47,8 @@ from signals import InMemory, Planted, Truth
 
 import heads
 from heads import Attention, Rows
-from heads.training.data import Sample
 from heads.training.loop import run_seed, train_run
+from heads.training.memory import Sample
 from heads.training.metrics import paired_difference
 from heads.training.run import Run
 

@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from features.cache.arrays import Array
-from heads.training.data import Features, Sample
+from heads.training.data import Features
+from heads.training.memory import Sample
 from heads.training.selection import Video
 
 Floats = NDArray[np.float32]

@@ -10,9 +10,11 @@ Each run is an item; its checkpoint has in its metadata what
 
 import functools
 import json
+import math
+import os
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -29,15 +31,23 @@ from features.cache.store import ItemStore, store_root
 from features.weights.file import metadata, tensors_sha256
 from heads.training.data import Features
 from heads.training.loop import run_seed, train_run
+from heads.training.memory import Memory
 from heads.training.metrics import over_runs, per_class, score_run
 from heads.training.run import run_arrays
 from heads.training.selection import Selection, Split, Video, select_videos
 from heads.training.settings import Training, training_of
-from stages.engine.device import be_reproducible, cache_bytes, device_of
+from stages.engine.device import (
+    GIB,
+    be_reproducible,
+    cache_bytes,
+    device_of,
+    devices_of,
+    free_bytes,
+)
 from stages.engine.ingredients import code_of_answer, code_of_run
 from stages.engine.items import describe, run_items
 from stages.engine.outputs import fresh_outputs
-from stages.engine.params import Experiment, Params
+from stages.engine.params import Engine, Experiment, Params
 from stages.engine.paths import FEATURES, INDEX, RESULTS, index_of, weights_file
 from stages.engine.previous import previous_files
 from stages.engine.progress import StageRun, fail, told
@@ -52,34 +62,47 @@ SUFFIXES = {"answers": ".h5", "checkpoint": ".safetensors"}
 STATED = ("head", "params", "training", "roles", "weights")
 """Of what a run is made of, what its checkpoint says."""
 
+RUN_BYTES = 3 * GIB // 2
+"""Memory that a run takes beside the features: HAMF's on VideoEmotion-8, with its batches."""
+
+LONG_BYTES = 1 << 28
+"""Of feature files over the epochs of a run: it takes some seconds, as a process does to start."""
+
 RUNS = {"run": pa.string(), "file": pa.string(), "key": pa.string(), "path": pa.string()}
 
 
 @dataclass(frozen=True)
 class Task:
-    """One run.
+    """One run; what the experiment's runs share is in each.
 
     Attributes:
-        features: the experiment's videos, shared by its runs, so that they are read once.
-        split: the run's part of them.
+        videos: of the experiment.
+        roles: role -> `<backbone>/<feature>`.
+        split: the run's part of the videos.
+        cache_bytes: of features in memory, all runs together.
+        memory: where runs that are trained side by side have them.
     """
 
-    features: Callable[[], Features]
+    videos: tuple[Video, ...]
+    roles: Mapping[str, str]
     split: Split
     classes: tuple[str, ...]
     head: str
     params: Any
     training: Training
     device: str
+    cache_bytes: int
+    memory: Memory
     run: str
     pretrained: bool
     starts: Mapping[str, Path]
     ingredients: dict[str, dict[str, object]]
 
-    @property
     def dataset(self) -> Features:
-        """The videos, their files looked for at the first run that is computed."""
-        return self.features()
+        """Return the videos, their files where they can be read."""
+        videos = [_where_it_lies(video) for video in self.videos]
+        aligned = heads.load(self.head).ALIGNED
+        return Features(videos, self.roles, aligned, self.cache_bytes, self.memory)
 
 
 def main(experiment: Annotated[str, item_of("experiments")]) -> None:
@@ -92,8 +115,7 @@ def main(experiment: Annotated[str, item_of("experiments")]) -> None:
         if selection.missing:
             total = len(selection.missing) + len(selection.videos)
             run.note(f"left out for lack of a feature: {len(selection.missing)} of {total} videos")
-        locate = functools.partial(_located, run)
-        made = Work(plan.items(locate), compute, Workers(0), unit="runs")
+        made = work(run, plan)
         with fresh_outputs(RESULTS, run) as partial:
             folder = partial / experiment
             outcome = run_items(run, made, folder / "runs")
@@ -109,47 +131,49 @@ def main(experiment: Annotated[str, item_of("experiments")]) -> None:
             results.write_tables(folder, answers, classes)
             results.write_per_class(folder, per_class(scores, classes))
             _write_index(folder, made.items)
-            results.write_json(folder / "about.json", plan.about(locate))
+            bring(run, selection.videos[:1])
+            results.write_json(folder / "about.json", plan.about())
             metrics = _metrics(answers, scores, selection)
             results.write_scores(folder, metrics)
         _tell(run, metrics)
 
 
-Locate = Callable[[Sequence[Video]], Sequence[Video]]
-"""Returns videos with their feature files where they can be read."""
+def work(run: StageRun, plan: "Plan") -> Work[Task]:
+    """Return the runs that are to be trained."""
+    prepare = functools.partial(bring, run, plan.selection.videos)
+    return Work(plan.items(), compute, plan.pool, unit="runs", prepare=prepare)
 
 
-def _located(run: StageRun, videos: Sequence[Video]) -> Sequence[Video]:
-    """Return the videos with their feature files where they are: by key, also out of the output.
+def bring(run: StageRun, videos: Sequence[Video]) -> None:
+    """Bring the feature files that are not in the output into the store, by key.
 
-    A clone that has pulled the table alone reads from the store, or from what DVC fetches.
+    A clone that has pulled the table alone has them there, or DVC fetches them; or the stage ends.
     """
     store = ItemStore(store_root())
-    elsewhere: dict[str, Path] = {}
     absent: dict[str, set[str]] = {}
     for video in videos:
         for backbone, key in video.keys.items():
-            if store.has(key, ".h5"):
-                elsewhere[key] = store.path(key, ".h5")
-            if not video.files[backbone].is_file() and key not in elsewhere:
+            if not video.files[backbone].is_file() and not store.has(key, ".h5"):
                 absent.setdefault(backbone, set()).add(key)
     for backbone, keys in absent.items():
-        elsewhere |= dict(previous_files(f"extract@{backbone}", keys, run.note))
-        if lacking := keys - set(elsewhere):
+        for key, path in previous_files(f"extract@{backbone}", keys, run.note):
+            store.add_copy(key, path, ".h5")
+        if lacking := [key for key in keys if not store.has(key, ".h5")]:
             raise fail(
                 f"{run.name}: {len(lacking)} feature files of {backbone} are neither in the output "
                 "nor in the store, DVC's cache or its remote: `dvc pull "
                 f"extract@{backbone}`, or compute them with `dvc repro extract@{backbone}`"
             )
-    return [
-        replace(video, files={b: f if f.is_file() else elsewhere[video.keys[b]] for b, f in files})
-        for video in videos
-        for files in [video.files.items()]
-    ]
 
 
-def _in_output(videos: Sequence[Video]) -> Sequence[Video]:
-    return videos
+def _where_it_lies(video: Video) -> Video:
+    """Return the video with its feature files where they can be read, see `bring`."""
+    store = ItemStore(store_root())
+    files = {
+        backbone: file if file.is_file() else store.path(video.keys[backbone], ".h5")
+        for backbone, file in video.files.items()
+    }
+    return replace(video, files=files)
 
 
 @dataclass(frozen=True)
@@ -162,7 +186,8 @@ class Plan:
         params: the head's hyper-parameters.
         training: how it is trained.
         device: where.
-        cache_bytes: of features in memory.
+        cache_bytes: of features in memory, all runs together.
+        pool: in which runs are trained.
         selection: its videos and runs; not pretrained where the head starts from seeded weights.
         starts: role -> the weights file that its network in the head starts from.
     """
@@ -173,17 +198,13 @@ class Plan:
     training: Training
     device: str
     cache_bytes: int
+    pool: Workers
     selection: Selection
     starts: Mapping[str, Path]
 
-    def items(self, locate: Locate = _in_output) -> list[Item[Task]]:
-        """Return one item a run; `locate` is asked for feature files when a run is computed."""
-
-        @functools.cache
-        def features() -> Features:
-            videos = locate(self.selection.videos)
-            return Features(videos, self.block.roles, self.head.ALIGNED, self.cache_bytes)
-
+    def items(self) -> list[Item[Task]]:
+        """Return one item a run; they share the features."""
+        memory = Memory()
         common = {
             "stage": "train",
             "head": self.block.head,
@@ -196,15 +217,14 @@ class Plan:
             "code": code_of_run(self.block.head),
         }
         return [
-            self._item(name, split, features, common)
-            for name, split in self.selection.splits.items()
+            self._item(name, split, memory, common) for name, split in self.selection.splits.items()
         ]
 
     def _item(
         self,
         name: str,
         split: Split,
-        features: Callable[[], Features],
+        memory: Memory,
         common: Mapping[str, object],
     ) -> Item[Task]:
         selection = self.selection
@@ -220,13 +240,16 @@ class Plan:
         }
         keys = {item_key(ingredients): file for file, ingredients in made_of.items()}
         task = Task(
-            features,
+            selection.videos,
+            self.block.roles,
             split,
             selection.classes,
             self.block.head,
             self.params,
             self.training,
             self.device,
+            self.cache_bytes,
+            memory,
             name,
             selection.pretrained,
             self.starts,
@@ -234,10 +257,10 @@ class Plan:
         )
         return Item(name, {key: f"{name}{SUFFIXES[file]}" for key, file in keys.items()}, task)
 
-    def about(self, locate: Locate = _in_output) -> dict[str, object]:
-        """Return what `about.json` holds: what the numbers stand on; `locate` as in `items`."""
+    def about(self) -> dict[str, object]:
+        """Return what `about.json` holds: what the numbers stand on."""
         settings, roles, selection = asdict(self.params), self.block.roles, self.selection
-        (first,) = locate(selection.videos[:1])
+        first = _where_it_lies(selection.videos[0])
         return {
             "head": self.block.head,
             "roles": dict(roles),
@@ -270,17 +293,43 @@ def plan_runs(settings: Params, experiment: str) -> Plan:
     selection = select_videos(index_of(INDEX), FEATURES.parent, block.roles)
     starts = {role: weights_file(name) for role, name in block.weights.items()}
     facts = [metadata(file) for file in starts.values()]
+    training, cache = training_of(settings.train | block.train), cache_bytes(settings.engine)
     are_real = all(known["pretrained"] == "true" for known in facts)
     return Plan(
         block,
         head,
         heads.validate(head, block.overrides),
-        training_of(settings.train | block.train),
+        training,
         device_of(settings.engine),
-        cache_bytes(settings.engine),
+        cache,
+        _pool(settings.engine, training, selection, cache),
         replace(selection, pretrained=selection.pretrained and are_real),
         starts,
     )
+
+
+def _pool(engine: Engine, training: Training, selection: Selection, cache: int) -> Workers:
+    """Return where runs are trained: one a GPU, or side by side as far as cores and memory go.
+
+    Short ones are trained in this process, one after the other.
+    """
+    if not _are_long(training, selection):
+        return Workers(0, math.inf)
+    if (device := device_of(engine)) != "cpu":
+        return Workers(0, math.inf, devices_of(engine, device))
+    cores = max(1, (os.cpu_count() or 1) // training.threads)
+    room = max(1, (free_bytes() - cache) // RUN_BYTES)
+    at_once = min(engine.workers or cores, room, len(selection.splits))
+    return Workers(at_once if at_once > 1 else 0, math.inf)
+
+
+def _are_long(training: Training, selection: Selection) -> bool:
+    """Tell whether runs take longer than processes take to start; one video stands for all."""
+    files = _where_it_lies(selection.videos[0]).files.values()
+    if not all(file.is_file() for file in files):
+        return True  # they are in DVC's cache or its remote
+    size = sum(file.stat().st_size for file in files)
+    return size * len(selection.videos) * training.epochs >= LONG_BYTES
 
 
 def compute(task: Task, outputs: Mapping[str, Path]) -> dict[str, float]:
@@ -289,11 +338,12 @@ def compute(task: Task, outputs: Mapping[str, Path]) -> dict[str, float]:
     torch.use_deterministic_algorithms(True)
     be_reproducible(task.device)
     start = time.monotonic()
+    dataset = task.dataset()
     result = train_run(
         heads.load(task.head),
         task.params,
         task.training,
-        task.dataset,
+        dataset,
         task.split.train,
         task.split.test,
         task.classes,
@@ -315,8 +365,8 @@ def compute(task: Task, outputs: Mapping[str, Path]) -> dict[str, float]:
                 "code": item_key({"code": code_of_answer(task.head)}),
                 "run": task.run,
                 "classes": task.classes,
-                "shapes": task.dataset.shapes,
-                "axes": task.dataset.axes,
+                "shapes": dataset.shapes,
+                "axes": dataset.axes,
                 "pretrained": task.pretrained,
             }
             # One entry alone: the format keeps several in no fixed order, and bytes would differ.

@@ -58,6 +58,7 @@ BOOKKEEPING = (
     "features.weights.file.check_keys",
     "features.weights.file.metadata",
     "heads.load",
+    "heads.training.memory",
     "stages.engine.items",
     "stages.engine.params",
     "stages.engine.progress",

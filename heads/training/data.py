@@ -2,38 +2,20 @@
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from features.cache import arrays
 from features.options import check_axes
 from features.video.views import FRAME_ARRAYS
+from heads.training.memory import Memory, Sample, Samples
 from heads.training.selection import Video, split_role
-
-
-@dataclass(frozen=True)
-class Sample:
-    """One video in memory; the dicts go from role to array.
-
-    Attributes:
-        video_id: `<label>/<name>`.
-        label: position of its label among the classes.
-        features: (T, ...) as stored, T may be 0.
-        mask: bool (T,), false where the row means nothing.
-        pts_s: float64 (T,), presentation time in seconds, NaN where padded.
-    """
-
-    video_id: str
-    label: int
-    features: dict[str, arrays.Array]
-    mask: dict[str, NDArray[np.bool_]]
-    pts_s: dict[str, NDArray[np.float64]]
 
 
 @dataclass(frozen=True)
@@ -41,8 +23,8 @@ class Batch:
     """Videos side by side; the dicts go from role to tensor.
 
     Attributes:
-        features: (B, T, ...) in the dtype in which they are stored, on a device float32; T the
-            longest of the role, zeros where padded.
+        features: (B, T, ...) in the dtype in which they are stored; T the longest of the role,
+            zeros where padded.
         mask: bool (B, T), false where padded too.
         labels: int64 (B,).
     """
@@ -54,10 +36,17 @@ class Batch:
     def to(self, device: torch.device) -> "Batch":
         """Return the batch on a device; half as much travels there as float32 would be."""
         return Batch(
-            {role: rows.to(device).float() for role, rows in self.features.items()},
-            {role: real.to(device) for role, real in self.mask.items()},
-            self.labels.to(device),
+            {role: _sent(rows, device) for role, rows in self.features.items()},
+            {role: _sent(real, device) for role, real in self.mask.items()},
+            _sent(self.labels, device),
         )
+
+
+def _sent(tensor: Tensor, device: torch.device) -> Tensor:
+    """Return a tensor on a device; to a GPU it travels while this process goes on."""
+    if device.type == "cuda":
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)
 
 
 class Features(Dataset[Sample]):
@@ -74,6 +63,7 @@ class Features(Dataset[Sample]):
         roles: Mapping[str, str],
         aligned: frozenset[str] = frozenset(),
         cache_bytes: float = math.inf,
+        memory: Memory | None = None,
     ):
         """Name the videos; nothing is read yet.
 
@@ -84,6 +74,8 @@ class Features(Dataset[Sample]):
                 must.
             cache_bytes: how much of the arrays to keep in memory, as they are stored (float16);
                 the rest is read again each time.
+            memory: where they are kept with other processes, which have the same videos and roles;
+                None for this process alone.
         """
         self.videos = tuple(videos)
         self.sources = {role: split_role(role, source) for role, source in roles.items()}
@@ -92,6 +84,8 @@ class Features(Dataset[Sample]):
         self._aligned = [group for group in groups if len(group) > 1]
         self._cache: dict[int, Sample] = {}
         self._room = cache_bytes
+        self._memory = memory
+        self._shared: Samples | None = None
         self._shapes: dict[str, tuple[int, ...]] = {}
         self._axes: dict[str, str] = {}
         self._made_of: dict[str, tuple[Path, object]] = {}
@@ -120,14 +114,32 @@ class Features(Dataset[Sample]):
         Raises:
             ValueError: a feature file that is not what its index says, see the class.
         """
+        if self._memory is not None:
+            self._share(self._memory)
+        if self._shared is not None and (shared := self._shared.get(position)) is not None:
+            return shared
         if position in self._cache:
             return self._cache[position]
         sample = self._read(self.videos[position])
-        size = sum(array.nbytes for array in sample.features.values())
-        if size <= self._room:
-            self._room -= size
+        if sample.feature_bytes <= self._room:
+            self._room -= sample.feature_bytes
             self._cache[position] = sample
         return sample
+
+    def _share(self, memory: Memory) -> None:
+        """Take from now on what processes share, if this one is on their machine."""
+        self._memory = None
+        self._shared = memory.samples(self._readable(), self._room)
+        if self._shared is not None:
+            self._room = 0
+            if not self._shapes:  # another process has filled it
+                self._read(self.videos[0])
+
+    def _readable(self) -> Iterator[tuple[int, Sample]]:
+        """Yield the videos that can be read: who needs another is told why it cannot."""
+        for position, video in enumerate(self.videos):
+            with suppress(ValueError, OSError):
+                yield position, self._read(video)
 
     def _read(self, video: Video) -> Sample:
         wanted: dict[str, list[str]] = {}

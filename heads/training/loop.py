@@ -9,7 +9,7 @@ import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -50,13 +50,21 @@ def _optimiser(network: nn.Module, training: Training) -> torch.optim.Optimizer:
 class _Trainer:
     """What a run's epochs share."""
 
-    network: Standardised
+    standardised: Standardised
     training: Training
     dataset: Features
     device: torch.device
 
+    @property
+    def network(self) -> Network:
+        """The head."""
+        return self.standardised.network
+
     def batches(self, positions: Sequence[Sequence[int]]) -> Iterator[Batch]:
-        """Yield the batches on the device; the next one is read while this one is used."""
+        """Yield the batches on the device, their rows standardised.
+
+        The next one is made while this one is used.
+        """
         with ThreadPoolExecutor(max_workers=1) as reader:
             waiting = None
             for wanted in positions:
@@ -68,7 +76,8 @@ class _Trainer:
                 yield waiting.result()
 
     def _read(self, positions: Sequence[int]) -> Batch:
-        return collate([self.dataset[position] for position in positions]).to(self.device)
+        batch = collate([self.dataset[position] for position in positions]).to(self.device)
+        return replace(batch, features=self.standardised.standardise(batch.features))
 
     def in_order(self, positions: Sequence[int]) -> Iterator[Batch]:
         """Yield all of `positions`, batch by batch."""
@@ -113,17 +122,17 @@ def train_run(
     """
     generator = torch.Generator().manual_seed(seed)
     train, validation = _held_out(dataset, train, training.validation_share, seed)
-    network = build_network(head, params, dataset.shapes, dataset.axes, classes, seed)
-    _start(network.network, starts or {}, dataset.shapes)
+    standardised = build_network(head, params, dataset.shapes, dataset.axes, classes, seed)
+    _start(standardised.network, starts or {}, dataset.shapes)
     for role, (mean, std) in input_statistics(dataset, train, training.standardise).items():
-        network.mean[role].copy_(mean)
-        network.std[role].copy_(std)
-    trainer = _Trainer(network.to(device), training, dataset, torch.device(device))
+        standardised.mean[role].copy_(mean)
+        standardised.std[role].copy_(std)
+    trainer = _Trainer(standardised.to(device), training, dataset, torch.device(device))
     labels = [dataset.videos[position].label for position in train]
     each = training.videos_per_class if training.sampling == "balanced" else None
     curve: list[Epoch] = []
     with _seeded(seed, device):  # dropout and the like
-        phases = network.network.phases()
+        phases = trainer.network.phases()
         for phase, modules in phases.items():
             source = _Outputs(trainer, _frozen(trainer, phase, [*train, *validation]))
             step = _stepper(source, phase, modules)
@@ -140,9 +149,9 @@ def train_run(
                         f"set train.standardise (now '{training.standardise}')"
                     )
                 if told > best:
-                    best, kept = told, (len(curve), _state(network))
-    epoch, state = kept or (len(curve), _state(network))
-    network.load_state_dict(state)
+                    best, kept = told, (len(curve), _state(standardised))
+    epoch, state = kept or (len(curve), _state(standardised))
+    standardised.load_state_dict(state)
     return _answer(trainer, test, curve, epoch)
 
 
@@ -227,7 +236,7 @@ class _Outputs:
             rows = [self.kept[position] for position in wanted]
             frozen = {name: torch.stack([row[name] for row in rows]) for name in rows[0]}
             labels = [trainer.dataset.videos[position].label for position in wanted]
-            yield trainer.network.network.resume(frozen), torch.tensor(labels).to(trainer.device)
+            yield trainer.network.resume(frozen), torch.tensor(labels).to(trainer.device)
 
 
 def _stepper(
@@ -248,7 +257,7 @@ def _stepper(
             module.train()
         loss_sum, correct, drawn = 0.0, 0, 0
         for output, labels in source.of(positions):
-            loss = network.network.loss(output, labels, phase)
+            loss = network.loss(output, labels, phase)
             optimiser.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             optimiser.step()
@@ -279,13 +288,14 @@ def _answer(trainer: _Trainer, test: Sequence[int], curve: list[Epoch], kept: in
     """Return the run: answers, attention and the state of the trained network."""
     network, videos = trainer.network, [trainer.dataset.videos[position] for position in test]
     network.eval()
-    weighed = dict(network.network.attention)
+    weighed = dict(network.attention)
     timed = sorted({of.role for of in weighed.values() if isinstance(of, Rows)})
     attention: dict[str, list[NDArray[np.float32]]] = {name: [] for name in weighed}
     pts_s = {role: [trainer.dataset[position].pts_s[role] for position in test] for role in timed}
     probabilities: list[NDArray[np.float32]] = []
-    for video in trainer.batches([[position] for position in test]):
-        given = answer(network, video)
+    for position in test:
+        video = collate([trainer.dataset[position]]).to(trainer.device)
+        given = answer(trainer.standardised, video)
         probabilities.append(given.probabilities)
         for name, weights in given.attention.items():
             attention[name].append(weights)
@@ -299,5 +309,5 @@ def _answer(trainer: _Trainer, test: Sequence[int], curve: list[Epoch], kept: in
         pts_s=pts_s,
         kept=kept,
         curve=curve,
-        state=_state(network),
+        state=_state(trainer.standardised),
     )

@@ -33,7 +33,8 @@ class Training:
             0 it is the last epoch.
         seed: of the weights, the batches and everything else that is drawn.
         threads: CPU threads of a run. It is a part of the result: a sum that is split over
-            threads is rounded in another order.
+            threads is rounded in another order. Runs are trained side by side, a core each; more
+            threads are for experiments of fewer runs than there are cores.
     """
 
     epochs: int = 10
@@ -47,7 +48,7 @@ class Training:
     standardise: Standardise = "dimension"
     validation_share: float = 0.0
     seed: int = 0
-    threads: int = 2
+    threads: int = 1
 
     def __post_init__(self) -> None:
         """Raise ValueError where a number is out of its range."""

@@ -36,17 +36,22 @@ class Standardised(nn.Module):
 
     def forward(self, features: dict[str, Tensor], mask: dict[str, Tensor]) -> dict[str, Tensor]:
         """Return the head's output on the standardised rows; arguments as the head's."""
-        output: dict[str, Tensor] = self.network(self._standardise(features), mask)
+        output: dict[str, Tensor] = self.network(self.standardise(features), mask)
         return output
 
-    def frozen(
-        self, features: dict[str, Tensor], mask: dict[str, Tensor], phase: str
-    ) -> dict[str, Tensor]:
-        """Return what the head's frozen part makes of the standardised rows; see `Network`."""
-        return self.network.frozen(self._standardise(features), mask, phase)
+    def standardise(self, features: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return the standardised rows, float32 (B, T, ...), of rows in any dtype."""
+        return {
+            role: _standardised(x, self.mean[role], self.std[role]) for role, x in features.items()
+        }
 
-    def _standardise(self, features: dict[str, Tensor]) -> dict[str, Tensor]:
-        return {role: (x - self.mean[role]) / self.std[role] for role, x in features.items()}
+
+def _standardised(rows: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+    """Return (rows - mean) / std: video by video, which stays in the processor's cache."""
+    standardised = torch.empty(rows.shape, device=rows.device)
+    for video, values in zip(standardised, rows, strict=True):
+        video.copy_(values).sub_(mean).div_(std)
+    return standardised
 
 
 def build_network(

@@ -94,7 +94,7 @@ def reports_of(
         MachineError: it is not the videos that are at fault.
         ParamsError: there is no Ray here.
     """
-    alone = replace(work, items=(), pool=replace(work.pool, devices=(), ray=None))
+    alone = replace(work, items=(), prepare=None, pool=replace(work.pool, devices=(), ray=None))
     task = partial(work_on_part, store.root.absolute(), alone, crew.work)
     hands: AbstractContextManager[list[Hand]]
     if work.pool.ray is not None:

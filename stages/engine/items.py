@@ -84,6 +84,8 @@ def fill(run: StageRun, work: Work[Task]) -> Reasons:
             waiting.setdefault(keys, item)  # the same video twice is computed once
     there = len(work.items) - len(waiting)
     run.count(items=len(work.items), reused=there)  # now: whoever interrupts is told what is done
+    if waiting and work.prepare is not None:
+        work.prepare()
     reasons, computed = _compute_all(run, store, waiting, work)
     failed = sum(not reasons.keys().isdisjoint(item.files) for item in work.items)
     run.count(reused=len(work.items) - computed - failed - there, failed=failed)

@@ -66,7 +66,8 @@ class Engine(Section):
     are stored (docs/reproducibility.md). Machines that differ in them share what they make.
 
     Attributes:
-        workers: processes for index, decode and faces; 0 takes one a core.
+        workers: processes for index, decode, faces and, on a CPU, runs of train; 0 takes one a
+            core, in train one a run's ``threads``.
         time_limit_s: a video that takes longer in one stage is given up.
         device: where networks run; ``auto`` takes a GPU where there is one.
         devices: of the GPUs, ``all``, or their numbers: each has a process of its own.
@@ -74,8 +75,8 @@ class Engine(Section):
         ray: that cluster.
         runtime: what computes float32 networks on a CPU: ``torch``, ``openvino``, or ``auto``, the
             faster for each network by a trial that is remembered.
-        cache_gib: of features that training keeps in memory, GiB, the rest is read again in each
-            epoch; null takes half of the memory that is free.
+        cache_gib: of features that training keeps in memory, GiB, for all its processes together;
+            the rest is read again in each epoch. Null takes half of the memory that is free.
     """
 
     workers: Annotated[int, Field(ge=0)] = 0

@@ -184,6 +184,7 @@ class Work(Generic[Task]):
         stream: makes items in one process one after the other, where that is better than one by
             one; ``compute`` and ``pool`` are not used then.
         unit: what a person calls the items.
+        prepare: called once, by the stage itself, before the first item is computed.
     """
 
     items: Sequence[Item[Task]]
@@ -191,6 +192,7 @@ class Work(Generic[Task]):
     pool: Workers
     stream: Stream[Task] | None = None
     unit: str = "videos"
+    prepare: Callable[[], None] | None = None
 
 
 class Crew:

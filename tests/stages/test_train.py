@@ -1,6 +1,9 @@
 import csv
 import json
+import math
+import pickle
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,14 +24,17 @@ from features.weights.file import metadata, write_pretrained, write_seeded
 from heads.training.data import Features, collate
 from heads.training.metrics import over_runs
 from heads.training.selection import select_videos
-from heads.training.settings import Training, training_of
+from heads.training.settings import Training
 from heads.training.standardise import build_network
 from stages import train
-from stages.engine.params import load_params
+from stages.engine.device import GIB
+from stages.engine.params import Engine, load_params
+from stages.engine.progress import StageRun
 from tests.heads.conftest import EMOTIONS, Folder, frames, make_folder
 from tests.modules import put
 
 ROLES = {"face": "vggface/fc6", "context": "vgg16/fc6"}
+RUNS = ("split_00", "split_01")
 SMALL = {"embedding": 8, "fusion": 16, "feature": 8, "score_hidden": [8, 4]}
 EXPERIMENTS: dict[str, dict[str, Any]] = {
     "caan": {"head": "caan", "roles": ROLES, "with": SMALL},
@@ -46,28 +52,23 @@ EXPERIMENTS: dict[str, dict[str, Any]] = {
 }
 
 
-def write_params(**train_settings: object) -> None:
-    """Write params.yaml: the project's own with small experiments."""
+def write_params(workers: int = 1, **train_settings: object) -> None:
+    """Write params.yaml: the project's own with small experiments, trained one run at a time."""
     params = yaml.safe_load((PROJECT / "params.yaml").read_text(encoding="utf-8"))
     params["backbones"] = {
         "vggface": {"module": "vggface", "view": "faces", "source": "seeded", "seed": 1},
         "vgg16": {"module": "vgg16", "view": "segments", "source": "seeded", "seed": 2},
     }
     params["experiments"] = EXPERIMENTS
+    params["engine"]["workers"] = workers
     params["train"] |= {"epochs": 3, **train_settings}
     Path("params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
 
 
-def on_one_thread(settings: Any) -> Training:
-    """Return the settings with one thread, the fastest for networks as small as these."""
-    return replace(training_of(settings), threads=1)
-
-
 @pytest.fixture
-def data(in_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Folder]:
+def data(in_folder: Path) -> Iterator[Folder]:
     """Work in a folder with params.yaml and features of 18 videos, with two runs."""
     write_params()
-    monkeypatch.setattr(train, "training_of", on_one_thread)
     threads = torch.get_num_threads()
     (in_folder / "data").mkdir()
     yield make_folder(in_folder / "data")
@@ -308,9 +309,17 @@ def test_the_engine_says_how_much_stays_in_memory(data: Folder, cache_gib: float
     params["engine"]["cache_gib"] = cache_gib
     Path("params.yaml").write_text(yaml.safe_dump(params))
     plan = train.plan_runs(load_params(), "caan")
-    (task, _) = (item.task for item in plan.items())
+    task, other = (item.task for item in plan.items())
     assert isinstance(task, train.Task)
-    assert (task.dataset[0] is task.dataset[0]) == (cache_gib > 0)
+    dataset = task.dataset()
+    assert dataset.shapes == {"face": (12,), "context": (10,)}
+    assert isinstance(other, train.Task)
+    for path in data.features.rglob("*/v 04%.h5"):
+        path.unlink()
+    at = [video.video_id for video in task.videos].index("joy/v 04%")
+    for each in (dataset, other.dataset()):
+        with nullcontext() if cache_gib else pytest.raises(ValueError, match="expected a whole"):
+            assert len(each[at].mask["face"]) == 6
 
 
 def start_from(data: Folder, facts: str) -> train.Plan:
@@ -473,8 +482,8 @@ def test_feature_files_are_asked_for_where_a_run_is_trained_and_else_one_of_each
     write_params(seed=8)
     asked.clear()
     assert run(data)["computed"] == 2
-    both = [(f"extract@{name}", {str(r["key"]) for r in data.rows[name]}) for name in first]
-    assert asked[:2] == both and asked[2:] == [(stage, {first[stage[8:]]}) for stage, _ in both]
+    rest = {name: {str(row["key"]) for row in data.rows[name]} - {first[name]} for name in first}
+    assert asked == [(f"extract@{name}", keys) for name, keys in rest.items()]
 
 
 def test_feature_files_that_are_nowhere_end_the_stage_in_a_line(
@@ -546,6 +555,83 @@ def test_a_bad_feature_file_ends_the_stage_and_leaves_the_last_results(
     assert caught.value.code == 1
     assert "v 04%.h5" in " ".join(capsys.readouterr().err.split())
     assert every_byte(Path("results")) == wanted
+
+
+def test_runs_side_by_side_leave_the_same_bytes_and_a_failing_one_fails_alone(
+    data: Folder, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data.videos[4]["split_01"] = None
+    data.save()
+    run(data)
+    wanted = every_byte(Path("results"))
+    answers = {name: arrays.read(Path(f"results/caan/runs/{name}.h5"))[0] for name in RUNS}
+    monkeypatch.setenv("AFFECTLINE_STORE", "elsewhere")
+    write_params(workers=2)
+    monkeypatch.setattr(train, "LONG_BYTES", 1)
+    path = data.features / "vgg16" / "joy/v 04%.h5"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-9])
+    with pytest.raises(SystemExit):
+        run(data)
+    told = " ".join(capsys.readouterr().err.split())
+    assert "train@caan: split_00: " in told and "v 04%.h5: expected a whole" in told
+    assert "train@caan: split_01" not in told
+    path.write_bytes(whole)
+    write_params()
+    found = run(data)
+    assert (found["computed"], found["reused"]) == (1, 1)
+    files = every_byte(Path("results"))
+    for name, expected in answers.items():  # these say which libraries their process has loaded
+        known, _ = arrays.read(Path(f"results/caan/runs/{name}.h5"))
+        assert all(known[array].tobytes() == rows.tobytes() for array, rows in expected.items())
+        assert files.pop(f"caan/runs/{name}.h5") and wanted.pop(f"caan/runs/{name}.h5")
+    assert files == wanted
+
+
+@pytest.mark.parametrize(
+    ("device", "workers", "threads", "free_gib", "least", "processes"),
+    [
+        ("cpu", 0, 1, 99, 1, 8),  # a core each
+        ("cpu", 0, 3, 99, 1, 2),  # three cores each
+        ("cpu", 0, 16, 99, 1, 0),  # in the stage's own process
+        ("cpu", 3, 1, 99, 1, 3),
+        ("cpu", 1, 1, 99, 1, 0),
+        ("cpu", 12, 1, 99, 1, 10),  # no more than there are runs
+        ("cpu", 0, 1, 10 + 4 * 1.5, 1, 4),  # features take 10 GiB
+        ("cpu", 0, 1, 5, 1, 0),
+        ("cpu", 0, 1, 99, 1 << 40, 0),  # short runs
+        ("cuda", 0, 1, 99, 1, ("0", "1")),  # one a GPU
+        ("cuda", 0, 1, 99, 1 << 40, 0),
+    ],
+)
+def test_so_many_runs_are_trained_at_once_as_cores_and_memory_allow(
+    data: Folder,
+    monkeypatch: pytest.MonkeyPatch,
+    device: str,
+    workers: int,
+    threads: int,
+    free_gib: float,
+    least: int,
+    processes: int | tuple[str, ...],
+) -> None:
+    monkeypatch.setattr("os.cpu_count", lambda: 8)
+    monkeypatch.setattr(train, "free_bytes", lambda: int(free_gib * GIB))
+    monkeypatch.setattr(train, "device_of", lambda engine: device)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(train, "LONG_BYTES", least)
+    selection = select_videos(data.index, data.root, ROLES)
+    runs = dict.fromkeys(map(str, range(10)), selection.splits["split_00"])
+    ten = replace(selection, splits=runs)
+    pool = train._pool(Engine(workers=workers), Training(threads=threads), ten, 10 * GIB)
+    assert (pool.devices or pool.processes, pool.time_limit_s) == (processes, math.inf)
+
+
+def test_a_run_may_be_sent_to_another_process(data: Folder) -> None:
+    made = train.work(StageRun("train", "caan"), train.plan_runs(load_params(), "caan"))
+    alone, item = pickle.loads(pickle.dumps((replace(made, items=(), prepare=None), made.items[1])))
+    outputs = {key: Path(path) for key, path in item.files.items()}
+    assert alone.compute(item.task, outputs)["train_seconds"] > 0
+    assert sorted(path.name for path in Path().glob("split_01.*")) == sorted(item.files.values())
 
 
 def test_an_unknown_experiment_lists_those_that_there_are(

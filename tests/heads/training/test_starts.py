@@ -15,8 +15,9 @@ from features.networks import resnet18
 from features.weights.file import load, write_pretrained, write_seeded
 from heads import vaanet
 from heads.layers.network import Network
-from heads.training.data import Features, Sample
+from heads.training.data import Features
 from heads.training.loop import _start, train_run
+from heads.training.memory import Sample
 from heads.training.selection import Video
 from heads.training.settings import Training
 
