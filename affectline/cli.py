@@ -356,12 +356,14 @@ def doctor(
 ) -> None:
     """Look whether all is well: machine, weights, store, outputs, DVC's cache."""
     from affectline import doctor as examining
+    from affectline import shared
     from stages.engine import dvc_lock
     from stages.engine.checks import check_dvc, in_project
     from stages.engine.params import load_params
     from stages.engine.progress import fail, print_json, say
 
     about: dict[str, str] = {}
+    remarks: list[str] = []
     with in_project():
         if command := dvc_lock.busy():
             raise fail(f"doctor: {command} is at work here; run it again after that")
@@ -370,16 +372,19 @@ def doctor(
         if not quick:
             findings += [*examining.packages(), *examining.remotes(), *examining.whole()]
             findings += examining.machine(load_params())
-            about = examining.environment()
+            about, remarks = examining.environment(), list(shared.remarks())
         removed = examining.repair(findings) if mend else []
     if as_json:
         rows = [{"what": row.what, "where": row.where, "to_do": row.to_do} for row in findings]
         removed_paths = [str(path) for path in removed]
-        print_json({"environment": about, "findings": rows, "removed": removed_paths})
+        record = {"environment": about, "remarks": remarks}
+        print_json({**record, "findings": rows, "removed": removed_paths})
     else:
         if about:
             parts = ", ".join(f"{name} {value}" for name, value in about.items())
             say(parts)
+        for remark in remarks:
+            say(remark)
         for finding in findings:
             say(f"{finding.where}: {finding.what}. {finding.to_do}")
         if removed:
