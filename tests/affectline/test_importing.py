@@ -1,6 +1,7 @@
 """What `affectline import` takes, and each thing that it refuses."""
 
 import csv
+import os
 import pickle
 import re
 import shutil
@@ -172,13 +173,21 @@ def test_all_that_is_wrong_is_told_at_once(project: Path) -> None:
     assert "--mask-nan leaves such rows out" in said
 
 
+class Opened:
+    """Makes a file when its pickle is opened."""
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.mkdir, ("opened",)
+
+
 def test_no_pickle_is_opened(project: Path) -> None:
     Path("made").mkdir()
     with Path("made/c.npy").open("wb") as file:
         np.save(file, np.array([{"a": 1}], dtype=object), allow_pickle=True)
     assert "cannot be read" in bring(ok=False)
-    Path("made/c.npy").write_bytes(pickle.dumps({"a": 1}))
+    Path("made/c.npy").write_bytes(pickle.dumps(Opened()))
     assert "cannot be read" in bring(ok=False)
+    assert not Path("opened").exists()
 
 
 def test_a_header_that_declares_more_than_the_file_has_is_refused(project: Path) -> None:
