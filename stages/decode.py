@@ -206,7 +206,7 @@ def _write_sound(task: Task, key: str, path: Path) -> None:
             start_s=waveform.start_s,
             rows=waveform.samples,
         )
-        arrays.write(path, {"waveform": blocks}, attributes)
+        arrays.write(path, {"waveform": blocks}, attributes, arrays.COMPACT)
 
 
 if __name__ == "__main__":

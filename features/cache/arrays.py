@@ -67,8 +67,7 @@ FAST = Packing(
     (hdf5plugin.Blosc.filter_id,),
     1 << 14,  # black frames are packed about 4,000 to one
 )
-"""For frames and sound, which are large: unpacked three times faster, in the same size. Arrays of
-pictures in such a file are packed as ``PICTURES``."""
+"""For views and faces. Arrays of pictures in such a file are packed as ``PICTURES``."""
 
 PICTURES = Packing(
     FAST.note,
@@ -85,8 +84,8 @@ COMPACT = Packing(
     (h5py.h5z.FILTER_SHUFFLE, hdf5plugin.Zstd.filter_id),
     1 << 15,  # Zstandard's limit: four bytes for 128 KiB
 )
-"""For features: nearly as small as the entropy of their numbers, packed in a quarter of gzip's time
-and unpacked in a third (benchmarks/storage.py), which leaves the processor to the network."""
+"""For features and sound: nearly as small as the entropy of their numbers, packed in a quarter of
+gzip's time and unpacked in a third (benchmarks/storage.py): the processor is the network's."""
 
 DEFLATED = (h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_DEFLATE)
 """Filters of feature files that were written before ``COMPACT``."""

@@ -3,6 +3,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -180,10 +181,10 @@ def test_sound_is_handed_to_the_file_in_blocks(
     lengths: list[int] = []
     write = arrays.write
 
-    def spy(path: Path, data: dict[str, arrays.Blocks], attributes: dict[str, object]) -> None:
+    def spy(path: Path, data: dict[str, arrays.Blocks], *rest: Any) -> None:
         parts = data["waveform"].parts
         counted = (lengths.append(len(part)) or part for part in parts)  # type: ignore[func-returns-value]
-        write(path, {"waveform": replace(data["waveform"], parts=counted)}, attributes)
+        write(path, {"waveform": replace(data["waveform"], parts=counted)}, *rest)
 
     monkeypatch.setattr(arrays, "write", spy)
     item = decode._item(row(), make_clip(frames=3, sound_s=2.0), {"sound": None}, 0)
