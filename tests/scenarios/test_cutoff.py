@@ -11,7 +11,7 @@ from tests.scenarios.team import add_remote, join
 
 AFTER_DECODE = ("faces", "extract@faces_toy", "extract@frames_toy", "train@average", "train@caan")
 
-ROWS = ("    rows = len(view.index)\n", "    rows = int(view.index.shape[0])\n")
+ROWS = ("    missing = count - len(view.index)\n", "    missing = count - view.index.shape[0]\n")
 """A line of `padded` in features/video/decode.py, and another way to write it."""
 
 
@@ -80,8 +80,8 @@ def test_a_change_that_does_move_the_frames_recomputes_what_reads_them(clone: Cl
     edit(
         clone,
         "features/video/decode.py",
-        'arrays["frames"][:rows] = view.frames\n',
-        'arrays["frames"][:rows] = view.frames // 2\n',
+        "_lengthened(view.frames, missing, 0)",
+        "_lengthened(view.frames // 2, missing, 0)",
     )
     clone.repro()
     assert not {*frames} & {*contents(clone, "segments")}
@@ -101,10 +101,9 @@ def test_a_definition_in_another_file_recomputes_nothing(clone: Clone) -> None:
     path = clone.root / "features/video/decode.py"
     text = path.read_text()
     start, end = text.index("def padded("), text.index("@dataclass\nclass Decoded")
-    moved = text[start:end].replace("view: Frames", 'view: "Frames"')
     (clone.root / "features/video/padding.py").write_text(
         '"""Rows that a clip is too short for."""\n\n'
-        "import numpy as np\nfrom numpy.typing import NDArray\n\n\n" + moved
+        "from __future__ import annotations\n\nimport numpy as np\n\n\n" + text[start:end]
     )
     path.write_text(
         (text[:start] + text[end:]).replace(
