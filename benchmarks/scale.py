@@ -5,7 +5,7 @@ the time of `dvc repro` (the first; with nothing to do; with one video more) and
 status` and `explain`. What is left, since nothing is computed that takes time, is bookkeeping.
 
     python benchmarks/scale.py --videos 1000 --backbones 9
-    python benchmarks/scale.py --growth 100,500 --backbones 3 --frames 30 --side 320 --first-only
+    python benchmarks/scale.py --growth 100,500 --backbones 2 --frames 30 --side 320 --features-only
 
 The first clone has ten videos: what `dvc repro` takes there (Python and torch start in each stage
 that has something to compute, DVC reads and writes its lock file) it takes with any number, and
@@ -162,7 +162,7 @@ def main(
     growth: Annotated[str, typer.Option(help="instead: so many videos each, 100,1000,5000")] = "",
     frames: Annotated[int, typer.Option(help="of a clip")] = 5,
     side: Annotated[int, typer.Option(help="of a clip, pixels")] = 32,
-    first_only: Annotated[bool, typer.Option(help="the first `dvc repro`, nothing else")] = False,
+    features_only: Annotated[bool, typer.Option(help="one `dvc repro tables`, no more")] = False,
     detector: Annotated[Path | None, typer.Option(help="the face detector's file")] = None,
     folder: Annotated[Path | None, typer.Option(help="for the clones; default: temporary")] = None,
     keep: Annotated[bool, typer.Option(help="leave the clones there")] = False,
@@ -177,7 +177,7 @@ def main(
     try:
         for size in sizes:
             clone = make_data_set(base / f"videos{size}", size, backbones, clip, detector)
-            for timing in measure(clone, size, clip, first_only):
+            for timing in measure(clone, size, clip, features_only):
                 timings.append(timing)
                 told = f"{timing.wall_s:.1f} s, processors {timing.cpu_s:.1f} s"
                 console.print(f"{size} videos, {timing.command}: {told}")
@@ -262,11 +262,12 @@ def add_clip(clone: Clone, number: int, clip: Clip) -> str:
 # -------------------------------------------------------------------------------- measuring
 
 
-def measure(clone: Clone, videos: int, clip: Clip, first_only: bool) -> Iterator[Timing]:
+def measure(clone: Clone, videos: int, clip: Clip, features_only: bool) -> Iterator[Timing]:
     """Yield the times of the commands, in the order of a day's work."""
-    yield repro(clone, videos, "first")
-    if first_only:
+    if features_only:
+        yield repro(clone, videos, "first", "tables")
         return
+    yield repro(clone, videos, "first")
     yield repro(clone, videos, "nothing to do")
     yield repro(clone, videos, "nothing to do, again")
     yield run(clone, videos, "status", "affectline", "status")
@@ -283,8 +284,8 @@ def run(clone: Clone, videos: int, name: str, *command: str) -> Timing:
     return Timing(videos, name, time.monotonic() - start, children_cpu_s() - cpu_s)
 
 
-def repro(clone: Clone, videos: int, name: str) -> Timing:
-    """Run `dvc repro` and return its time, stage by stage.
+def repro(clone: Clone, videos: int, name: str, *target: str) -> Timing:
+    """Run `dvc repro`, of all stages or of a target, and return its time, stage by stage.
 
     Raises:
         SystemExit: it failed; what it said is printed.
@@ -293,7 +294,7 @@ def repro(clone: Clone, videos: int, name: str) -> Timing:
     start, cpu_s = time.monotonic(), children_cpu_s()
     marks, output = [Mark("dvc", 0.0, 0.0, 0.0)], []
     with subprocess.Popen(
-        ["dvc", "repro"],
+        ["dvc", "repro", *target],
         cwd=clone.root,
         env=clone.environment() | {"PYTHONUNBUFFERED": "1"},
         stdout=subprocess.PIPE,
