@@ -8,14 +8,16 @@ their mask, all detections), its index, and all boxes and landmarks in one Parqu
 
 import json
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from functools import lru_cache
+from itertools import groupby
 from pathlib import Path
 from typing import Any, Literal, cast
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from features import detectors
@@ -48,6 +50,7 @@ from stages.engine.items import (
 from stages.engine.outputs import check_failures, fresh_outputs, write_index
 from stages.engine.params import Faces, Params
 from stages.engine.paths import VIEWS, WEIGHTS, index_of, weights_file
+from stages.engine.previous import previous_file
 from stages.engine.progress import StageRun, console, in_a_line, told
 from stages.engine.start import launch, start
 from stages.engine.workers import Input, Work, networks, workers
@@ -85,6 +88,8 @@ AXES = {
     "det_landmarks": "N point xy",
 }
 
+
+BOXES = VIEWS / "faces_boxes.parquet"
 
 TRIAL_SIZE = (270, 480)
 """Height and width of the frame on which runtimes are compared."""
@@ -139,7 +144,7 @@ def main() -> None:
             outcome = run_items(run, made, partial / "faces")
             rows = merge_reasons(videos, outcome)
             check_failures(run, rows, params.max_failed)
-            _write_tables(partial, rows, files_below(made.items))
+            _write_tables(partial, rows, files_below(made.items), run.note)
 
 
 def work(params: Params, videos: Iterable[Input], folder: Path = WEIGHTS) -> Work[Task]:
@@ -183,7 +188,7 @@ def write_none() -> None:
     """Write empty outputs: no backbone reads faces, so none are looked for."""
     with StageRun("faces") as run, fresh_outputs(VIEWS, run) as partial:
         (partial / "faces").mkdir()
-        _write_tables(partial, [], {})
+        _write_tables(partial, [], {}, run.note)
         run.note("no backbone of params.yaml reads faces: none are looked for")
 
 
@@ -292,29 +297,66 @@ def _cut(
 
 
 def _write_tables(
-    folder: Path, rows: list[tables.Row], keys: Mapping[str, tuple[str, str]]
+    folder: Path,
+    rows: list[tables.Row],
+    keys: Mapping[str, tuple[str, str]],
+    note: Callable[[str], None],
 ) -> None:
-    """Write the index and the boxes, both from the rows and the files themselves."""
+    """Write the index and the boxes: of videos whose faces are as they were, the last boxes."""
     write_index(index_of(folder / "faces"), folder / "faces", rows, keys, COLUMNS)
-    names = [name for name in AXES if name.startswith("det_")]
-    boxes = []
-    for row in rows:
+    code = item_key({"code": code_fingerprint("stages.faces._boxes")})
+    schema = pa.schema(list(BOX_COLUMNS.items()), metadata={"code": code})
+    before = _boxes_before(schema, note)
+    boxes = [schema.empty_table()]
+    for row in tables.read(index_of(folder / "faces")):
         if row["status"] == "ok":
-            _key, path = keys[str(row["video_id"])]
-            faces, _attributes = arrays.read(folder / "faces" / path, [*names, "pts_s"])
-            boxes.extend(_boxes(str(row["video_id"]), faces))
-    tables.write(folder / "faces_boxes.parquet", boxes, pa.schema(list(BOX_COLUMNS.items())))
+            video_id = str(row["video_id"])
+            content, known = before.get(video_id, (None, None))
+            is_known = content == row["content"]
+            boxes.append(known if is_known else _boxes(video_id, folder / "faces", row, schema))
+    table = pa.concat_tables(boxes).combine_chunks()  # the same bytes, however it was put together
+    tables.write_table(folder / BOXES.name, table)
 
 
-def _boxes(video_id: str, faces: Mapping[str, arrays.Array]) -> list[tables.Row]:
+def _boxes_before(
+    schema: pa.Schema, note: Callable[[str], None]
+) -> dict[str, tuple[str, pa.Table]]:
+    """Return by video the content of its faces and the boxes that the stage last wrote.
+
+    Nothing where they are not at hand, or were written by other code.
+    """
+    index, boxes = (previous_file("faces", p, note) for p in (index_of(VIEWS / "faces"), BOXES))
+    if index is None or boxes is None:
+        return {}
+    written = pq.read_schema(boxes)
+    if not written.equals(schema) or written.metadata != schema.metadata:
+        return {}
+    table = pq.read_table(boxes).cast(schema)
+    found, first = {}, 0
+    for video_id, same in groupby(table["video_id"].to_pylist()):  # a video's stand together
+        count = len(list(same))
+        found[video_id] = table.slice(first, count)
+        first += count
+    none = schema.empty_table()
+    return {
+        str(row["video_id"]): (str(row["content"]), found.get(str(row["video_id"]), none))
+        for row in tables.read(index, ["video_id", "status", "content"])
+        if row["status"] == "ok"
+    }
+
+
+def _boxes(video_id: str, folder: Path, row: tables.Row, schema: pa.Schema) -> pa.Table:
+    """Return the boxes of a video from its file."""
+    names = [name for name in AXES if name.startswith("det_")]
+    faces, _attributes = arrays.read(folder / str(row["path"]), [*names, "pts_s"])
     rows = []
-    for number, row in enumerate(faces["det_row"].tolist()):
+    for number, place in enumerate(faces["det_row"].tolist()):
         x0, y0, x1, y1 = faces["det_box"][number].tolist()
         rows.append(
             {
                 "video_id": video_id,
-                "row": row,
-                "pts_s": faces["pts_s"][row].item(),
+                "row": place,
+                "pts_s": faces["pts_s"][place].item(),
                 "track": faces["det_track"][number].item(),
                 "main": faces["det_main"][number].item(),
                 "score": faces["det_score"][number].item(),
@@ -325,7 +367,7 @@ def _boxes(video_id: str, faces: Mapping[str, arrays.Array]) -> list[tables.Row]
                 "landmarks": faces["det_landmarks"][number].ravel().tolist(),
             }
         )
-    return rows
+    return pa.Table.from_pylist(rows, schema=schema)
 
 
 if __name__ == "__main__":

@@ -24,7 +24,11 @@ def write(path: Path, rows: Iterable[Mapping[str, object]], schema: pa.Schema) -
 
     The file appears under its name only when it is whole.
     """
-    table = pa.Table.from_pylist([dict(row) for row in rows], schema=schema)
+    write_table(path, pa.Table.from_pylist([dict(row) for row in rows], schema=schema))
+
+
+def write_table(path: Path, table: pa.Table) -> None:
+    """Write a table to a Parquet file, which appears under its name only when it is whole."""
     with replacing(path) as partial:
         pq.write_table(table, partial, compression="zstd")
 

@@ -1,12 +1,13 @@
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import skimage.data
 import torch
@@ -196,6 +197,53 @@ def test_the_index_and_the_boxes_say_what_was_found(blocks: None) -> None:
     np.testing.assert_allclose(
         np.reshape(np.array(boxes[2]["landmarks"]), (5, 2)), [24, 32] + 40 * SHARES, rtol=1e-5
     )
+
+
+def test_boxes_of_videos_that_are_as_they_were_are_not_read_again(
+    blocks: None, in_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those of the last run are taken, as long as faces and code are the same."""
+    read: list[str] = []
+    plain = arrays.read
+
+    def note(path: Path, names: Sequence[str] | None = None) -> object:
+        read.extend([path.name] if names else [])  # frames and attributes are asked for otherwise
+        return plain(path, names)
+
+    monkeypatch.setattr(arrays, "read", note)
+    outputs = (Path("data/views/faces.parquet"), Path("data/views/faces_boxes.parquet"))
+
+    def boxes_read() -> list[str]:
+        """Run once more beside what the last run has written; return the files read for boxes."""
+        for path in outputs:
+            if path.exists():
+                shutil.copy(path, in_folder / path.name)
+        read.clear()
+        run()
+        return list(read)
+
+    rows = [write_view("none", [blocks_of()]), write_view("shown", SHOWN)]
+    tables.write(Path("data/views/segments.parquet"), rows, pa.schema(list(INDEX.items())))
+    assert boxes_read() == ["none.h5", "shown.h5"]  # nothing is known of a run before
+    whole = outputs[1].read_bytes()
+    monkeypatch.setattr(faces, "previous_file", lambda stage, path, note: in_folder / path.name)
+    assert boxes_read() == [] and outputs[1].read_bytes() == whole
+    more = [*rows, write_view("another", [blocks_of((20, 30, 40, 250))])]
+    tables.write(Path("data/views/segments.parquet"), more, pa.schema(list(INDEX.items())))
+    assert boxes_read() == ["another.h5"]
+    together = outputs[1].read_bytes()
+    change(min_score=0.97)
+    assert "shown.h5" in boxes_read()
+    assert {b["video_id"] for b in tables.read(outputs[1])} == {"joy/shown", "joy/another"}
+    change(min_score=0.5)
+    for name, content in (("faces_boxes.parquet", b"other code"), ("faces.parquet", None)):
+        boxes_read()
+        if content:
+            table = pq.read_table(in_folder / name).replace_schema_metadata({"code": content})
+            tables.write_table(outputs[1], table)
+        else:
+            monkeypatch.setattr(faces, "previous_file", lambda stage, path, note: None)
+        assert len(boxes_read()) == 3 and outputs[1].read_bytes() == together
 
 
 def test_an_aligned_face_has_its_landmarks_on_the_template(blocks: None) -> None:
