@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from features.cache import digests
 from features.cache.store import ItemStore
 from features.networks import runtimes
 from features.networks.extraction import Forward
@@ -124,6 +125,19 @@ def test_what_was_found_is_remembered(
     assert all(torch.equal(values, first[name]) for name, values in forward(ROWS).items())
     (trial,) = ItemStore(tmp_path).trials()
     assert trial.used_s > 0  # `affectline store gc` keeps what is used
+
+
+def test_a_network_that_nobody_has_touched_is_not_read_again(
+    take: Callable[..., tuple[str, Forward]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(digests, "SETTLED_NS", -(10**18))  # what is new is remembered at once
+    seconds(monkeypatch, 1.0, 0.5)
+    for _ in range(2):
+        take(Toy())
+    read: list[Path] = []
+    for module in (digests, runtime):
+        monkeypatch.setattr(module, "file_sha256", lambda path: read.append(path) or "changed")
+    assert take(Toy())[0] == "openvino" and not read
 
 
 def test_another_network_is_tried_for_itself(
