@@ -5,25 +5,23 @@ pipeline has made of a video is taken, what is made here the pipeline takes, and
 nothing. Nothing is written but the store and the logs.
 """
 
-import csv
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from safetensors.torch import load_file
 
 import heads
+from affectline.predictions import Moment, Prediction
 from affectline.trained import Checkpoint, Trained
 from features.cache import tables
 from features.cache.arrays import content_sha256
 from features.cache.claims import scratch
 from features.cache.keys import canonical
 from features.cache.store import ItemStore, store_root
-from features.video.listing import EXTENSIONS, NO_FILE, Video, unique, video_at
+from features.video.listing import Video
 from heads import Rows
 from heads.training.answer import Answer, answer
 from heads.training.data import Features, Sample, collate
@@ -39,67 +37,11 @@ from stages.engine.workers import Input, Task, Work, workers
 from stages.index import index
 from stages.results.attention import RoleWeights, RowWeights, Weights, of_rows
 
-LABEL = "video"
-"""Stands for the class, which nobody knows, where items are named <label>/<name>."""
-
-LISTS = (".txt", ".csv")
-"""Endings of files that list videos: a path a line, or a column `path`."""
-
 MOMENTS = 3
 """Of an attention, the rows of most weight that are told."""
 
 LACKING = {"faces": "no face", "sound": "no sound"}
 """View -> what it means that none of its rows are valid; of others no frame could be used."""
-
-
-@dataclass(frozen=True)
-class Moment:
-    """A row that decided: of one attention one of those with the most weight.
-
-    Attributes:
-        attention: name of the head's output.
-        role: whose row.
-        row: its number.
-        time_s: when it is shown or begins to be heard, seconds.
-        weight: the mean over the runs.
-    """
-
-    attention: str
-    role: str
-    row: int
-    time_s: float
-    weight: float
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """What the runs answer of one video.
-
-    Attributes:
-        file: as it was given.
-        reason: why there is no answer; None where there is one.
-        sha256: of the file, None where it cannot be read.
-        predicted: the class with the largest mean probability.
-        probabilities: class -> mean over the runs.
-        spread: class -> standard deviation over the runs, None of a single run.
-        runs: run -> class -> probability.
-        rows: role -> how many rows the head saw, of how many.
-        lacking: what it had to do without, by role.
-        moments: the rows that decided.
-        trained_on_in: runs that were trained on this very video: no test of anything.
-    """
-
-    file: str
-    reason: str | None = None
-    sha256: str | None = None
-    predicted: str | None = None
-    probabilities: Mapping[str, float] | None = None
-    spread: Mapping[str, float | None] | None = None
-    runs: Mapping[str, Mapping[str, float]] | None = None
-    rows: Mapping[str, tuple[int, int]] | None = None
-    lacking: Mapping[str, str] | None = None
-    moments: Sequence[Moment] = ()
-    trained_on_in: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -110,127 +52,35 @@ class Predicted:
         predictions: in the order of the videos.
         videos: of each the id by which `items` and `weights` know it.
         items: view or backbone -> video id -> key of its file in the store.
-        weights: what the head weighed, by run and video id.
+        weights: video id -> what the head weighed of it, by run; empty where it was not asked for.
     """
 
     predictions: list[Prediction]
     videos: list[str]
     items: dict[str, dict[str, str]]
-    weights: Weights
+    weights: dict[str, Weights]
 
 
-# ---------------------------------------------------------------------------------- videos
-
-
-def videos_at(paths: Iterable[Path]) -> list[Video]:
-    """Return the videos of files, of folders (with all below them) and of lists, in that order.
-
-    A file that is named counts, whatever its ending; in a folder those count that end like videos.
-
-    Raises:
-        ValueError: a list that cannot be read, or no video at all.
-    """
-    files = [file for path in paths for file in _files(path)]
-    if not files:
-        raise ValueError(
-            "expected videos, found none: name files, folders with files that end with one of "
-            f"{' '.join(sorted(EXTENSIONS))}, or a list ({', '.join(LISTS)})"
-        )
-    return list(unique(_video(file) for file in files))
-
-
-def _video(file: Path) -> Video:
-    video = video_at(file, LABEL, str(file))
-    is_there = video.problem or _is_file(file)
-    return video if is_there else replace(video, problem=NO_FILE)
-
-
-def _files(path: Path) -> Iterator[Path]:
-    if path.is_dir():
-        for file in sorted(path.rglob("*")):
-            inside = file.relative_to(path).parts
-            hidden = any(part.startswith(".") for part in inside)
-            if file.suffix.lower() in EXTENSIONS and not hidden and file.is_file():
-                yield file
-    elif path.suffix.lower() in LISTS:
-        yield from (path.parent / name for name in _listed(path))
-    else:
-        yield path
-
-
-def _listed(path: Path) -> Iterator[str]:
-    """Yield the paths of a list, which count from its folder."""
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            if path.suffix.lower() == ".csv":
-                reader = csv.DictReader(file, strict=True)
-                if "path" not in (reader.fieldnames or []):
-                    raise ValueError(f"{path}: expected a CSV with a column path")
-                names = [row["path"] for row in reader]
-            else:
-                names = [line.strip() for line in file]
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise ValueError(f"{path}: expected a list of paths in UTF-8, found: {error}") from None
-    for name in names:
-        if name and "\0" in name:
-            raise ValueError(f"{path}: expected paths, found {name!r}")
-        if name:
-            yield name
-
-
-def _is_file(path: Path) -> bool:
-    try:
-        return path.is_file()
-    except OSError:  # a name or a path that the system does not take
-        return False
-
-
-# ---------------------------------------------------------------------------------- stages
-
-
-def predict(trained: Trained, videos: Sequence[Video]) -> Predicted:
+def predict(trained: Trained, videos: Sequence[Video], *, with_weights: bool = False) -> Predicted:
     """Return what the runs of an experiment answer of each video.
 
     Args:
         trained: what answers.
-        videos: of `videos_at`.
+        videos: of `affectline.given.videos_at`.
+        with_weights: keep all that the head weighed; maps may be large.
 
     Raises:
         ValueError: features that are not what the checkpoint reads.
     """
-    store, items = ItemStore(store_root()), {}
-    here = [replace(each, file=str(Path(each.file).absolute())) for each in videos]
-    params, folder = trained.params, trained.weights
-    with scratch(store.root / "unfinished") as unfinished, StageRun("predict", "index") as run:
-        indexed = index(run, here, unfinished / "index", workers(params.engine))
-    ids = [each.video_id for each in videos]
-    by_id = {str(row["video_id"]): row for row in indexed}
-    rows = [by_id[video_id] for video_id in ids]
-    with StageRun("predict", "decode") as run:
-        made = decode.work(params, rows)
-        outcome = outcome_of(made.items, fill(run, made))
-    seen: dict[str, list[tables.Row]] = {}
-    for name in decode.wanted_views(params):
-        seen[name] = merge_reasons(rows, outcome, f"{name}/")
-        files = files_below(made.items, f"{name}/")
-        items[name] = {video: key for video, (key, _) in files.items()}
-    if params.reads_faces:
-        inputs = _inputs(store, seen["segments"], items["segments"])
-        work = faces.work(params, inputs, folder)
-        seen["faces"], items["faces"] = _filled("faces", work, seen["segments"])
-    of_backbone = {}
-    for name, block in params.backbones.items():
-        inputs = _inputs(store, seen[block.view], items[block.view])
-        work_on = extract.work(params, name, inputs, folder)
-        stage = f"extract {name}"
-        of_backbone[name], items[name] = _filled(stage, work_on, seen[block.view])
-    reasons = {
-        video_id: next((str(r["reason"]) for r in rows_of if r["reason"]), None)
-        for video_id, *rows_of in zip(ids, *of_backbone.values(), strict=True)
-    }
-    usable = [_selected(store, video_id, items, params.backbones) for video_id in ids
-              if reasons[video_id] is None]  # fmt: skip
-    given, weights = _answered(trained, usable)
+    store, ids = ItemStore(store_root()), [each.video_id for each in videos]
+    rows = _indexed(store, trained, videos)
+    items, reasons = _made(store, trained, rows)
+    usable = [
+        _selected(store, video_id, items, trained.params.backbones)
+        for video_id in ids
+        if reasons[video_id] is None
+    ]
+    given, weights = _answered(trained, usable, with_weights)
     predictions = [
         replace(
             given.get(video_id, Prediction("", reasons[video_id])),
@@ -240,6 +90,55 @@ def predict(trained: Trained, videos: Sequence[Video]) -> Predicted:
         for video_id, video, row in zip(ids, videos, rows, strict=True)
     ]
     return Predicted(predictions, ids, items, weights)
+
+
+# ---------------------------------------------------------------------------------- stages
+
+
+def _indexed(store: ItemStore, trained: Trained, videos: Sequence[Video]) -> list[tables.Row]:
+    """Return the videos' rows of an index, in their order."""
+    here = [replace(each, file=str(Path(each.file).absolute())) for each in videos]
+    pool = workers(trained.params.engine)
+    with scratch(store.root / "unfinished") as unfinished, StageRun("predict", "index") as run:
+        by_id = {str(row["video_id"]): row for row in index(run, here, unfinished / "index", pool)}
+    return [by_id[video.video_id] for video in videos]
+
+
+def _made(
+    store: ItemStore, trained: Trained, rows: Sequence[tables.Row]
+) -> tuple[dict[str, dict[str, str]], dict[str, str | None]]:
+    """Have the views and features of videos in the store.
+
+    Args:
+        store: that.
+        trained: says what is to be made.
+        rows: of the videos, as the index has them.
+
+    Returns:
+        View or backbone -> video id -> key of its file; video id -> why it has not all features.
+    """
+    params, items = trained.params, {}
+    seen: dict[str, list[tables.Row]] = {}
+    with StageRun("predict", "decode") as run:
+        made = decode.work(params, rows)
+        outcome = outcome_of(made.items, fill(run, made))
+    for name in decode.wanted_views(params):
+        seen[name] = merge_reasons(rows, outcome, f"{name}/")
+        files = files_below(made.items, f"{name}/")
+        items[name] = {video: key for video, (key, _) in files.items()}
+    if params.reads_faces:
+        inputs = _inputs(store, seen["segments"], items["segments"])
+        found = faces.work(params, inputs, trained.weights)
+        seen["faces"], items["faces"] = _filled("faces", found, seen["segments"])
+    reasons: dict[str, str | None] = {str(row["video_id"]): None for row in rows}
+    for name, block in params.backbones.items():
+        inputs = _inputs(store, seen[block.view], items[block.view])
+        extracted = extract.work(params, name, inputs, trained.weights)
+        ended, items[name] = _filled(f"extract {name}", extracted, seen[block.view])
+        for row in ended:
+            video_id = str(row["video_id"])
+            reasons[video_id] = reasons[video_id] or (str(row["reason"]) if row["reason"] else None)
+    return items, reasons
 
 
 def _filled(
@@ -273,47 +172,46 @@ def _selected(
 
 
 def _answered(
-    trained: Trained, videos: Sequence[Selected]
-) -> tuple[dict[str, Prediction], Weights]:
-    """Return video id -> what the runs answer of it, and what they weighed."""
+    trained: Trained, videos: Sequence[Selected], with_weights: bool
+) -> tuple[dict[str, Prediction], dict[str, Weights]]:
+    """Return video id -> what the runs answer of it, and, if asked for, what they weighed."""
+    predictions: dict[str, Prediction] = {}
+    kept: dict[str, Weights] = {}
     if not videos:
-        return {}, Weights([], [])
+        return predictions, kept
     stated = trained.stated
-    head = heads.load(stated["head"])
-    data = Features(videos, trained.roles, head.ALIGNED, cache_bytes=0)
+    data = Features(videos, trained.roles, heads.load(stated["head"]).ALIGNED, cache_bytes=0)
     _check_shapes(trained, data)
     torch.set_num_threads(training_of(stated["training"]).threads)
     torch.use_deterministic_algorithms(True)
     device = device_of(trained.params.engine)
     be_reproducible(device)
-    answers: dict[tuple[str, str], Answer] = {}
-    predictions: dict[str, Prediction] = {}
-    times_s: dict[str, Mapping[str, NDArray[np.float64]]] = {}
     with StageRun("predict", stated["head"]) as run:
         run.count(items=len(videos))
         networks = {name: _network(trained, each).to(device) for name, each in trained.runs.items()}
+        weighed = next(iter(networks.values())).network.attention
         for number, video in enumerate(run.track(videos)):
             sample = data[number]
             batch = collate([sample]).to(torch.device(device))
-            given = {name: answer(network, batch) for name, network in networks.items()}
-            answers |= {(name, video.video_id): each for name, each in given.items()}
-            times_s[video.video_id] = sample.pts_s
+            answers = {name: answer(network, batch) for name, network in networks.items()}
+            weights = _weights(answers, weighed, sample)
             predictions[video.video_id] = replace(
-                _prediction(trained.classes, {n: each.probabilities for n, each in given.items()}),
+                _prediction(trained.classes, answers),
                 rows={role: (int(real.sum()), len(real)) for role, real in sample.mask.items()},
                 lacking=_lacking(trained, sample),
-                trained_on_in=[
-                    name
-                    for name, checkpoint in trained.runs.items()
-                    if canonical(video.contents) in checkpoint.trained_on
-                ],
+                moments=_moments(weights, list(networks), video.video_id),
+                trained_on_in=_trained_on(trained, video),
             )
+            if with_weights:
+                kept[video.video_id] = weights
             run.count(computed=1)
-    weights = _weights(answers, next(iter(networks.values())).network.attention, times_s)
-    return {
-        video_id: replace(each, moments=_moments(weights, list(trained.runs), video_id))
-        for video_id, each in predictions.items()
-    }, weights
+    return predictions, kept
+
+
+def _trained_on(trained: Trained, video: Selected) -> list[str]:
+    """Return the runs that had these very features among those that they were trained on."""
+    content = canonical(video.contents)
+    return [run for run, checkpoint in trained.runs.items() if content in checkpoint.trained_on]
 
 
 def _check_shapes(trained: Trained, data: Features) -> None:
@@ -341,8 +239,9 @@ def _network(trained: Trained, checkpoint: Checkpoint) -> Standardised:
     return network.eval()
 
 
-def _prediction(classes: Sequence[str], of_runs: Mapping[str, NDArray[np.float32]]) -> Prediction:
+def _prediction(classes: Sequence[str], answers: Mapping[str, Answer]) -> Prediction:
     """Return the answer of all runs together."""
+    of_runs = {run: given.probabilities for run, given in answers.items()}
     values = np.stack(list(of_runs.values())).astype(np.float64)
     mean = values.mean(axis=0)
     spread = values.std(axis=0, ddof=1).tolist() if len(values) > 1 else [None] * len(classes)
@@ -372,29 +271,27 @@ def _lacking(trained: Trained, sample: Sample) -> dict[str, str]:
 
 
 def _weights(
-    answers: Mapping[tuple[str, str], Answer],
-    weighed: Mapping[str, heads.Attention],
-    times_s: Mapping[str, Mapping[str, NDArray[np.float64]]],
+    answers: Mapping[str, Answer], weighed: Mapping[str, heads.Attention], sample: Sample
 ) -> Weights:
-    """Return what the head weighed as the report reads it."""
+    """Return what the runs weighed of a video, as the report reads it."""
     rows: list[RowWeights] = []
     roles: list[RoleWeights] = []
     for name, of in weighed.items():
+        given = {(run, sample.video_id): each.attention[name] for run, each in answers.items()}
         if isinstance(of, Rows):
+            times_s = sample.pts_s[of.role].tolist()
             cells = {
                 key: [
                     (value.astype(np.float64) if value.ndim else float(value), time_s)
-                    for value, time_s in zip(
-                        given.attention[name], times_s[key[1]][of.role].tolist(), strict=True
-                    )
+                    for value, time_s in zip(weights, times_s, strict=True)
                 ]
-                for key, given in answers.items()
+                for key, weights in given.items()
             }
             rows.append(of_rows(name, of.role, cells))
         else:
             shares = {
-                key: dict(zip(of.roles, given.attention[name].tolist(), strict=True))
-                for key, given in answers.items()
+                key: dict(zip(of.roles, weights.tolist(), strict=True))
+                for key, weights in given.items()
             }
             roles.append(RoleWeights(name, shares))
     return Weights(rows, roles)
@@ -415,63 +312,3 @@ def _moments(weights: Weights, runs: Sequence[str], video_id: str) -> list[Momen
             if mean[row] > 0
         ]
     return moments
-
-
-# ------------------------------------------------------------------------------- as a table
-
-
-def csv_rows(
-    classes: Sequence[str], predictions: Iterable[Prediction]
-) -> tuple[list[str], list[list[object]]]:
-    """Return the columns and rows of a CSV: a row a video, a probability and its spread a class."""
-    columns = ["video", "predicted", *(f"p_{name}" for name in classes)]
-    columns += [f"spread_{name}" for name in classes]
-    columns += ["runs", "lacking", "moments", "trained_on_in", "sha256", "reason"]
-    rows: list[list[object]] = []
-    for each in predictions:
-        chances, spread = each.probabilities or {}, each.spread or {}
-        moments = "; ".join(f"{m.role} {m.time_s:.3f} s {m.weight:.4f}" for m in each.moments)
-        lacking = "; ".join(f"{role}: {what}" for role, what in (each.lacking or {}).items())
-        rows.append(
-            [
-                each.file,
-                each.predicted or "",
-                *(chances.get(name, "") for name in classes),
-                *("" if spread.get(name) is None else spread[name] for name in classes),
-                len(each.runs or {}),
-                lacking,
-                moments,
-                " ".join(each.trained_on_in),
-                each.sha256 or "",
-                each.reason or "",
-            ]
-        )
-    return columns, rows
-
-
-def told(prediction: Prediction, most: int = 3) -> tuple[str, str, str, str]:
-    """Return a prediction for a person: file, answer with chances, moments, what to know."""
-    if prediction.reason is not None:
-        return prediction.file, "none", "", prediction.reason
-    chances, spread = prediction.probabilities or {}, prediction.spread or {}
-    ranked = sorted(chances, key=lambda name: -chances[name])
-    parts = [
-        f"{name} {100 * chances[name]:.0f}"
-        + ("" if spread[name] is None else f" ± {100 * float(spread[name] or 0):.0f}")
-        + " %"
-        for name in ranked[:most]
-    ]
-    by_attention = Counter((m.attention, m.role) for m in prediction.moments)
-    moments = [
-        f"{role}: "
-        + ", ".join(
-            f"{m.time_s:.1f} s ({m.weight:.2f})"
-            for m in prediction.moments
-            if (m.attention, m.role) == (attention, role)
-        )
-        for attention, role in by_attention
-    ]
-    notes = [f"{role}: {what}" for role, what in (prediction.lacking or {}).items()]
-    if prediction.trained_on_in:
-        notes.append(f"trained on in {', '.join(prediction.trained_on_in)}")
-    return prediction.file, ", ".join(parts), "\n".join(moments), "; ".join(notes)

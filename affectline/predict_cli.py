@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from affectline.predict import Prediction
+    from affectline.predictions import Prediction
     from affectline.trained import Trained
 
 ALL = "all"
@@ -42,8 +42,9 @@ def predict(
 
     A video that cannot be used is a row with its reason. The exit status is 1 where none could be.
     """
-    from affectline.predict import csv_rows, videos_at
+    from affectline.given import videos_at
     from affectline.predict import predict as answers_of
+    from affectline.predictions import csv_rows
     from features.cache import tables
     from features.cache.store import replacing
     from stages.engine.checks import in_project
@@ -56,7 +57,7 @@ def predict(
         with _trained(experiment, model, run or []) as trained:
             for remark in trained.remarks:
                 console.print(in_a_line(f"predict: {remark}"), soft_wrap=True)
-            predicted = answers_of(trained, files)
+            predicted = answers_of(trained, files, with_weights=page is not None)
             if page is not None:
                 from affectline.predict_page import page_of
 
@@ -93,7 +94,7 @@ def _trained(experiment: str | None, model: Path | None, runs: list[str]) -> "It
 
 
 def _print(trained: "Trained", predictions: "list[Prediction]") -> None:
-    from affectline.predict import told
+    from affectline.predictions import told
     from stages.engine.progress import print_table
 
     runs = (

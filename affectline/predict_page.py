@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
-from affectline.predict import Predicted, Prediction
+from affectline.predict import Predicted
+from affectline.predictions import Prediction
 from affectline.publish import TEMPLATES
 from affectline.trained import Trained
 from features.cache.claims import scratch
@@ -39,7 +40,7 @@ def page_of(trained: Trained, predicted: Predicted) -> str:
 
     Args:
         trained: what has answered.
-        predicted: the answers; their items are in the store.
+        predicted: the answers, with weights; their items are in the store.
     """
     report = trained.params.report
     budget = Budget(PICTURES_SHARE * report.max_mb * MB)
@@ -88,7 +89,6 @@ def _cards(
     sounds: Sounds,
 ) -> dict[str, Card]:
     """Return file -> card, of the videos that have an answer."""
-    weights = _mean(predicted.weights, list(trained.runs))
     features = {
         name: {"module": block.module, "options": block.options, "view": block.view}
         for name, block in trained.params.backbones.items()
@@ -100,6 +100,7 @@ def _cards(
         if each.predicted is not None and each.file not in cards:
             notes = "; ".join(f"{role}: {what}" for role, what in (each.lacking or {}).items())
             choice = Choice((MEAN, video_id), "", each.predicted, each.probabilities or {}, notes)
+            weights = _mean(predicted.weights[video_id], list(trained.runs))
             cards[each.file] = card(result, weights, choice, sheets, sounds, None)
     return cards
 

@@ -3,14 +3,12 @@
 import csv
 import json
 import shutil
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from affectline.predict import Moment, Prediction, csv_rows, told, videos_at
 from features.video.listing import NO_FILE
 from tests.clones import TOY, Clone, make_clone, make_light_clone
 from tests.conftest import write_clip
@@ -267,74 +265,3 @@ def test_a_published_head_answers_the_same_where_there_is_no_data(
     said = other.run("affectline", "predict", "one.mp4", "--model", "model", ok=False)
     assert "trained on another extract@faces_toy than is here: code was" in said
     assert "Take the code that it was published with (commit " in said
-
-
-# ------------------------------------------------------------------------------ the videos
-
-
-def test_files_folders_and_lists_are_taken_in_their_order(in_folder: Path) -> None:
-    for name in ("a/2.mp4", "a/1.MKV", "a/b/3.avi", "a/.hidden/4.mp4", "a/notes.md", "5.bin"):
-        Path(name).parent.mkdir(parents=True, exist_ok=True)
-        Path(name).touch()
-    Path("list.txt").write_text("a/2.mp4\n\n  nowhere.mp4  \n")
-    videos = videos_at([Path("5.bin"), Path("a"), Path("list.txt")])
-    assert [video.file for video in videos] == [
-        "5.bin",
-        "a/1.MKV",
-        "a/2.mp4",
-        "a/b/3.avi",
-        "a/2.mp4",
-        "nowhere.mp4",
-    ]
-    assert [video.problem for video in videos] == [None] * 5 + [NO_FILE]
-    assert len({video.video_id for video in videos}) == 6
-
-
-@pytest.mark.parametrize(
-    ("name", "content", "message"),
-    [
-        ("list.csv", b"file,label\na.mp4,joy\n", "column path"),
-        ("list.txt", b"\xff\xfe\n", "UTF-8"),
-        ("list.txt", b"a\0b.mp4\n", "found 'a"),
-        ("list.txt", b"\n", "found none"),
-    ],
-)
-def test_a_list_that_is_none_says_what_is_wrong(
-    in_folder: Path, name: str, content: bytes, message: str
-) -> None:
-    Path(name).write_bytes(content)
-    with pytest.raises(ValueError, match=message):
-        videos_at([Path(name)])
-
-
-# ------------------------------------------------------------------------------- as a table
-
-ANSWER = Prediction(
-    "a.mp4",
-    sha256="0" * 64,
-    predicted="joy",
-    probabilities={"fear": 0.25, "joy": 0.75},
-    spread={"fear": 0.125, "joy": 0.125},
-    runs={"split_00": {}, "split_01": {}},
-    lacking={"sound": "no sound"},
-    moments=(Moment("scores", "face", 2, 1.25, 0.5),),
-    trained_on_in=("split_01",),
-)
-
-
-def test_a_person_is_told_the_likeliest_the_moments_and_what_to_know() -> None:
-    assert told(ANSWER) == (
-        "a.mp4",
-        "joy 75 ± 12 %, fear 25 ± 12 %",
-        "face: 1.2 s (0.50)",
-        "sound: no sound; trained on in split_01",
-    )
-    assert told(Prediction("b.mp4", "empty file")) == ("b.mp4", "none", "", "empty file")
-
-
-def test_a_csv_has_a_row_a_video_and_two_columns_a_class() -> None:
-    columns, rows = csv_rows(["fear", "joy"], [ANSWER, Prediction("b.mp4", "empty file")])
-    named: list[Mapping[str, object]] = [dict(zip(columns, row, strict=True)) for row in rows]
-    assert (named[0]["p_joy"], named[0]["spread_joy"], named[0]["runs"]) == (0.75, 0.125, 2)
-    assert named[0]["moments"] == "face 1.250 s 0.5000" and named[0]["reason"] == ""
-    assert (named[1]["p_joy"], named[1]["reason"], named[1]["runs"]) == ("", "empty file", 0)

@@ -1,0 +1,112 @@
+"""Answers to new videos: what is said of each, for a person and as a table."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Moment:
+    """A row that decided: of one attention one of those with the most weight.
+
+    Attributes:
+        attention: name of the head's output.
+        role: whose row.
+        row: its number.
+        time_s: when it is shown or begins to be heard, seconds.
+        weight: the mean over the runs.
+    """
+
+    attention: str
+    role: str
+    row: int
+    time_s: float
+    weight: float
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What the runs answer of one video.
+
+    Attributes:
+        file: as it was given.
+        reason: why there is no answer; None where there is one.
+        sha256: of the file, None where it cannot be read.
+        predicted: the class with the largest mean probability.
+        probabilities: class -> mean over the runs.
+        spread: class -> standard deviation over the runs, None of a single run.
+        runs: run -> class -> probability.
+        rows: role -> how many rows the head saw, of how many.
+        lacking: what it had to do without, by role.
+        moments: the rows that decided.
+        trained_on_in: runs that were trained on this very video: no test of anything.
+    """
+
+    file: str
+    reason: str | None = None
+    sha256: str | None = None
+    predicted: str | None = None
+    probabilities: Mapping[str, float] | None = None
+    spread: Mapping[str, float | None] | None = None
+    runs: Mapping[str, Mapping[str, float]] | None = None
+    rows: Mapping[str, tuple[int, int]] | None = None
+    lacking: Mapping[str, str] | None = None
+    moments: Sequence[Moment] = ()
+    trained_on_in: Sequence[str] = ()
+
+
+def csv_rows(
+    classes: Sequence[str], predictions: Iterable[Prediction]
+) -> tuple[list[str], list[list[object]]]:
+    """Return the columns and rows of a CSV: a row a video, a probability and its spread a class."""
+    columns = ["video", "predicted", *(f"p_{name}" for name in classes)]
+    columns += [f"spread_{name}" for name in classes]
+    columns += ["runs", "lacking", "moments", "trained_on_in", "sha256", "reason"]
+    rows: list[list[object]] = []
+    for each in predictions:
+        chances, spread = each.probabilities or {}, each.spread or {}
+        moments = "; ".join(f"{m.role} {m.time_s:.3f} s {m.weight:.4f}" for m in each.moments)
+        lacking = "; ".join(f"{role}: {what}" for role, what in (each.lacking or {}).items())
+        rows.append(
+            [
+                each.file,
+                each.predicted or "",
+                *(chances.get(name, "") for name in classes),
+                *("" if spread.get(name) is None else spread[name] for name in classes),
+                len(each.runs or {}),
+                lacking,
+                moments,
+                " ".join(each.trained_on_in),
+                each.sha256 or "",
+                each.reason or "",
+            ]
+        )
+    return columns, rows
+
+
+def told(prediction: Prediction, most: int = 3) -> tuple[str, str, str, str]:
+    """Return a prediction for a person: file, answer with chances, moments, what to know."""
+    if prediction.reason is not None:
+        return prediction.file, "none", "", prediction.reason
+    chances, spread = prediction.probabilities or {}, prediction.spread or {}
+    ranked = sorted(chances, key=lambda name: -chances[name])
+    parts = [
+        f"{name} {100 * chances[name]:.0f}"
+        + ("" if spread[name] is None else f" ± {100 * float(spread[name] or 0):.0f}")
+        + " %"
+        for name in ranked[:most]
+    ]
+    by_attention = Counter((m.attention, m.role) for m in prediction.moments)
+    moments = [
+        f"{role}: "
+        + ", ".join(
+            f"{m.time_s:.1f} s ({m.weight:.2f})"
+            for m in prediction.moments
+            if (m.attention, m.role) == (attention, role)
+        )
+        for attention, role in by_attention
+    ]
+    notes = [f"{role}: {what}" for role, what in (prediction.lacking or {}).items()]
+    if prediction.trained_on_in:
+        notes.append(f"trained on in {', '.join(prediction.trained_on_in)}")
+    return prediction.file, ", ".join(parts), "\n".join(moments), "; ".join(notes)
