@@ -24,7 +24,8 @@ from features.cache.store import ItemStore, store_root
 from features.video.listing import Video
 from heads import Rows
 from heads.training.answer import Answer, answer
-from heads.training.data import Features, Sample, collate
+from heads.training.data import Features, collate
+from heads.training.memory import Sample
 from heads.training.selection import Video as Selected
 from heads.training.selection import split_role
 from heads.training.settings import training_of
