@@ -193,7 +193,7 @@ def test_one_video_more_costs_one_video_and_one_of_another_label_nothing(clone: 
     raw, features = clone.root / "data/raw", clone.root / "data/features/resnet_frames"
     before = read(features / 'joy/100% "it\'s" ü.h5')[0]["pooled"]
     (raw / 'joy/100% "it\'s" ü.mp4').rename(raw / "fear/moved.mp4")
-    clone.repro()
+    clone.repro(*STAGES)
     for stage in STAGES:
         log = clone.log(stage)
         assert (log["computed"], log["reused"]) == (1, 4), stage
@@ -208,7 +208,7 @@ def test_too_many_bad_videos_end_the_stage_and_lose_nothing(clone: Clone) -> Non
     assert "2 of 7 videos failed, allowed are 20%" in said
     assert "no video stream" in said and "cannot be opened" in said
     (clone.root / "data/raw/joy/sound.mp4").unlink()
-    clone.repro()
+    clone.repro(*STAGES)
     assert set(clone.computed().values()) <= {0}
     assert clone.outputs() == before
 
