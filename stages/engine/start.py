@@ -8,6 +8,7 @@ could change, and DVC would skip the stage and keep what the older code made.
 """
 
 import ast
+import importlib
 import re
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
@@ -46,7 +47,11 @@ def launch(main: Callable[..., None]) -> None:
 
     A mistake of ours ends in Python's own traceback; typer's prints every variable as well, and
     arrays and rows make that a thousand lines.
+
+    The module is taken by its name: what is defined in ``__main__`` no process elsewhere finds.
     """
+    if spec := main.__globals__.get("__spec__"):
+        main = getattr(importlib.import_module(spec.name), main.__name__)
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
     app.command()(main)
     app()

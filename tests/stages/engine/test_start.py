@@ -1,3 +1,4 @@
+import os
 import runpy
 import shutil
 import subprocess
@@ -270,3 +271,29 @@ def test_a_device_that_is_always_there_is_found_without_torch() -> None:
         "assert 'torch' not in sys.modules\n"
     )
     subprocess.run([sys.executable, "-c", code], cwd=PROJECT, check=True)
+
+
+STAGE = '''
+from stages.engine.start import launch
+
+def compute() -> None:
+    """What a process elsewhere is to find by its name."""
+
+def main() -> None:
+    print(compute.__module__)
+
+if __name__ == "__main__":
+    launch(main)
+'''
+
+
+def test_what_a_stage_defines_is_known_elsewhere_by_its_name(in_folder: Path) -> None:
+    Path("toy.py").write_text(STAGE)
+    done = subprocess.run(
+        [sys.executable, "-m", "toy"],
+        env=os.environ | {"PYTHONPATH": f"{PROJECT}{os.pathsep}{in_folder}"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == "toy\n"
