@@ -164,7 +164,7 @@ def edit(path: Path, old: str, new: str) -> None:
         ("features/backbones/vggface.py", 'licence="', 'licence="another '),
         ("heads/caan.py", "\nREFERENCE", "\nREFERENCE = ()\nREFERENCE"),
         ("features/video/opening.py", '"empty file"', '"there is nothing in it"'),
-        ("features/networks/extraction.py", "the network gave {values.shape}", "found shapes"),
+        ("features/networks/extraction.py", "the network gave {found}", "found shapes"),
         ("features/cache/tables.py", "import", "import os\nimport"),
         ("features/cache/arrays.py", "LARGEST_BYTES = 8 << 30", "LARGEST_BYTES = 9 << 30"),
         ("features/cache/arrays.py", "Zstd(clevel=1)", "Zstd(clevel=2)"),
