@@ -328,10 +328,11 @@ def _boxes_before(
     index, boxes = (previous_file("faces", p, note) for p in (index_of(VIEWS / "faces"), BOXES))
     if index is None or boxes is None:
         return {}
-    written = pq.read_schema(boxes)
-    if not written.equals(schema) or written.metadata != schema.metadata:
-        return {}
-    table = pq.read_table(boxes).cast(schema)
+    with pq.ParquetFile(boxes) as file:
+        written = file.schema_arrow
+        if not written.equals(schema) or written.metadata != schema.metadata:
+            return {}
+        table = file.read().cast(schema)
     found, first = {}, 0
     for video_id, same in groupby(table["video_id"].to_pylist()):  # a video's stand together
         count = len(list(same))

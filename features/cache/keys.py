@@ -150,7 +150,13 @@ def _fingerprint(entries: tuple[str, ...]) -> Fingerprint:
 
 def defined(module: str, names: Sequence[str]) -> list[str]:
     """Return those of ``names`` that a module defines or imports, as dotted names."""
-    return [dotted for name in names if _resolve(dotted := f"{module}.{name}")]
+    try:
+        known = _source(module).asked  # a stage asks for each of its items
+    except ModuleNotFoundError:
+        return []
+    if (asked := tuple(names)) not in known:
+        known[asked] = [dotted for name in names if _resolve(dotted := f"{module}.{name}")]
+    return list(known[asked])
 
 
 def module_path(name: str) -> Path:
@@ -228,12 +234,14 @@ class _Source:
         effects: statements that define nothing.
         bindings: name that an import binds -> dotted name of what it means.
         modules: the project's modules that it imports, in functions too.
+        asked: names -> those of them that it defines or imports, as dotted names.
     """
 
     definitions: dict[str, list[ast.stmt]] = field(default_factory=dict)
     effects: list[ast.stmt] = field(default_factory=list)
     bindings: dict[str, str] = field(default_factory=dict)
     modules: set[str] = field(default_factory=set)
+    asked: dict[tuple[str, ...], list[str]] = field(default_factory=dict)
 
 
 @cache

@@ -52,9 +52,10 @@ def read(path: Path, columns: Sequence[str] = ()) -> list[Row]:
             ``path`` leads out of the table's folder.
     """
     try:
-        if (rows := pq.read_metadata(path).num_rows) > LARGEST_ROWS:
-            raise TableError(f"{path}: expected at most {LARGEST_ROWS:,} rows, found {rows:,}")
-        table = pq.read_table(path)
+        with pq.ParquetFile(path) as file:  # pq.read_table would import pandas
+            if (rows := file.metadata.num_rows) > LARGEST_ROWS:
+                raise TableError(f"{path}: expected at most {LARGEST_ROWS:,} rows, found {rows:,}")
+            table = file.read()
     except FileNotFoundError:
         raise TableError(f"{path}: expected a Parquet file, found none") from None
     except (OSError, pa.ArrowException) as error:

@@ -81,10 +81,13 @@ def test_the_code_of_a_thousand_items_is_looked_up_once(
     write: Write, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fingerprint = code_fingerprint("features.a.g")
+    assert keys.defined("features.a", ("g", "f", "h")) == ["features.a.g", "features.a.f"]
+    assert keys.defined("features.none", ("g",)) == []
     monkeypatch.setattr(keys, "_is_module", lambda name: pytest.fail(f"looked for {name} again"))
     fingerprint["features.a.g"] = "changed by who asked"
     again = code_fingerprint("features.a.g")
     assert set(again) == set(fingerprint) and again != fingerprint
+    assert keys.defined("features.a", ("g", "f", "h")) == ["features.a.g", "features.a.f"]
 
 
 def reached(entry: str = "features.a.g") -> set[str]:

@@ -1,3 +1,5 @@
+import subprocess
+import sys
 from pathlib import Path
 
 import pyarrow as pa
@@ -31,3 +33,14 @@ def test_a_missing_column_or_file_is_named(tmp_path: Path) -> None:
     for name in ("bad.parquet", "none.parquet"):
         with pytest.raises(TableError, match=f"{name}: expected a Parquet file"):
             tables.read(tmp_path / name)
+
+
+def test_a_table_is_read_without_pandas(tmp_path: Path) -> None:
+    """It takes a third of a second of each stage's start."""
+    tables.write(tmp_path / "a.parquet", [{"a": 1}], pa.schema({"a": pa.int64()}))
+    code = (
+        "import sys; from pathlib import Path; from features.cache import tables; "
+        f"print(tables.read(Path({str(tmp_path / 'a.parquet')!r})), 'pandas' in sys.modules)"
+    )
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert shown.stdout.strip() == "[{'a': 1}] False"
