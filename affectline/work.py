@@ -16,10 +16,8 @@ from typing import Any
 
 from affectline.plan import Link, Plan
 from features.cache import claims, tables
-from features.cache.keys import file_sha256
 from features.cache.store import ItemStore, store_root
 from features.options import near
-from features.video.opening import VideoError
 from features.weights.file import tensors_sha256
 from stages import decode, extract, faces
 from stages.engine.items import Outcome, fill, merge_reasons, outcome_of
@@ -123,22 +121,12 @@ def _work_on(plan: Plan, stage: str, rows: Rows) -> None:
     with StageRun(kind, item or None, log=LOGS / "work" / f"{me}.json") as run:
         outcome: Outcome = {}
         if kind == "decode":
-            made = replace(decode.work(plan.params, rows), compute=decode_indexed)
+            made = replace(decode.work(plan.params, rows), compute=decode.compute_indexed)
             outcome = outcome_of(made.items, fill(run, made))
         else:
             for made in _as_inputs_come(run, plan, stage, rows):
                 outcome |= outcome_of(made.items, fill(run, made))
         check_failures(run, merge_reasons(rows, outcome), plan.params.max_failed)
-
-
-def decode_indexed(task: decode.Task, outputs: Mapping[str, Path]) -> Mapping[str, float]:
-    """Decode a video, if its file still is the one that the index knows.
-
-    DVC indexes a changed file before it decodes it; a worker may be older than the change.
-    """
-    if file_sha256(task.location) != task.sha256:
-        raise VideoError("its file has changed since it was indexed; `dvc repro index`")
-    return decode.compute(task, outputs)
 
 
 def _as_inputs_come(run: StageRun, plan: Plan, stage: str, rows: Rows) -> Iterator[Work[Any]]:

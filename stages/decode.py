@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 
 from features.cache import arrays, tables
-from features.cache.keys import item_key
+from features.cache.keys import file_sha256, item_key
 from features.video import decode, sound
 from features.video.opening import VideoError
 from features.video.views import View
@@ -175,6 +175,17 @@ def compute(task: Task, outputs: Mapping[str, Path]) -> dict[str, float]:
     if reasons:
         raise PartlyFailed(reasons)
     return {"frames_decoded": frames_decoded}
+
+
+def compute_indexed(task: Task, outputs: Mapping[str, Path]) -> dict[str, float]:
+    """Do so, if its file still is the one that the index knows.
+
+    DVC indexes a changed file before it decodes it; a worker by itself may be older than
+    the change (`affectline work`).
+    """
+    if file_sha256(task.location) != task.sha256:
+        raise VideoError("its file has changed since it was indexed; `dvc repro index`")
+    return compute(task, outputs)
 
 
 def _write_frames(
