@@ -178,7 +178,7 @@ def compute(task: Task, outputs: Mapping[str, Path]) -> dict[str, float]:
 
 
 def compute_indexed(task: Task, outputs: Mapping[str, Path]) -> dict[str, float]:
-    """Do so, if its file still is the one that the index knows.
+    """Decode as :func:`compute`, if the file still is the one that the index knows.
 
     DVC indexes a changed file before it decodes it; a worker by itself may be older than
     the change (`affectline work`).
