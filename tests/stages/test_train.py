@@ -61,7 +61,7 @@ def write_params(workers: int = 1, **train_settings: object) -> None:
     }
     params["experiments"] = EXPERIMENTS
     params["engine"]["workers"] = workers
-    params["train"] |= {"epochs": 3, **train_settings}
+    params["train"] |= {"epochs": 3, "threads": 1, **train_settings}
     Path("params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
 
 
