@@ -5,6 +5,7 @@ import shutil
 import signal
 from pathlib import Path
 
+from features.networks.extraction import BATCH
 from stages.engine.outputs import EMPTY
 from tests.clones import Clone, copy_clone
 from tests.scenarios.test_kills import items, until
@@ -85,21 +86,28 @@ HELD = """
 
 def _forward(self, colours):
     import pathlib, time
-    while pathlib.Path("one").exists() and pathlib.Path("hold").exists():
+    counter = pathlib.Path("forwards")
+    number = int(counter.read_text()) if counter.exists() else 0
+    while number == 5 and pathlib.Path("hold").exists():
         time.sleep(0.01)
-    pathlib.Path("one").touch()
+    counter.write_text(str(number + 1))
     return {"colour": self.layer(colours)}
 
 
 Toy.forward = _forward
 """
-"""Lets one video through, and the others when there is no file `hold`."""
+"""Lets five batches through, and the sixth when there is no file `hold`.
+
+Of the videos before it no more than `stages.extract.BEHIND` wait to be packed: one is in the store.
+"""
 
 
 def test_ctrl_c_in_a_repro_says_what_is_done_and_the_next_run_goes_on(
     template: Clone, tmp_path: Path
 ) -> None:
     clone = copy_clone(template, tmp_path / "clone")
+    clone.params(decode__views__segments__count=BATCH)  # each video is a batch
+    clone.repro("decode")
     with (clone.root / "features/backbones/toy.py").open("a") as toy:
         toy.write(HELD)
     (clone.root / "hold").touch()
@@ -109,9 +117,10 @@ def test_ctrl_c_in_a_repro_says_what_is_done_and_the_next_run_goes_on(
     os.killpg(dvc.pid, signal.SIGINT)  # as a terminal does
     assert dvc.wait() != 0
     said = clone.root.with_suffix(".log").read_text()
-    assert "extract@frames_toy: interrupted: 1 done, run again, nothing is lost" in said
-    assert "Traceback" not in said
+    done = len(items(clone)) - before
+    assert f"extract@frames_toy: interrupted: {done} done, run again, nothing is lost" in said
+    assert 0 < done < 6 and "Traceback" not in said
     (clone.root / "hold").unlink()
     clone.repro("--single-item", "extract@frames_toy")
     log = clone.log("extract@frames_toy")
-    assert (log["computed"], log["reused"]) == (5, 1)
+    assert (log["computed"], log["reused"]) == (6 - done, done)
