@@ -12,6 +12,7 @@ in processes of its own with a store of its own:
     python benchmarks/workers.py --keys 10000 --keys 100000 --executor local --json
 """
 
+import importlib
 import importlib.util
 import json
 import multiprocessing
@@ -193,7 +194,8 @@ def many(executor: str, number: int) -> Keys:
 
 def _stage(folder: str, results: Any, executor: str, number: int) -> None:
     os.chdir(folder)
-    work = Work(_items(number, 0.0), compute, POOLS[executor])
+    named = importlib.import_module("benchmarks.workers").compute  # as Ray's processes find it
+    work = Work(_items(number, 0.0), named, POOLS[executor])
     begun = time.monotonic()
     fill(StageRun("toy"), work)
     seconds = time.monotonic() - begun
