@@ -51,6 +51,15 @@ They are in no key; docs/reproducibility.md says why, and how much each has been
 """
 
 
+FFMPEGS = ("libav", "libsw")
+"""How the names of FFmpeg's libraries begin: decode alone uses them."""
+
+TORCHS = ("torch ",)
+"""How the names of torch's settings begin: decode alone does not use it.
+
+What a stage does not use is not named, though a worker that goes through several has it loaded.
+"""
+
 Outcome = dict[str, dict[str, str]]
 """Item's name -> path of each file of it that there is none of -> why; ``{}`` if all is well."""
 
@@ -273,10 +282,13 @@ def describe(
         axes: for each array the names of its axes, e.g. ``T H W C``.
         more: what else the stage has to say.
     """
+    named = more.pop("software", None) or software()
+    assert isinstance(named, dict)
+    elsewhere = TORCHS if ingredients.get("stage") == "decode" else FFMPEGS
     return {
         "key": key,
         "ingredients": dict(ingredients),
         "axes": dict(axes),
-        "software": software(),
+        "software": {n: value for n, value in named.items() if not n.startswith(elsewhere)},
         **more,
     }

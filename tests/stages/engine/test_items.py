@@ -371,6 +371,19 @@ def recorded(imports: str, **environment: str) -> dict[str, str]:
     return software
 
 
+def test_array_files_name_what_their_stage_uses_whatever_else_is_loaded() -> None:
+    assert "av" in sys.modules and pytest.importorskip("torch")
+    decoded = describe("k", {"stage": "decode"}, {})["software"]
+    extracted = describe("k", {"stage": "extract"}, {})["software"]
+    handed = {"torch": "2", "torch threads": "8", "libswscale": "9", "librosa": "1"}
+    named = describe("k", {"stage": "extract"}, {}, software=handed)["software"]
+    assert isinstance(decoded, dict) and isinstance(extracted, dict)
+    assert "libavcodec" in decoded and "torch threads" not in decoded
+    assert "libavcodec" not in extracted and "torch threads" in extracted
+    assert named == {"torch": "2", "torch threads": "8", "librosa": "1"}
+    assert {"torch", "librosa"} <= decoded.keys() & extracted.keys()
+
+
 def test_array_files_name_ffmpeg_where_it_decodes_and_import_no_torch_for_it() -> None:
     software = recorded("import av")
     major, minor, micro = av.library_versions["libavcodec"]
