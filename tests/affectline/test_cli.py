@@ -48,6 +48,7 @@ COMMANDS = {
     "store size": [],
     "store verify": [],
     "store gc": ["--older-than", "1"],
+    "store forget": [],
 }
 """Every command that needs a project, with what it must be given."""
 

@@ -279,7 +279,7 @@ def _code(found: Extracted, feature: Feature) -> str:
     path = next(iter(found.files.values()))
     size = ", ".join(map(str, (found.rows_of_first, *feature.shape)))
     return (
-        "import h5py\n"
+        "import h5py, hdf5plugin\n"
         f"with h5py.File({path.as_posix()!r}) as file:\n"
         f'    rows = file["{feature.name}"][:][file["valid"][:]]  # ({size}) {feature.dtype}'
     )
