@@ -16,7 +16,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from features.cache.arrays import LARGEST_BYTES
+from features.cache.arrays import LARGEST_BYTES, own_dataset
 
 Array = NDArray[np.generic]
 
@@ -212,13 +212,7 @@ def _hdf5(path: Path, reading: Reading) -> dict[str, Array]:
 
 def _dataset(file: Any, name: str) -> Array:
     """Return a data set whose numbers lie in the file itself, as many as it can hold."""
-    if not isinstance(file.get(name, getlink=True), h5py.HardLink):
-        raise ValueError(f"{name} is none, or a link to elsewhere")
-    dataset = file[name]
-    if not isinstance(dataset, h5py.Dataset) or dataset.shape is None:
-        raise ValueError(f"{name} is no array")
-    if dataset.is_virtual or dataset.external:
-        raise ValueError(f"{name} has its numbers in another file")
+    dataset = own_dataset(file, name)
     if dataset.nbytes > LARGEST_RATIO * dataset.id.get_storage_size():
         raise ValueError(f"{name} declares {dataset.nbytes:,} bytes and stores next to none")
     _check_numbers(name, dataset.dtype, dataset.nbytes)

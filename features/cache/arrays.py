@@ -303,6 +303,22 @@ def _whole(path: Path) -> Iterator[None]:
         ) from error
 
 
+def own_dataset(file: h5py.File, name: str) -> h5py.Dataset:
+    """Return a data set whose numbers lie in the file itself; nothing of them is read.
+
+    Raises:
+        ValueError: a link, a group, or data in another file.
+    """
+    if not isinstance(file.get(name, getlink=True), h5py.HardLink):
+        raise ValueError(f"{name} is none, or a link to elsewhere")
+    dataset = file[name]
+    if not isinstance(dataset, h5py.Dataset) or dataset.shape is None:
+        raise ValueError(f"{name} is no array")
+    if dataset.is_virtual or dataset.external:
+        raise ValueError(f"{name} has its numbers in another file")
+    return dataset
+
+
 def _datasets(path: Path, file: h5py.File, names: Sequence[str] | None) -> dict[str, h5py.Dataset]:
     """Return datasets that are such as :func:`write` makes them; nothing of them is read.
 
@@ -317,13 +333,7 @@ def _datasets(path: Path, file: h5py.File, names: Sequence[str] | None) -> dict[
         )
     datasets = {}
     for name in sorted(file) if names is None else names:
-        if not isinstance(file.get(name, getlink=True), h5py.HardLink):
-            raise ValueError(f"{name} is a link to elsewhere")
-        dataset = file[name]
-        if not isinstance(dataset, h5py.Dataset) or dataset.shape is None:
-            raise ValueError(f"{name} is no array")
-        if dataset.is_virtual or dataset.external:
-            raise ValueError(f"{name} has its numbers in another file")
+        dataset = own_dataset(file, name)
         if dataset.dtype.kind not in "biufS":
             raise ValueError(f"{name} holds {dataset.dtype} and not numbers")
         filters = _filters(dataset)
