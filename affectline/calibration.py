@@ -138,6 +138,9 @@ def calibrate(params: Params, videos: Sequence[Video]) -> None:
         raw = yaml.safe_load(PARAMS.read_text(encoding="utf-8"))
         processes = min(PROCESSES, workers(params.engine).processes)
         raw["index"]["root"] = ROOT
+        raw["index"].pop("targets", None)  # of other columns than the few have
+        for experiment in raw["experiments"].values():
+            experiment.pop("target", None)
         raw["engine"]["workers"] = processes
         raw["max_failed"] = 1.0  # what is broken is left out, as in the run
         (folder / PARAMS).write_text(yaml.safe_dump(raw), encoding="utf-8")

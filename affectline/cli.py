@@ -36,6 +36,7 @@ def check() -> None:
     from features.video.listing import list_videos
     from stages.engine import dvc_lock
     from stages.engine.checks import check_all, check_dvc, check_root, check_store, in_project
+    from stages.engine.columns import columns_of
     from stages.engine.params import ParamsError, load_params
     from stages.engine.paths import PARAMS
     from stages.engine.progress import say
@@ -50,7 +51,7 @@ def check() -> None:
         if lines := lacking(params):
             raise ParamsError("\n".join(f"{PARAMS}: {line}" for line in lines))
         root = Path(params.index.root)
-        videos = list_videos(root)[0] if root.exists() else []
+        videos = list_videos(root, columns_of(params.index))[0] if root.exists() else []
     if absent:
         say(absent)
     for video in videos:  # DVC stops at a name that is not UTF-8, before any stage can tell
@@ -188,6 +189,7 @@ def status(
     from affectline.status import status as counted
     from features.video.listing import list_videos
     from stages.engine.checks import in_project
+    from stages.engine.columns import columns_of
     from stages.engine.params import load_params
     from stages.engine.progress import answers, print_json, say
     from stages.engine.start import check_watched, stage_names
@@ -196,7 +198,8 @@ def status(
         params = load_params()
         check_watched(params, stage_names(params))  # DVC would skip what is to be computed
         if try_few:
-            calibrate(params, list_videos(Path(params.index.root))[0])
+            root = Path(params.index.root)
+            calibrate(params, list_videos(root, columns_of(params.index))[0])
         stages = counted(params)
     if as_json:
         print_json([asdict(stage) for stage in stages])

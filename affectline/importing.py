@@ -21,6 +21,7 @@ from features.cache.keys import file_sha256, item_key
 from features.cache.store import replacing
 from features.video.listing import Video, list_videos
 from features.weights.imported import Member, member, write
+from stages.engine.columns import columns_of
 from stages.engine.imported import DIGITS, SUFFIX
 from stages.engine.params import A_NAME, NAME, Params, load_params
 from stages.engine.paths import PARAMS
@@ -103,7 +104,8 @@ def plan(name: str, place: Path, choices: Choices, params: Params) -> Import:
             "name, or take that one out"
         )
     root = choices.root or Path(params.index.root)
-    videos = [video for video in list_videos(root)[0] if not video.problem]
+    columns = columns_of(params.index) if choices.root is None else {}
+    videos = [video for video in list_videos(root, columns)[0] if not video.problem]
     found, strangers = _matched(find(place), videos, root)
     members, shapes, wrong = [], Counter[tuple[int, ...]](), []
     for video_id, each in found.items():

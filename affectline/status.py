@@ -23,6 +23,7 @@ from features.cache.store import ItemStore, store_root
 from features.video.contents import hash_videos
 from features.video.listing import list_videos
 from sample.names import clip_ids
+from stages.engine.columns import columns_of
 from stages.engine.dvc_lock import read_params
 from stages.engine.items import item_path
 from stages.engine.params import Model, Params
@@ -197,7 +198,7 @@ def _hashes(params: Params, rows: Mapping[str, tables.Row]) -> dict[str, str | N
         return {name: known.get(name) if _is_described(params) else None for name in names}
     if not root.exists() and rows:  # a clone without the videos
         return {name: str(row["sha256"]) for name, row in rows.items() if row["sha256"]}
-    videos = list_videos(root)[0]
+    videos = list_videos(root, columns_of(params.index))[0]
     with digests(store_root()) as remembered:
         by_file = {str(row["file"]): row for row in rows.values() if row["sha256"]}
         hashed = hash_videos(remembered, videos, by_file)

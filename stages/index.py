@@ -2,8 +2,9 @@
 
 Reads a folder ``<root>/<label>/<name>.<ext>``, or a CSV ``path,label`` with a column ``split``, or
 ``split_00``, ``split_01``, ... for several runs, or none. A CSV ``video_id,label`` lists videos of
-which there are features alone. Writes the index and, beside it, each
-video's headers as JSON. Files of the same content are told: in two classes both are rows that
+which there are features alone. Columns that index.targets names say what is told of a video; the
+runs are drawn even over the first of them. Writes the index and, beside it, each video's headers as
+JSON. Files of the same content are told: in two classes both are rows that
 failed, in train and test of one run they are an error, and runs that are drawn keep them together.
 
     python -m stages.index
@@ -24,7 +25,9 @@ from features.video.contents import hash_videos
 from features.video.listing import EXTENSIONS, NO_FILE, Video, list_videos
 from features.video.probe import probe
 from features.video.splits import add_drawn, add_given, by_content, few
+from heads.training.targets import metadata_of
 from stages.engine.checks import check_all
+from stages.engine.columns import add_targets, columns_of, declared, split_evenly
 from stages.engine.ingredients import of_headers
 from stages.engine.items import item_path, run_items
 from stages.engine.outputs import check_failures, fresh_outputs
@@ -57,7 +60,8 @@ COLUMNS = {
     "sample_rate_hz": pa.int32(),
     "channels": pa.int32(),
 }
-"""Columns of the index; after them one column ``split_<run>`` a run: train, test or null."""
+"""Columns of the index; after them those of targets, and one column ``split_<run>`` a run: train,
+test or null."""
 
 
 def main() -> None:
@@ -65,7 +69,7 @@ def main() -> None:
     params = start("index")
     with told():
         check_all(params)  # this stage comes first: what is wrong anywhere ends here
-        videos, ignored = list_videos(Path(params.index.root))
+        videos, ignored = list_videos(Path(params.index.root), columns_of(params.index))
     with StageRun("index") as run:
         if ignored:
             _tell_ignored(run, ignored)
@@ -77,8 +81,12 @@ def main() -> None:
             check_failures(run, rows, params.max_failed)
             _tell_copies(run, rows)
             with told(f"{params.index.root}: "):
-                splits = add_splits(rows, videos, params.index.splits)
-            schema = pa.schema([*COLUMNS.items(), *((name, pa.string()) for name in splits)])
+                of_targets = add_targets(rows, videos, params.index)
+                splits = split_evenly(
+                    rows, params.index, lambda each: add_splits(each, videos, params.index.splits)
+                )
+            columns = [*COLUMNS.items(), *of_targets.items(), *((n, pa.string()) for n in splits)]
+            schema = pa.schema(columns, metadata_of(declared(params.index)) or None)
             tables.write(partial / f"{INDEX.name}.parquet", rows, schema)
         for label in few(rows):
             run.note(f"label {label!r} has fewer than two usable videos: it cannot be tested")

@@ -70,6 +70,19 @@ def read(path: Path, columns: Sequence[str] = ()) -> list[Row]:
     return rows_read
 
 
+def read_metadata(path: Path) -> dict[str, str]:
+    """Return what a Parquet file says of itself beside its columns.
+
+    Raises:
+        TableError: no such file, or not Parquet.
+    """
+    try:
+        said = pq.read_schema(path).metadata or {}
+    except (OSError, pa.ArrowException) as error:
+        raise TableError(f"{path}: expected a Parquet file, found: {error}") from error
+    return {name.decode(): text.decode(errors="replace") for name, text in said.items()}
+
+
 def _leads_out(path: object) -> bool:
     """Tell whether a path of a table is none below the table's folder; none at all is right."""
     if path is None:

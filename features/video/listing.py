@@ -1,7 +1,8 @@
 """The videos of a data set: a folder ``<label>/<name>.<ext>``, or a CSV that names them.
 
 A CSV ``video_id,label`` lists videos of which no files are to be had: features alone, imported from
-elsewhere, are then all that there is of them.
+elsewhere, are then all that there is of them. A CSV may have more columns, which are read where
+they are asked for.
 """
 
 import csv
@@ -9,6 +10,8 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+
+from features.video.columns import Cell, Reader
 
 EXTENSIONS = frozenset(
     ".mp4 .m4v .mov .mkv .webm .avi .flv .wmv .asf .mpg .mpeg .ts .m2ts .vob .ogv .3gp .rm .rmvb"
@@ -21,6 +24,10 @@ NO_FILE = "no such file"
 
 NAME_BYTES = 220
 """Longest label or name of a video: file systems take 255 bytes, and endings are added."""
+
+
+NO_LABEL = "all"
+"""Label of the videos of a CSV that has none: their ids begin with it."""
 
 
 class DataSetError(ValueError):
@@ -39,6 +46,7 @@ class Video:
         location: its path, None where it has none.
         splits: ``train``, ``test`` or None, of each run that the CSV has; empty for a folder.
         problem: why it cannot be used, where its name alone says so.
+        cells: what the CSV's other columns say, in the order in which they were asked for.
     """
 
     video_id: str
@@ -47,19 +55,33 @@ class Video:
     location: Path | None
     splits: tuple[str | None, ...] = ()
     problem: str | None = None
+    cells: tuple[Cell, ...] = ()
 
 
-def list_videos(root: Path) -> tuple[list[Video], list[Path]]:
+def list_videos(
+    root: Path, columns: Mapping[str, Reader] | None = None
+) -> tuple[list[Video], list[Path]]:
     """Return the videos of a folder or CSV in order of their ids, and the files left out.
+
+    Args:
+        root: the folder or CSV.
+        columns: other columns that the CSV must have -> what reads their cells. With them the CSV
+            may lack ``label``: then all videos have the label ``all``.
 
     Raises:
         DataSetError: no such folder or file, or a CSV that is neither ``path,label[,split]`` nor
-            ``video_id,label[,split]``.
+            ``video_id,label[,split]``, or a cell that its reader does not take.
     """
+    columns = columns or {}
+    if root.is_dir() and columns:
+        raise DataSetError(
+            f"{root}: expected a CSV with the columns {', '.join(columns)} that params.yaml names "
+            "under index, found a folder; set index.root"
+        )
     if root.is_dir():
         videos, ignored = _list_folder(root)
     elif root.is_file():
-        videos, ignored = _list_csv(root), []
+        videos, ignored = _list_csv(root, columns), []
     else:
         raise DataSetError(
             f"{root}: expected a folder <label>/<name>.<ext> or a CSV path,label[,split], found "
@@ -96,27 +118,45 @@ def _list_folder(root: Path) -> tuple[list[Video], list[Path]]:
     return videos, ignored
 
 
-def _list_csv(path: Path) -> list[Video]:
+def _list_csv(path: Path, more: Mapping[str, Reader]) -> list[Video]:
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.DictReader(file, strict=True)
-            columns = reader.fieldnames or []
-            named = "video_id" if "video_id" in columns else "path"
-            runs = [name for name in columns if name not in (named, "label")]
-            numbered = [f"split_{number:02d}" for number in range(len(runs))]
-            if len(columns) != 2 + len(runs) or runs not in (["split"], numbered):
-                raise DataSetError(
-                    f"{path}: expected the columns path,label (of features alone video_id,label) "
-                    "and split, or split_00 and so on, or neither, found "
-                    f"{','.join(columns)}"
-                )
+            columns = list(reader.fieldnames or [])
+            named, runs = _read_header(path, columns, more)
             rows = ((reader.line_num, row) for row in reader)
-            videos = [_csv_video(path, line, row, named, runs) for line, row in rows]
+            videos = [_csv_video(path, line, row, named, runs, more) for line, row in rows]
             if named == "video_id":
                 _check_once(path, videos)
             return videos
     except (UnicodeDecodeError, csv.Error) as error:
         raise DataSetError(f"{path}: expected a CSV in UTF-8, found: {error}") from error
+
+
+def _read_header(
+    path: Path, columns: Sequence[str], wanted: Mapping[str, Reader]
+) -> tuple[str, list[str]]:
+    """Return the column that names a video, and those of the runs."""
+    named = "video_id" if "video_id" in columns else "path"
+    runs = [name for name in columns if name.startswith("split")]
+    numbered = [f"split_{number:02d}" for number in range(len(runs))]
+    if (
+        not {named, *([] if wanted else ["label"])} <= {*columns}
+        or len({*columns}) < len(columns)
+        or runs not in (["split"], numbered)
+    ):
+        raise DataSetError(
+            f"{path}: expected the columns path,label (of features alone video_id,label) and "
+            "split, or split_00 and so on, or neither, each once, found "
+            f"{','.join(columns)}"
+        )
+    for column in wanted:
+        if column not in columns:
+            raise DataSetError(
+                f"{path}: expected the column {column!r}, which params.yaml names under index, "
+                f"found {', '.join(columns)}"
+            )
+    return named, runs
 
 
 def _check_once(table: Path, videos: Iterable[Video]) -> None:
@@ -127,12 +167,17 @@ def _check_once(table: Path, videos: Iterable[Video]) -> None:
 
 
 def _csv_video(
-    table: Path, line: int, row: Mapping[str, str | None], named: str, runs: Sequence[str]
+    table: Path,
+    line: int,
+    row: Mapping[str, str | None],
+    named: str,
+    runs: Sequence[str],
+    more: Mapping[str, Reader],
 ) -> Video:
-    file, label = row.get(named), row.get("label")
+    file, label = row.get(named), row.get("label", NO_LABEL)
     where = f"{table}, line {line}"
     if None in row or not file or "\0" in file:
-        expected = ",".join([named, "label", *runs])
+        expected = ",".join(name for name in row if name is not None)
         raise DataSetError(f"{where}: expected {expected}, found {list(row.values())}")
     if not label or label.strip() != label or label.startswith(".") or set(label) & set("/\\\0"):
         raise DataSetError(
@@ -145,13 +190,26 @@ def _csv_video(
             raise DataSetError(
                 f"{where}: expected the split train, test or nothing, found {split!r}"
             )
+    cells = tuple(_cell(where, name, row[name] or "", read) for name, read in more.items())
     if named == "video_id":
-        return replace(_listed(where, label, file), splits=tuple(splits))
+        return replace(_listed(where, label, file), splits=tuple(splits), cells=cells)
     location = table.parent / file
     video = video_at(location, label, file)
     if not video.problem and not _is_file(location):
         video = replace(video, problem=NO_FILE)
-    return replace(video, splits=tuple(splits))
+    return replace(video, splits=tuple(splits), cells=cells)
+
+
+def _cell(where: str, name: str, text: str, read: Reader) -> Cell:
+    """Return what a cell of a column says.
+
+    Raises:
+        DataSetError: its reader does not take it.
+    """
+    try:
+        return read(text)
+    except ValueError as error:
+        raise DataSetError(f"{where}, column {name}: {error}") from None
 
 
 def _listed(where: str, label: str, video_id: str) -> Video:

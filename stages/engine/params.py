@@ -91,6 +91,53 @@ class Engine(Section):
     cache_gib: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
 
 
+class Target(Section):
+    """What is to be told of a video, docs/labels.md.
+
+    Attributes:
+        kind: ``class`` is one of several classes, ``labels`` any number of ``names``,
+            ``dimensions`` numbers in ``range``.
+        columns: of the CSV; a class or labels have one, dimensions one each.
+        names: of the labels.
+        range: lowest and highest value of the dimensions.
+    """
+
+    kind: Literal["class", "labels", "dimensions"]
+    columns: Annotated[list[Annotated[str, Field(min_length=1)]], Field(min_length=1)]
+    names: list[Annotated[str, Field(min_length=1)]] = []
+    range: (
+        Annotated[
+            list[Annotated[float, Field(allow_inf_nan=False)]], Field(min_length=2, max_length=2)
+        ]
+        | None
+    ) = None
+
+    @model_validator(mode="after")
+    def _fits(self) -> "Target":
+        if self.kind != "dimensions" and len(self.columns) != 1:
+            raise ValueError(f"columns: expected one of kind {self.kind}, found {self.columns}")
+        taken = [
+            name for name in self.columns if name in ("path", "video_id") or name[:5] == "split"
+        ]
+        if taken or (self.kind != "class" and "label" in self.columns):
+            raise ValueError(
+                f"columns: expected some of the {self.kind}' own, found {self.columns}: path, "
+                "video_id and split say something else, and label is one of several classes"
+            )
+        if (self.kind == "labels") != bool(self.names):
+            raise ValueError("names: expected those of the labels, and of labels alone")
+        if (self.kind == "dimensions") != (self.range is not None):
+            raise ValueError("range: expected [lowest, highest] of dimensions, and of them alone")
+        if self.range and self.range[0] >= self.range[1]:
+            raise ValueError(f"range: expected [lowest, highest], found {self.range}")
+        odd = [name for name in self.names if "|" in name or name.strip() != name]
+        if odd or len(set(self.names)) < len(self.names):
+            raise ValueError(
+                f"names: expected each once, without | and without space around, found {self.names}"
+            )
+        return self
+
+
 class Sample(Section):
     """The built-in sample: seed, clips a class, seconds a clip."""
 
@@ -115,11 +162,21 @@ class Index(Section):
             ``video_id,label[,split]``.
         dataset: name of the data set, as the report shows it.
         splits: what is drawn where the CSV gives no split.
+        targets: name -> what is told of a video, of columns of the CSV; the first is what
+            experiments tell that name none. None at all is the class that ``label`` says.
     """
 
     root: Annotated[str, Field(min_length=1)]
     dataset: str | None = None
     splits: Splits
+    targets: dict[Name, Target] = {}
+
+    @model_validator(mode="after")
+    def _has_each_column_once(self) -> "Index":
+        columns = [column for target in self.targets.values() for column in target.columns]
+        if twice := [column for column in columns if columns.count(column) > 1]:
+            raise ValueError(f"targets: expected each column in one, found {twice[0]!r} in several")
+        return self
 
 
 class ViewParams(Section):
@@ -254,6 +311,7 @@ class Experiment(Section):
         roles: role -> feature.
         weights: role -> backbone, where the head trains a network itself: it starts from this
             backbone's weights.
+        target: what is told, one of ``index.targets``; null for the first.
         overrides: of the head's hyper-parameters.
         train: of the training.
     """
@@ -261,6 +319,7 @@ class Experiment(Section):
     head: Name
     roles: Annotated[dict[Name, str], Field(min_length=1)]
     weights: dict[Name, Name] = {}
+    target: Name | None = None
     overrides: dict[str, Any] = Field(default={}, alias="with")
     train: dict[str, Any] = {}
 
@@ -302,8 +361,13 @@ class Params(Section):
         return any(block.view == "faces" for block in self.backbones.values())
 
     @model_validator(mode="after")
-    def _roles_have_backbones(self) -> "Params":
+    def _names_are_known(self) -> "Params":
         for name, experiment in self.experiments.items():
+            if experiment.target not in {None, *self.index.targets}:
+                raise ValueError(
+                    f"experiments.{name}.target: found {experiment.target!r}, expected one of "
+                    f"index.targets, {sorted(self.index.targets)}"
+                )
             for role, source in experiment.roles.items():
                 where = f"experiments.{name}.roles.{role}"
                 if not re.fullmatch(r"[a-z][a-z0-9_]*/[a-z][a-z0-9_]*", source):

@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 
+from features.video import columns
 from features.video.listing import DataSetError, list_videos
 from tests.conftest import write_clip
 
@@ -110,3 +111,52 @@ def test_an_id_that_is_none_or_stands_twice_is_refused(
     (tmp_path / "v.csv").write_text(f"video_id,label\n{rows}")
     with pytest.raises(DataSetError, match=words):
         list_videos(tmp_path / "v.csv")
+
+
+COLUMNS = {
+    "feelings": columns.labels(("joy", "fear", "calm")),
+    "valence": columns.number(1, 9),
+    "speaker": columns.name,
+}
+
+
+def test_a_csv_has_the_columns_that_are_asked_for(tmp_path: Path) -> None:
+    table = tmp_path / "v.csv"
+    table.write_text(
+        "path,valence,feelings,speaker,split\nb.mp4,9,,ann,test\na.mp4,1.5,calm| joy,bob,train\n"
+    )
+    videos, _ = list_videos(table, COLUMNS)
+    assert [(v.video_id, v.label, v.splits, v.cells) for v in videos] == [
+        ("all/a", "all", ("train",), (("joy", "calm"), 1.5, "bob")),
+        ("all/b", "all", ("test",), ((), 9.0, "ann")),
+    ], "labels in the order of the names; none of them is a label too"
+
+
+@pytest.mark.parametrize(
+    ("cells", "words"),
+    [
+        ("joy,9.5,ann", r"line 3, column valence: expected a number from 1 to 9, found 9\.5"),
+        ("joy,high,ann", "line 3, column valence: expected a number from 1 to 9, found 'high'"),
+        ("joy,nan,ann", "line 3, column valence: expected a number from 1 to 9, found nan"),
+        ("joy,,ann", "line 3, column valence: expected a number from 1 to 9, found ''"),
+        ("joy|faer,5,ann", "line 3, column feelings: .* found 'faer', did you mean 'fear'"),
+        ("joy|joy,5,ann", "line 3, column feelings: expected each label once, found 'joy|joy'"),
+        ("joy|,5,ann", "line 3, column feelings: expected labels of joy, fear, calm, .* found ''"),
+        ("joy,5,", "line 3, column speaker: expected a name"),
+    ],
+)
+def test_a_cell_that_says_no_such_thing_is_refused_with_its_place(
+    tmp_path: Path, cells: str, words: str
+) -> None:
+    table = tmp_path / "v.csv"
+    table.write_text(f"path,label,feelings,valence,speaker\na.mp4,joy,,1,ann\nb.mp4,joy,{cells}\n")
+    with pytest.raises(DataSetError, match=f"v.csv, {words}"):
+        list_videos(table, COLUMNS)
+
+
+def test_columns_that_are_not_there_are_named(tmp_path: Path) -> None:
+    (tmp_path / "v.csv").write_text("path,label\na.mp4,joy\n")
+    with pytest.raises(DataSetError, match="expected the column 'feelings', which params.yaml"):
+        list_videos(tmp_path / "v.csv", COLUMNS)
+    with pytest.raises(DataSetError, match="expected a CSV with the columns feelings.* a folder"):
+        list_videos(tmp_path, COLUMNS)

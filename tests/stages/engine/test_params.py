@@ -23,6 +23,8 @@ def test_the_projects_own_file_is_right(tmp_path: Path, raw: dict[str, Any]) -> 
     load(tmp_path, raw)
 
 
+VALENCE = {"kind": "dimensions", "columns": ["valence", "arousal"], "range": [1, 9]}
+
 WRONG = [
     ("max_failed", 1.5, r"max_failed: found 1.5; .*less than or equal to 1"),
     ("max_failed", "many", r"max_failed: found 'many'; .*number"),
@@ -52,6 +54,22 @@ WRONG = [
         {"My X": {"head": "caan", "roles": {"face": "vggface/fc6"}}},
         r"My X: found 'M",
     ),
+    ("index.targets", {"va": {**VALENCE, "range": [1, 1]}}, r"targets\.va: range: .*\[1"),
+    ("index.targets", {"va": {**VALENCE, "range": None}}, r"targets\.va: range: expected"),
+    ("index.targets", {"va": {**VALENCE, "names": ["a"]}}, r"targets\.va: names: expected"),
+    (
+        "index.targets",
+        {"va": {**VALENCE, "kind": "labels"}},
+        r"columns: expected one of kind labels",
+    ),
+    ("index.targets", {"va": {**VALENCE, "columns": ["label"]}}, r"va: columns: expected some of"),
+    ("index.targets", {"va": VALENCE, "b": VALENCE}, r"index: targets: .*'valence' in several"),
+    (
+        "index.targets",
+        {"f": {"kind": "labels", "columns": ["feelings"], "names": ["a|b"]}},
+        r"targets\.f: names: .*without \|",
+    ),
+    ("experiments.caan.target", "va", r"experiments\.caan\.target: found 'va', expected one of"),
     ("colour", 3, r"colour: unknown key; .*allowed: max_failed, engine, "),
 ]
 

@@ -1,0 +1,104 @@
+"""The columns of the data set's CSV that `index.targets` of params.yaml names: into the index."""
+
+from collections.abc import Callable, Sequence
+
+import pyarrow as pa
+
+from features.cache import tables
+from features.video import columns
+from features.video.columns import Reader
+from features.video.listing import DataSetError, Video
+from heads.training.targets import (
+    BETWEEN,
+    LABEL,
+    Declared,
+    column_of,
+    labels_of,
+    strata,
+)
+from stages.engine.params import Index
+from stages.engine.params import Target as Declaration
+
+
+def columns_of(index: Index) -> dict[str, Reader]:
+    """Return column -> what reads its cells, in the order of the targets."""
+    return {
+        column: _reader(target)
+        for target in index.targets.values()
+        for column in target.columns
+        if column != LABEL
+    }
+
+
+def _reader(target: Declaration) -> Reader:
+    if target.kind == "class":
+        return columns.name
+    if target.range is not None:
+        return columns.number(*target.range)
+    return columns.labels(target.names)
+
+
+def declared(index: Index) -> list[Declared]:
+    """Return the targets as the index's metadata has them."""
+    return [
+        Declared(
+            name,
+            target.kind,
+            tuple(target.columns),
+            tuple(target.names),
+            (target.range[0], target.range[1]) if target.range else None,
+        )
+        for name, target in index.targets.items()
+    ]
+
+
+def add_targets(
+    rows: Sequence[tables.Row], videos: Sequence[Video], index: Index
+) -> dict[str, pa.DataType]:
+    """Add what the CSV says of the targets to the index's rows; return name -> type of the columns.
+
+    Raises:
+        DataSetError: a label that no video has.
+    """
+    cells = {video.video_id: video.cells for video in videos}
+    names = [column_of(column) for column in columns_of(index)]
+    for row in rows:
+        for name, cell in zip(names, cells[str(row["video_id"])], strict=True):
+            row[name] = BETWEEN.join(cell) if isinstance(cell, tuple) else cell
+    for name, target in index.targets.items():
+        had = {
+            part for row in rows for part in str(row[column_of(target.columns[0])]).split(BETWEEN)
+        }
+        if target.kind == "labels" and (unused := [n for n in target.names if n not in had]):
+            raise DataSetError(
+                f"index.targets.{name}: expected videos with each of the names, found none with "
+                f"{', '.join(unused)}: take it out, or see what the column {target.columns[0]} says"
+            )
+    return {
+        column_of(column): pa.float64() if target.kind == "dimensions" else pa.string()
+        for target in index.targets.values()
+        for column in target.columns
+        if column != LABEL
+    }
+
+
+def split_evenly(
+    rows: Sequence[tables.Row], index: Index, add: Callable[[list[tables.Row]], list[str]]
+) -> list[str]:
+    """Have split columns added to rows, even over what the first target says of the videos.
+
+    Args:
+        rows: of the index, with their targets.
+        index: that section of params.yaml.
+        add: what adds them, even over the column `label`, and returns their names.
+    """
+    target, labels = labels_of(rows, next(iter(declared(index)), None))
+    if target.kind == "class":
+        even = [str(target.told(label)) for label in labels.values()]
+    else:
+        even = [str(stratum) for stratum in strata(target, list(labels.values()))]
+    drawn = [row | {LABEL: stratum} for row, stratum in zip(rows, even, strict=True)]
+    names = add(drawn)
+    for row, part in zip(rows, drawn, strict=True):
+        row |= {name: value for name, value in part.items() if name not in row}
+    return names
