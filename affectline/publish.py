@@ -35,7 +35,8 @@ from stages.engine.items import software
 from stages.engine.params import Params
 from stages.engine.paths import INDEX, RESULTS, has_sample, index_of, weights_file
 from stages.engine.progress import in_a_line
-from stages.results.files import Result, read_result
+from stages.results.files import Result, interval, read_result
+from stages.results.scores import skew_of
 from stages.weights import DETECTOR
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -131,6 +132,8 @@ def _card(trained: Trained, published: Published) -> str:
         splits=_splits(result, list(trained.runs)),
         all_runs=result.runs,
         scores=result.metrics,
+        interval=interval(result.metrics["accuracy"]),
+        skew=str(skew_of(result) or ""),
         per_class=result.per_class,
         networks=[_network(name, params, published) for name in networks(params)],
         pretrained=trained.stated["pretrained"],

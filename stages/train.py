@@ -31,8 +31,9 @@ from features.cache.store import ItemStore, store_root
 from features.weights.file import metadata, tensors_sha256
 from heads.training.data import Features
 from heads.training.loop import run_seed, train_run
+from heads.training.measures import measured
 from heads.training.memory import Memory
-from heads.training.metrics import over_runs, per_class, score_run
+from heads.training.metrics import per_class, score_run
 from heads.training.run import run_arrays
 from heads.training.selection import Selection, Split, Video, select_videos
 from heads.training.settings import Training, training_of
@@ -133,7 +134,7 @@ def main(experiment: Annotated[str, item_of("experiments")]) -> None:
             _write_index(folder, made.items)
             bring(run, selection.videos[:1])
             results.write_json(folder / "about.json", plan.about())
-            metrics = _metrics(answers, scores, selection)
+            metrics = _metrics(answers, scores, selection, plan.training.seed)
             results.write_scores(folder, metrics)
         _tell(run, metrics)
 
@@ -389,15 +390,14 @@ def _write_index(folder: Path, items: Sequence[Item[Task]]) -> None:
 
 
 def _metrics(
-    answers: Answers, scores: Sequence[Mapping[str, float]], selection: Selection
+    answers: Answers, scores: Sequence[Mapping[str, float]], selection: Selection, seed: int
 ) -> dict[str, object]:
     """Return what `scores.json` holds; accuracies are shares, not per cent."""
     splits = selection.splits.values()
     commonest = [_commonest_accuracy(selection, split) for split in splits]
     ratio = float(np.mean([len(split.test) / len(split.train) for split in splits]))
     return {
-        "accuracy": over_runs([score["accuracy"] for score in scores], ratio),
-        "macro_f1": over_runs([score["macro_f1"] for score in scores], ratio),
+        **measured(list(answers.values()), scores, ratio, seed),
         "chance": 1 / len(selection.classes),
         "commonest_class": float(np.mean(commonest)),
         "videos": len(selection.videos),

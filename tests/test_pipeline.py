@@ -174,7 +174,9 @@ def test_every_command_of_the_readme_works(clone: Clone) -> None:
     assert re.search("fear/broken.*index", said["affectline failures"])
     assert "pooled" in said["affectline show"]
     header = said["dvc metrics"].splitlines()[0].split()
-    assert header == ["Path", "accuracy", "accuracy_high", "accuracy_low", "macro_f1"]
+    assert header == [
+        *("Path", "accuracy", "accuracy_high", "accuracy_low", "balanced_accuracy", "macro_f1"),
+    ]
 
 
 def test_git_sees_only_the_lock_file_and_what_the_user_wrote(clone: Clone) -> None:

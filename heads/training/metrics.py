@@ -17,7 +17,8 @@ from scipy.special import bdtr, ndtri, stdtr, stdtrit  # Student's t: stdtr, qua
 Labels = NDArray[np.int64]
 Numbers = NDArray[np.float64]
 
-_CONFIDENCE = 0.95
+CONFIDENCE = 0.95
+"""Of all intervals."""
 
 # Differences of shares that spread less are equal: what is left is rounding.
 _NO_SPREAD = 1e-12
@@ -32,16 +33,18 @@ def score_run(labels: Labels, predicted: Labels, classes: Sequence[str]) -> dict
         classes: names of the classes.
 
     Returns:
-        `accuracy`, `macro_f1` (mean over all classes), and for each class
-        `<class>/precision`, `<class>/recall`, `<class>/f1`; all in [0, 1], 0 where undefined.
+        `accuracy`, `balanced_accuracy` (mean recall over the classes that have a test video),
+        `macro_f1` (mean over all classes), and for each class `<class>/precision`,
+        `<class>/recall`, `<class>/f1`; all in [0, 1], 0 where undefined.
     """
     from sklearn.metrics import accuracy_score, precision_recall_fscore_support  # slow to import
 
-    precision, recall, f1, _ = precision_recall_fscore_support(
+    precision, recall, f1, videos = precision_recall_fscore_support(
         labels, predicted, labels=np.arange(len(classes)), zero_division=0
     )
     scores = {
         "accuracy": float(accuracy_score(labels, predicted)),
+        "balanced_accuracy": float(np.mean(recall[videos > 0])),
         "macro_f1": float(np.mean(f1)),
     }
     for label, name in enumerate(classes):
@@ -86,7 +89,7 @@ def over_runs(values: Sequence[float], test_per_train: float) -> dict[str, float
 
 def _quantile(runs: int) -> float:
     """Return how many standard errors a 95 % interval over runs goes to each side."""
-    return float(stdtrit(runs - 1, (1 + _CONFIDENCE) / 2))
+    return float(stdtrit(runs - 1, (1 + CONFIDENCE) / 2))
 
 
 def _check_ratio(test_per_train: float) -> None:
@@ -214,7 +217,7 @@ def mcnemars(only_first: Labels, only_second: Labels, videos: int) -> dict[str, 
     p = np.minimum(1.0, 2 * bdtr(np.minimum(only_first, only_second), either, 0.5))
     share, other = (only_first + 1) / (videos + 2), (only_second + 1) / (videos + 2)
     error = np.sqrt((share + other - (share - other) ** 2) / (videos + 2))
-    half = float(ndtri((1 + _CONFIDENCE) / 2)) * error
+    half = float(ndtri((1 + CONFIDENCE) / 2)) * error
     return {
         "mean": (only_first - only_second) / videos,
         "ci95_low": np.maximum(-1.0, share - other - half),

@@ -8,7 +8,8 @@ from rich.text import Text
 
 from stages.engine.paths import REPORT, has_sample
 from stages.engine.progress import console, in_a_line, styled
-from stages.results.files import Result
+from stages.results.files import Result, interval
+from stages.results.scores import skew_of
 
 PAGE = REPORT / "index.html"
 
@@ -36,6 +37,9 @@ def closing(root: Path, results: Sequence[Result]) -> list[Text]:
             f"always the commonest class: {best.metrics['commonest_class']:.1%}"
         ),
     ]
+    if skew := skew_of(best):
+        balanced = best.metrics["balanced_accuracy"]["mean"]
+        lines.append(styled(in_a_line(f"skewed: balanced accuracy {balanced:.1%}; {skew}")))
     if made_up := _made_up(root, results):
         lines.append(
             styled(
@@ -50,13 +54,11 @@ def closing(root: Path, results: Sequence[Result]) -> list[Text]:
 
 def _accuracy(metrics: dict[str, Any]) -> str:
     accuracy = metrics["accuracy"]
-    low, high = accuracy["ci95_corrected_low"], accuracy["ci95_corrected_high"]
+    low, high = interval(accuracy)
+    over = f"over {accuracy['runs']} runs" if accuracy["runs"] > 1 else "over its test videos"
     if low is None or high is None:
         return f"accuracy {accuracy['mean']:.1%} in a single run, which has no interval"
-    return (
-        f"accuracy {accuracy['mean']:.1%}, 95 % interval {low:.1%} to {high:.1%} "
-        f"over {accuracy['runs']} runs"
-    )
+    return f"accuracy {accuracy['mean']:.1%}, 95 % interval {low:.1%} to {high:.1%} {over}"
 
 
 def _made_up(root: Path, results: Sequence[Result]) -> list[str]:

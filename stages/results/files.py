@@ -142,17 +142,27 @@ def write_json(path: Path, content: Mapping[str, object]) -> None:
 def write_scores(folder: Path, scores: Mapping[str, Any]) -> None:
     """Write all of an experiment's scores into its folder, and beside it those that DVC shows.
 
-    Accuracies are shares, not per cent. Of a single run the interval is null.
+    Accuracies are shares, not per cent.
     """
     write_json(folder / "scores.json", scores)
-    accuracy = scores["accuracy"]
+    low, high = interval(scores["accuracy"])
     shown = {
-        "accuracy": accuracy["mean"],
-        "accuracy_low": accuracy["ci95_corrected_low"],
-        "accuracy_high": accuracy["ci95_corrected_high"],
+        "accuracy": scores["accuracy"]["mean"],
+        "accuracy_low": low,
+        "accuracy_high": high,
+        "balanced_accuracy": scores["balanced_accuracy"]["mean"],
         "macro_f1": scores["macro_f1"]["mean"],
     }
     write_json(folder.with_name(f"{folder.name}.json"), shown)
+
+
+def interval(score: Mapping[str, Any]) -> tuple[float | None, float | None]:
+    """Return the 95 % interval of a score that is shown; two None where there is none.
+
+    Over several runs it is the corrected one, of a single run the bootstrap's over its test videos.
+    """
+    kind = "corrected" if score["runs"] > 1 else "bootstrap"
+    return score.get(f"ci95_{kind}_low"), score.get(f"ci95_{kind}_high")
 
 
 def write_tables(folder: Path, answers: Answers, classes: Sequence[str]) -> None:

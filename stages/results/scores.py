@@ -1,17 +1,51 @@
 """Scores of results: what sections ask of them."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from stages.results.files import Result
 
 MOST_DRAWN = 12
 """Experiments that have a figure of their own: each takes half a second and much of the page."""
 
+SKEWED = 1.5
+"""Of classes: so many times as many test videos in the largest as in the smallest."""
 
-def corrected(score: Mapping[str, Any]) -> tuple[float | None, float | None]:
-    """Return the corrected interval of a score over runs; two None with a single run."""
-    return score["ci95_corrected_low"], score["ci95_corrected_high"]
+
+@dataclass(frozen=True)
+class Skew:
+    """Classes of which one has many more test videos than another.
+
+    Attributes:
+        largest: name of the one.
+        smallest: of the other.
+        largest_share: of all test videos, in 0..1.
+        smallest_share: likewise.
+    """
+
+    largest: str
+    smallest: str
+    largest_share: float
+    smallest_share: float
+
+    def __str__(self) -> str:
+        """Say so, and which score to read."""
+        return (
+            f"Classes are skewed: {self.largest} has {self.largest_share:.0%} of the test videos, "
+            f"{self.smallest} {self.smallest_share:.0%}. Read balanced accuracy, the mean recall "
+            "of the classes: accuracy is mostly that of the large ones."
+        )
+
+
+def skew_of(result: Result) -> Skew | None:
+    """Return how the classes of all test videos are skewed; None where they are even."""
+    counts = Counter(str(row["label"]) for row in result.predictions)
+    ranked = counts.most_common()
+    (largest, most), (smallest, least) = ranked[0], ranked[-1]
+    if most < SKEWED * least:
+        return None
+    return Skew(largest, smallest, most / counts.total(), least / counts.total())
 
 
 def run_accuracies(result: Result) -> dict[str, float]:

@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from stages.results.files import Result
+from stages.results.files import Result, interval
 from stages.results.page import Inputs
-from stages.results.scores import best_first, corrected
+from stages.results.scores import best_first, skew_of
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,8 @@ class Summary:
         runs: of the experiment that has most.
         best: the most accurate one.
         accuracy: its accuracy over the runs, see `heads.training.metrics.over_runs`.
-        interval: its corrected 95 % interval, or two None.
+        interval: its 95 % interval, or two None.
+        balanced: its balanced accuracy; None where classes are even, and it says nothing else.
         chance: one over the number of classes.
         void: what makes a comparison with published numbers void.
         limits: what the numbers do not show.
@@ -38,6 +39,7 @@ class Summary:
     best: str
     accuracy: Mapping[str, Any]
     interval: tuple[float | None, float | None]
+    balanced: float | None
     chance: float
     void: list[str]
     limits: list[str]
@@ -57,7 +59,8 @@ def summary(inputs: Inputs) -> Summary:
         runs=max(len(result.runs) for result in results),
         best=best.name,
         accuracy=best.metrics["accuracy"],
-        interval=corrected(best.metrics["accuracy"]),
+        interval=interval(best.metrics["accuracy"]),
+        balanced=best.metrics["balanced_accuracy"]["mean"] if skew_of(best) else None,
         chance=best.metrics["chance"],
         void=_void(inputs),
         limits=_limits(inputs, best),
@@ -92,7 +95,12 @@ def _limits(inputs: Inputs, best: Result) -> list[str]:
             "other videos."
         )
     else:
-        limits.append("There is one run, so nothing is known of how trainings and splits vary.")
+        limits.append(
+            "There is one run, so nothing is known of how trainings and splits vary: the interval "
+            "is about other videos alone."
+        )
+    if skew := skew_of(best):
+        limits.append(str(skew))
     return limits
 
 

@@ -8,6 +8,7 @@ from stages.results.page import Inputs, Section
 from stages.results.sections import (
     accuracy,
     attention,
+    calibration,
     classes,
     confusion,
     data,
@@ -25,6 +26,7 @@ SECTIONS = (
     papers,
     classes,
     confusion,
+    calibration,
     attention,
     training,
     data,

@@ -1,13 +1,13 @@
-"""Accuracy: every experiment with its spread, its interval and macro F1."""
+"""Accuracy: every experiment with its spread, its interval, balanced accuracy and macro F1."""
 
 from collections.abc import Sequence
 
 from matplotlib.figure import Figure
 
 from stages.results import figures
-from stages.results.files import Result
+from stages.results.files import Result, interval
 from stages.results.page import Inputs, Section
-from stages.results.scores import best_first, corrected, run_accuracies
+from stages.results.scores import best_first, run_accuracies, skew_of
 from stages.results.table import Column, Strip, Table
 
 TITLE = "Accuracy"
@@ -19,7 +19,8 @@ COLUMNS = (
     Column("experiment"),
     Column("accuracy, %", "spread", best=True),
     Column("runs, 0\N{EN DASH}100\N{NO-BREAK SPACE}%", "strip"),
-    Column("corrected 95\N{NO-BREAK SPACE}% interval", "interval"),
+    Column("95\N{NO-BREAK SPACE}% interval", "interval"),
+    Column("balanced accuracy, %", "spread", best=True),
     Column("macro F1, %", "spread", best=True),
     Column("head"),
     Column("features", "lines"),
@@ -50,6 +51,7 @@ def section(inputs: Inputs) -> Section:
         "commonest_class": first["commonest_class"],
         "selection": _selection(results),
         "alike": alike,
+        "skew": skew_of(results[0]),
         "drawn": min(len(results), MOST_ROWS),
         "experiments": len(results),
     }
@@ -59,14 +61,15 @@ def section(inputs: Inputs) -> Section:
 
 def _row(result: Result) -> tuple[object, ...]:
     metrics, about = result.metrics, result.about
-    accuracy, f1 = metrics["accuracy"], metrics["macro_f1"]
+    accuracy, f1, balanced = (metrics[n] for n in ("accuracy", "macro_f1", "balanced_accuracy"))
     dots = tuple(run_accuracies(result).values())
-    interval = corrected(accuracy)
+    ends = interval(accuracy)
     return (
         result.name,
         (accuracy["mean"], accuracy["std"]),
-        Strip(accuracy["mean"], *interval, dots, metrics["chance"], (0, 1)),
-        interval,
+        Strip(accuracy["mean"], *ends, dots, metrics["chance"], (0, 1)),
+        ends,
+        (balanced["mean"], balanced["std"]),
         (f1["mean"], f1["std"]),
         about["head"],
         tuple(f"{role}: {source}" for role, source in about["roles"].items()),
@@ -103,7 +106,7 @@ def _figure(results: Sequence[Result]) -> Figure:
         [result.name for result in results],
         [list(run_accuracies(result).values()) for result in results],
         [accuracy["mean"] for accuracy in accuracies],
-        [corrected(accuracy) for accuracy in accuracies],
+        [interval(accuracy) for accuracy in accuracies],
     )
     axes.axvline(100 * best.metrics["chance"], color=figures.INK, linestyle="--", linewidth=0.8)
     axes.set_xlim(0, 100)

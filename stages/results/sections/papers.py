@@ -5,9 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from stages.results.compare import PaperTable, paper_tables
-from stages.results.files import Result
+from stages.results.files import Result, interval
 from stages.results.page import Inputs, Section
-from stages.results.scores import corrected
 from stages.results.table import Column, Table
 
 TITLE = "Beside the papers"
@@ -70,7 +69,7 @@ def _table(paper: PaperTable, title: str) -> Table:
     for reported, ours in paper.rows:
         for result in ours:
             accuracy = result.metrics["accuracy"]
-            numbers = (accuracy["mean"], accuracy["std"]), corrected(accuracy)
+            numbers = (accuracy["mean"], accuracy["std"]), interval(accuracy)
             rows.append((reported.name, reported.accuracy, *numbers, _told_apart(result, ours)))
         if not ours:
             rows.append((reported.name, reported.accuracy, None, None, None))

@@ -4,6 +4,7 @@ from math import comb, sqrt
 import numpy as np
 import pytest
 from scipy import stats
+from sklearn.metrics import balanced_accuracy_score
 
 from heads.training.metrics import mcnemar, over_runs, paired_difference, per_class, score_run
 
@@ -19,6 +20,7 @@ def test_scores_of_a_run_are_as_worked_out_by_hand() -> None:
     assert scores["anger/recall"] == pytest.approx(2 / 3)
     assert scores["anger/f1"] == pytest.approx(4 / 7)
     assert scores["joy/f1"] == 1 / 2
+    assert scores["balanced_accuracy"] == pytest.approx((2 / 3 + 1 / 2 + 0) / 3)
     assert scores["macro_f1"] == pytest.approx((4 / 7 + 1 / 2 + 0) / 3)
 
 
@@ -29,6 +31,18 @@ def test_a_class_that_is_never_predicted_scores_zero_without_a_warning() -> None
 def test_a_class_without_test_videos_still_counts() -> None:
     scores = score_run(np.array([0, 0]), np.array([0, 0]), CLASSES)
     assert scores["macro_f1"] == pytest.approx(1 / 3)
+
+
+def test_balanced_accuracy_is_that_of_scikit_learn() -> None:
+    draw = np.random.default_rng(0)
+    labels, predicted = draw.choice(3, 50, p=[0.7, 0.2, 0.1]), draw.choice(3, 50)
+    expected = balanced_accuracy_score(labels, predicted)
+    assert score_run(labels, predicted, CLASSES)["balanced_accuracy"] == pytest.approx(expected)
+    # Of a class without a test video nothing is known: it is no recall of 0.
+    some = labels < 2
+    found = score_run(labels[some], np.minimum(predicted[some], 1), CLASSES)
+    expected = balanced_accuracy_score(labels[some], np.minimum(predicted[some], 1))
+    assert found["balanced_accuracy"] == pytest.approx(expected)
 
 
 def test_the_plain_interval_over_runs_is_students() -> None:

@@ -8,7 +8,8 @@ import numpy as np
 
 import heads
 from heads import Attention, Rows
-from heads.training.metrics import over_runs, per_class, score_run
+from heads.training.measures import measured
+from heads.training.metrics import per_class, score_run
 from heads.training.run import Epoch, Run, run_arrays
 from stages.results import files
 from stages.results.files import Result, read_result
@@ -144,8 +145,7 @@ def write_result(
     }
     files.write_json(folder / name / "about.json", about)
     metrics = {
-        "accuracy": over_runs([score["accuracy"] for score in scores], 0.5),
-        "macro_f1": over_runs([score["macro_f1"] for score in scores], 0.5),
+        **measured(list(answers.values()), scores, 0.5, seed=0),
         "chance": 1 / len(classes),
         "commonest_class": 1 / len(classes),
         "videos": 3 * videos,

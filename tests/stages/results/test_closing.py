@@ -36,9 +36,12 @@ def test_the_sample_ends_in_five_lines_that_do_not_boast(in_folder: Path) -> Non
 def test_of_ones_own_videos_with_real_networks_nothing_is_taken_back(in_folder: Path) -> None:
     alone = write_result(in_folder, "alone", runs=1)
     best, _chance, page, steps = said(OWN, alone)
+    accuracy = alone.metrics["accuracy"]
+    low, high = accuracy["ci95_bootstrap_low"], accuracy["ci95_bootstrap_high"]
+    assert low < accuracy["mean"] < high
     assert best == (
-        f"best:   alone, accuracy {alone.metrics['accuracy']['mean']:.1%} in a single run, which "
-        "has no interval"
+        f"best:   alone, accuracy {accuracy['mean']:.1%}, 95 % interval {low:.1%} to {high:.1%} "
+        "over its test videos"
     )
     assert page == "page:   report/index.html"
     assert steps == "next:   docs/reading-the-results.md says how sure these numbers are"

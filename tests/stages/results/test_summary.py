@@ -21,7 +21,8 @@ def test_the_top_has_the_data_and_the_best_with_its_interval(tmp_path: Path) -> 
 def test_the_top_says_what_its_numbers_do_not_show(tmp_path: Path) -> None:
     one = write_result(tmp_path, "one", runs=1)
     assert summary(inputs_of(one)).limits == [
-        "There is one run, so nothing is known of how trainings and splits vary."
+        "There is one run, so nothing is known of how trainings and splits vary: the interval is "
+        "about other videos alone."
     ]
     two = write_result(tmp_path, "two", runs=1, accuracy=1.0)
     assert summary(inputs_of(one, two)).limits[0].startswith("two is the best of 2 on the videos")

@@ -2,7 +2,7 @@ from pathlib import Path
 
 from stages.results.sections import accuracy
 from tests.stages.results.made_page import Text, inputs_of, page_of, table_rows
-from tests.stages.results.made_results import write_result
+from tests.stages.results.made_results import CLASSES, write_result
 
 
 def test_accuracy_is_mean_deviation_and_interval(tmp_path: Path) -> None:
@@ -15,15 +15,41 @@ def test_accuracy_is_mean_deviation_and_interval(tmp_path: Path) -> None:
     low, high = score["ci95_corrected_low"], score["ci95_corrected_high"]
     assert interval == f"{100 * low:.1f} to {100 * high:.1f}"
     text = Text(page)
-    assert "corrected 95 % interval" in text and "(Nadeau and Bengio 2003)" in text
+    assert "the line its 95 % interval, corrected for the videos that the runs share" in text
+    assert "(Nadeau and Bengio 2003)" in text
     assert "chance, 33.3 %" in text
 
 
-def test_a_single_run_has_no_spread(tmp_path: Path) -> None:
+def test_a_single_run_has_no_spread_and_an_interval_over_its_videos(tmp_path: Path) -> None:
     result = write_result(tmp_path, "caan", runs=1)
     page = page_of(inputs_of(result), accuracy)
     ((_, spread, _strip, interval, *_),) = table_rows(page, "accuracy")
-    assert "±" not in spread and interval == "–" and "A dot is a run" not in Text(page)
+    score = result.metrics["accuracy"]
+    low, high = score["ci95_bootstrap_low"], score["ci95_bootstrap_high"]
+    assert "±" not in spread and interval == f"{100 * low:.1f} to {100 * high:.1f}"
+    text = Text(page)
+    assert "A dot is a run" not in text
+    assert "the middle of 9,999 bootstrap resamples of them (percentile method)" in text
+    (wrong,) = table_rows(
+        page_of(inputs_of(write_result(tmp_path, "wrong", runs=1, accuracy=0.0)), accuracy),
+        "accuracy",
+    )
+    assert wrong[3] == "–", "resamples of videos that are all wrong do not differ"
+
+
+def test_where_classes_are_skewed_it_is_told_which_score_to_read(tmp_path: Path) -> None:
+    skip = [f"{name}/v{run}{at:03d}" for run in range(3) for at in range(6) for name in CLASSES[1:]]
+    skewed = write_result(tmp_path, "skewed", skip=skip, accuracy=0.5)
+    page = page_of(inputs_of(skewed), accuracy)
+    (row,) = table_rows(page, "accuracy")
+    balanced = skewed.metrics["balanced_accuracy"]
+    assert row[4] == f"{100 * balanced['mean']:.1f} ± {100 * balanced['std']:.1f}" != row[1]
+    text = Text(page)
+    assert "Classes are skewed: anger has 50% of the test videos, sadness 25%." in text
+    assert "Read balanced accuracy" in text
+    assert "which says" not in text and "By chance it is 33.3 %" in text
+    even = Text(page_of(inputs_of(write_result(tmp_path, "even")), accuracy))
+    assert "balanced accuracy, the mean recall of the classes, says what accuracy says" in even
 
 
 def test_a_strip_has_a_dot_a_run_where_its_accuracy_is(tmp_path: Path) -> None:
