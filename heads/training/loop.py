@@ -23,6 +23,7 @@ from heads import Head, Rows
 from heads.layers.network import Network
 from heads.training.answer import answer
 from heads.training.data import Batch, Features, collate, draw_batches
+from heads.training.held_out import held_out
 from heads.training.run import Epoch, Run
 from heads.training.settings import Training
 from heads.training.standardise import Standardised, build_network, input_statistics
@@ -121,7 +122,13 @@ def train_run(
             its network's, a loss that is no number.
     """
     generator = torch.Generator().manual_seed(seed)
-    train, validation = _held_out(dataset, train, training.validation_share, seed)
+    share = training.validation_share
+    train, validation = held_out(dataset.videos, train, share, seed)
+    if share > 0 and not validation:
+        raise ValueError(
+            f"train.validation_share {share} of {len(train)} training videos leaves no video to "
+            "validate on: raise it, or set it to 0"
+        )
     standardised = build_network(head, params, dataset.shapes, dataset.axes, classes, seed)
     _start(standardised.network, starts or {}, dataset.shapes)
     for role, (mean, std) in input_statistics(dataset, train, training.standardise).items():
@@ -166,28 +173,6 @@ def _start(
                 f"to start from {path}: name another feature, or remove the role from `weights`"
             )
         load_weights(path, network.starts[role])
-
-
-def _held_out(
-    dataset: Features, train: Sequence[int], share: float, seed: int
-) -> tuple[Sequence[int], list[int]]:
-    """Return the positions to train on and those to validate on: `share` of each class, rounded.
-
-    A class always keeps a video to train on.
-    """
-    generator = torch.Generator().manual_seed(seed)
-    validation: set[int] = set()
-    for label in sorted({dataset.videos[position].label for position in train}):
-        members = [position for position in train if dataset.videos[position].label == label]
-        order = torch.randperm(len(members), generator=generator).tolist()
-        count = min(round(share * len(members)), len(members) - 1)
-        validation.update(members[position] for position in order[:count])
-    if share > 0 and not validation:
-        raise ValueError(
-            f"train.validation_share {share} of {len(train)} training videos leaves no video to "
-            "validate on: raise it, or set it to 0"
-        )
-    return [position for position in train if position not in validation], sorted(validation)
 
 
 @contextmanager
