@@ -14,7 +14,8 @@ from features.cache.keys import canonical, file_sha256
 from features.weights.file import metadata
 from features.weights.record import WeightsError
 from stages.engine.checks import NOT_RUN
-from stages.engine.items import SOFTWARE, software
+from stages.engine.items import software
+from stages.engine.kit import SOFTWARE
 from stages.engine.params import Params
 from stages.engine.paths import INDEX, index_of, weights_file
 from stages.engine.progress import in_a_line, styled

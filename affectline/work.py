@@ -6,7 +6,6 @@ of what they have made; the outputs are its own to link. A stage's inputs are ad
 the store, so a worker needs no output of a stage but the index, and the weights.
 """
 
-import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -117,8 +116,8 @@ def _networks(params: Params, stage: str) -> Mapping[str, Model]:
 def _work_on(plan: Plan, stage: str, rows: Rows) -> None:
     """Make a stage's items as what they are made of comes, and tell what is left out."""
     kind, _, item = stage.partition("@")
-    me = f"{stage}.{claims.host()}-{os.getpid()}"
-    with StageRun(kind, item or None, log=LOGS / "work" / f"{me}.json") as run:
+    log = LOGS / "work" / f"{stage}.{claims.me()}.json"
+    with StageRun(kind, item or None, log=log) as run:
         outcome: Outcome = {}
         if kind == "decode":
             made = replace(decode.work(plan.params, rows), compute=decode.compute_indexed)
@@ -184,7 +183,7 @@ def _file(plan: Plan, link: Link) -> Path | None:
 
 def _somebody_works(stages: Sequence[str]) -> bool:
     """Tell whether another process makes items of some stages, or will."""
-    folder, me = store_root() / "unfinished", f"{claims.host()}-{os.getpid()}"
+    folder, me = store_root() / "unfinished", claims.me()
     names = [name for stage in stages for name in (stage, f"{NEXT}{stage}")]
     there = [who for name in names for who in claims.workers(folder, name).items()]
     return any(is_alive and name != me for name, is_alive in there)

@@ -183,10 +183,9 @@ def work(
         lambda file, made_of: Task(file, network, dtypes, made_of),
     )
     if one_core:  # torch spreads a batch over all cores; what cannot do so takes a video a core
-        return Work(items, compute, workers(params.engine))
-    return Work(
-        items, compute, networks(params.engine, device), partial(computed_together, network)
-    )
+        return Work(items, compute, workers(params.engine), weights=(weights,))
+    pool, together = networks(params.engine, device), partial(computed_together, network)
+    return Work(items, compute, pool, together, weights=(weights,))
 
 
 @lru_cache(maxsize=1)

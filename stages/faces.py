@@ -165,7 +165,8 @@ def work(params: Params, videos: Iterable[Input], folder: Path = WEIGHTS) -> Wor
     )
     # torch spreads one video over all cores; what cannot do so takes a video a core
     one_core, engine = detectors.load(params.faces.detector.module).ONE_CORE, params.engine
-    return Work(items, compute, workers(engine) if one_core else networks(engine, network.device))
+    pool = workers(engine) if one_core else networks(engine, network.device)
+    return Work(items, compute, pool, weights=(weights,))
 
 
 def _network(params: Params, weights: Path) -> Network:

@@ -154,7 +154,7 @@ def _lease_of(path: Path) -> Path:
 
 def _has_lapsed(lease: Path) -> bool:
     """Tell whether a lease has not been renewed, by the clock that its file's times come from."""
-    clock = lease.with_name(f".{host()}-{os.getpid()}-{threading.get_ident()}.tmp")
+    clock = lease.with_name(f".{me()}-{threading.get_ident()}.tmp")
     clock.touch()
     try:
         return clock.stat().st_mtime - lease.stat().st_mtime > LEASE_S
@@ -197,6 +197,11 @@ def host() -> str:
     return "".join(c if c.isalnum() else "_" for c in socket.gethostname())
 
 
+def me() -> str:
+    """Return this process's name among all that share a store, ``<host>-<process>``."""
+    return f"{host()}-{os.getpid()}"
+
+
 # ------------------------------------------------------------------------- scratch folders
 
 
@@ -210,7 +215,7 @@ def scratch(parent: Path, work: str = "") -> Iterator[Path]:
     """
     parent.mkdir(parents=True, exist_ok=True)
     sweep(parent)
-    folder = parent / f"{host()}-{os.getpid()}-{secrets.token_hex(4)}"
+    folder = parent / f"{me()}-{secrets.token_hex(4)}"
     with held(_alive(folder)):
         retitle(folder, work)
         folder.mkdir()

@@ -85,6 +85,8 @@ def device_of(engine: Engine) -> str:
     """
     if engine.device == "cpu":
         return "cpu"
+    if engine.gpus_elsewhere is not None:
+        return _device_elsewhere(engine)
     import torch  # slow to import: only where a device has to be looked for
 
     if engine.device == "auto":
@@ -101,6 +103,17 @@ def device_of(engine: Engine) -> str:
             f"finds no such device here, only {here}; expected auto or one of them"
         )
     return engine.device
+
+
+def _device_elsewhere(engine: Engine) -> str:
+    """Return the device of workers on other machines; what this one has says nothing of it."""
+    if engine.device == "mps" or (engine.device == "cuda" and not engine.gpus_elsewhere):
+        raise DeviceError(
+            f"params.yaml: engine.device: found {engine.device!r}, but engine.{engine.executor}."
+            f"gpus gives each worker {engine.gpus_elsewhere:g} GPUs; expected auto or cpu, or "
+            "cuda and a GPU"
+        )
+    return "cuda" if engine.gpus_elsewhere else "cpu"
 
 
 def devices_of(engine: Engine, device: str) -> tuple[str, ...]:

@@ -26,6 +26,7 @@ from features.cache.keys import PROJECT
 from features.cache.store import ItemStore
 from stages.engine.params import ParamsError, Ray
 from stages.engine.paths import PARAMS
+from stages.engine.slurm import on_slurm
 from stages.engine.workers import (
     LOOK_S,
     Crew,
@@ -33,6 +34,7 @@ from stages.engine.workers import (
     Keys,
     MachineError,
     Note,
+    Part,
     Report,
     Reports,
     Task,
@@ -48,9 +50,6 @@ LARGEST_PART = 64
 
 PARTS_EACH = 4
 """Parts for each hand at least, where there are items enough: none is idle for long at the end."""
-
-Part = dict[Keys, Item[Any]]
-"""The missing keys of each item, and the item."""
 
 
 @dataclass(frozen=True)
@@ -91,9 +90,11 @@ def reports_of(
     """Work on items where params.yaml says; arguments as of :func:`stages.engine.workers.worked`.
 
     Raises:
-        MachineError: it is not the videos that are at fault.
-        ParamsError: there is no Ray here.
+        MachineError: it is not the videos that are at fault, or Ray or submitit is not here.
     """
+    if work.pool.slurm is not None:
+        yield from on_slurm(store, waiting, work, crew, note)
+        return
     alone = replace(work, items=(), prepare=None, pool=replace(work.pool, devices=(), ray=None))
     task = partial(work_on_part, store.root.absolute(), alone, crew.work)
     hands: AbstractContextManager[list[Hand]]

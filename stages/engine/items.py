@@ -10,8 +10,6 @@ import json
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
-from functools import cache
-from importlib.metadata import version
 from pathlib import Path
 
 from features.cache import claims, tables
@@ -19,6 +17,7 @@ from features.cache.arrays import ArrayFileError, check
 from features.cache.keys import item_key
 from features.cache.store import ItemStore, link_or_copy, store_root
 from stages.engine.executors import reports_of
+from stages.engine.kit import versions
 from stages.engine.previous import previous_files
 from stages.engine.progress import StageRun
 from stages.engine.workers import (
@@ -29,27 +28,6 @@ from stages.engine.workers import (
     Task,
     Work,
 )
-
-SOFTWARE = (
-    "affectline",
-    "av",
-    "h5py",
-    "librosa",
-    "mediapipe",
-    "numpy",
-    "opencv-contrib-python",
-    "openvino",
-    "pillow",
-    "scipy",
-    "soxr",
-    "torch",
-    "torchvision",
-)
-"""Distributions whose versions stand in every array file: all whose code makes numbers, and h5py.
-
-They are in no key; docs/reproducibility.md says why, and how much each has been seen to change.
-"""
-
 
 FFMPEGS = ("libav", "libsw")
 """How the names of FFmpeg's libraries begin: decode alone uses them."""
@@ -256,7 +234,7 @@ def software() -> dict[str, str]:
     has PyAV; and in one that has torch ``torch cpu``, the processor's instructions that it uses
     (``DEFAULT``, ``AVX2``, ``AVX512``), and ``torch threads``. Neither is imported for it.
     """
-    named = dict(_versions())
+    named = dict(versions())
     if av := sys.modules.get("av"):
         libraries = sorted(av.library_versions.items())
         named |= {name: ".".join(map(str, parts)) for name, parts in libraries}
@@ -264,11 +242,6 @@ def software() -> dict[str, str]:
         named["torch cpu"] = torch.backends.cpu.get_cpu_capability()
         named["torch threads"] = str(torch.get_num_threads())
     return named
-
-
-@cache
-def _versions() -> dict[str, str]:
-    return {name: version(name) for name in SOFTWARE}
 
 
 def describe(

@@ -59,6 +59,31 @@ class Ray(Section):
     gpus: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
 
 
+class Slurm(Section):
+    """The jobs that work where ``engine.executor`` is ``slurm``.
+
+    Attributes:
+        cluster: ``slurm``; ``local``: processes of this machine in place of jobs; ``auto``: local
+            where there is no Slurm.
+        jobs: how many work at once, the width of the array.
+        partition: of Slurm; null is its default.
+        cpus: of each job.
+        gpus: of each job; it runs one network, so more GPUs are more jobs.
+        memory_gib: of each job; null is Slurm's default.
+        time_min: a job's limit in minutes; what it was at is done by the next.
+        options: others of sbatch, ``{account: lab, qos: long}``.
+    """
+
+    cluster: Literal["auto", "slurm", "local"] = "auto"
+    jobs: Count = 4
+    partition: str | None = None
+    cpus: Count = 1
+    gpus: Annotated[int, Field(ge=0, le=1)] = 0
+    memory_gib: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    time_min: Count = 240
+    options: dict[str, str | int] = {}
+
+
 class Engine(Section):
     """How this machine runs the stages: in no key, and DVC does not watch it.
 
@@ -71,8 +96,10 @@ class Engine(Section):
         time_limit_s: a video that takes longer in one stage is given up.
         device: where networks run; ``auto`` takes a GPU where there is one.
         devices: of the GPUs, ``all``, or their numbers: each has a process of its own.
-        executor: what items are worked on by: ``local``, processes of this machine, or ``ray``.
+        executor: what items are worked on by: ``local``, processes of this machine, or ``ray``, or
+            ``slurm``.
         ray: that cluster.
+        slurm: those jobs.
         runtime: what computes float32 networks on a CPU: ``torch``, ``openvino``, or ``auto``, the
             faster for each network by a trial that is remembered.
         cache_gib: of features that training keeps in memory, GiB, for all its processes together;
@@ -85,10 +112,16 @@ class Engine(Section):
     devices: Literal["all"] | Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)] = (
         "all"
     )
-    executor: Literal["local", "ray"] = "local"
+    executor: Literal["local", "ray", "slurm"] = "local"
     ray: Ray = Ray()
+    slurm: Slurm = Slurm()
     runtime: Literal["auto", "torch", "openvino"] = "auto"
     cache_gib: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+
+    @property
+    def gpus_elsewhere(self) -> float | None:
+        """How many GPUs each worker has where the executor starts them; None: they work here."""
+        return {"local": None, "ray": self.ray.gpus, "slurm": self.slurm.gpus}[self.executor]
 
 
 class Target(Section):

@@ -16,18 +16,18 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, wait
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from multiprocessing import connection, get_context, parent_process, resource_tracker
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import pebble
 
 from features.cache import claims
 from features.cache.store import ItemStore
 from stages.engine.device import devices_of
-from stages.engine.params import Engine, Ray
+from stages.engine.params import Engine, Ray, Slurm
 
 Task = TypeVar("Task")
 """What `compute` needs to make one item: each stage has its own."""
@@ -102,29 +102,43 @@ class Workers:
         devices: GPUs, of which each has a process of its own that sees no other, as
             CUDA_VISIBLE_DEVICES names them; none: the work is this process's.
         ray: the cluster whose actors work in place of this process.
+        slurm: the jobs that do.
     """
 
     processes: int
     time_limit_s: float = 600.0
     devices: tuple[str, ...] = ()
     ray: Ray | None = None
+    slurm: Slurm | None = None
+
+
+def elsewhere(engine: Engine, processes: int, time_limit_s: float) -> Workers | None:
+    """Return workers that params.yaml has other machines start; None: the work is done here."""
+    if engine.executor == "ray":
+        return Workers(processes, time_limit_s, ray=engine.ray)
+    if engine.executor == "slurm":
+        return Workers(processes, time_limit_s, slurm=engine.slurm)
+    return None
 
 
 def workers(engine: Engine) -> Workers:
     """Return the pool that params.yaml asks for: one process a core unless it names a number."""
-    if engine.executor == "ray":
-        return Workers(math.ceil(engine.ray.cpus), engine.time_limit_s, ray=engine.ray)
+    cpus = engine.slurm.cpus if engine.executor == "slurm" else math.ceil(engine.ray.cpus)
+    if there := elsewhere(engine, cpus, engine.time_limit_s):
+        return there
     return Workers(engine.workers or os.cpu_count() or 1, engine.time_limit_s)
 
 
 def networks(engine: Engine, device: str) -> Workers:
     """Return where params.yaml has networks run that take all that a process may use."""
-    if engine.executor == "ray":
-        return Workers(0, engine.time_limit_s, ray=engine.ray)
-    return Workers(0, engine.time_limit_s, devices_of(engine, device))
+    there = elsewhere(engine, 0, engine.time_limit_s)
+    return there or Workers(0, engine.time_limit_s, devices_of(engine, device))
 
 
 Keys = tuple[str, ...]
+Part = dict[Keys, Item[Any]]
+"""Missing keys of each of some items, and the item."""
+
 Result = Mapping[str, float] | BaseException | None
 """Counts of what was computed, why it could not be, or None: another process has made it."""
 
@@ -142,12 +156,16 @@ class Report:
         keys: those that were missing.
         reasons: key of each file that could not be made -> why.
         counts: of what was computed; None where nothing was, for it failed or another made it.
+        worker: who has done so, ``<host>-<process>``.
+        seconds: from its being taken to its end; of items in flight together each has all.
     """
 
     name: str
     keys: Keys
     reasons: dict[str, str]
     counts: Mapping[str, float] | None
+    worker: str = field(default_factory=claims.me)
+    seconds: float = 0.0
 
 
 Reports = Generator[Report, None, None]
@@ -185,6 +203,7 @@ class Work(Generic[Task]):
             one; ``compute`` and ``pool`` are not used then.
         unit: what a person calls the items.
         prepare: called once, by the stage itself, before the first item is computed.
+        weights: files of weights that ``compute`` reads.
     """
 
     items: Sequence[Item[Task]]
@@ -193,6 +212,7 @@ class Work(Generic[Task]):
     stream: Stream[Task] | None = None
     unit: str = "videos"
     prepare: Callable[[], None] | None = None
+    weights: tuple[Path, ...] = ()
 
 
 class Crew:
@@ -209,7 +229,7 @@ class Crew:
         self.size = 1
         self.work = work
         self._folder, self._note = folder, note
-        self._me = f"{claims.host()}-{os.getpid()}"
+        self._me = claims.me()
         self._known: set[str] = {self._me}
         self._next_look = 0.0
 
@@ -244,6 +264,7 @@ class Todo(Generic[Task]):
         patience_s: float,
         crew: Crew,
         note: Note,
+        begin: Callable[[Keys], None] = lambda keys: None,
     ) -> None:
         """Begin with all of ``waiting``.
 
@@ -254,8 +275,11 @@ class Todo(Generic[Task]):
             patience_s: after so long without any news an item is computed in spite of its claim.
             crew: who else is at work.
             note: told in one line what a person should know.
+            begin: told of each item that is to be computed here, as it is taken.
         """
         self._crew = crew
+        self._begin = begin
+        self._taken_s: dict[Keys, float] = {}
         self._store = store
         self._rest = deque(waiting.items())
         self._folder = folder
@@ -312,14 +336,18 @@ class Todo(Generic[Task]):
 
     def _job(self, keys: Keys, item: Item[Task], held: list[claims.Claim]) -> Job[Task]:
         self._held[keys] = held
-        self._news = time.monotonic()
+        self._news = self._taken_s[keys] = time.monotonic()
         # looked at again: before it was claimed, another process may have finished it
-        return Job(item, keys, self._absent(keys, item))
+        job = Job(item, keys, self._absent(keys, item))
+        if job.paths:
+            self._begin(keys)
+        return job
 
-    def finish(self, job: Job[Task]) -> None:
-        """Let go of an item that was taken."""
+    def finish(self, job: Job[Task]) -> float:
+        """Let go of an item that was taken; return how many seconds ago it was."""
         for claim in self._held.pop(job.keys):
             claim.release()
+        return time.monotonic() - self._taken_s.pop(job.keys)
 
     def let_go(self) -> None:
         """Let go of everything."""
@@ -330,7 +358,12 @@ class Todo(Generic[Task]):
 
 
 def worked(
-    store: ItemStore, waiting: Mapping[Keys, Item[Task]], work: Work[Task], crew: Crew, note: Note
+    store: ItemStore,
+    waiting: Mapping[Keys, Item[Task]],
+    work: Work[Task],
+    crew: Crew,
+    note: Note,
+    begin: Callable[[Keys], None] = lambda keys: None,
 ) -> Reports:
     """Work on items here, beside other processes, until each is in the store or has failed here.
 
@@ -340,13 +373,14 @@ def worked(
         work: how they are made.
         crew: who else is at work.
         note: told in one line what a person should know.
+        begin: told of each item that is to be computed here, as it is taken.
 
     Raises:
         MachineError: it is not the videos that are at fault.
     """
     trouble = Trouble()
     with claims.scratch(store.root / "unfinished", crew.work) as folder:
-        todo = Todo(store, waiting, folder, work.pool.time_limit_s, crew, note)
+        todo = Todo(store, waiting, folder, work.pool.time_limit_s, crew, note, begin)
         if work.stream is not None:
             results = work.stream(note, todo.jobs())
         else:
@@ -359,8 +393,8 @@ def worked(
                 for key, path in job.paths.items():
                     if key not in reasons:
                         store.add(key, path)
-                todo.finish(job)
-                yield Report(job.item.name, job.keys, reasons, counts)
+                seconds = todo.finish(job)
+                yield Report(job.item.name, job.keys, reasons, counts, seconds=seconds)
         except Exception as error:  # of a network that many items go through
             if _kind(error) in _HARDWARE:
                 raise MachineError(_said(error)) from error

@@ -2,6 +2,7 @@
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Literal
 
 import pytest
 import torch
@@ -11,11 +12,12 @@ from stages.engine.device import (
     DeviceError,
     cache_bytes,
     cores_kept,
+    device_of,
     devices_of,
     free_bytes,
     use_one_core,
 )
-from stages.engine.params import Engine
+from stages.engine.params import Engine, Ray, Slurm
 
 
 @pytest.fixture
@@ -125,3 +127,18 @@ def test_a_thread_beside_the_network_uses_one_core_and_the_network_keeps_its_own
             assert pool.submit(torch.get_num_threads).result() == 3
     finally:
         torch.set_num_threads(threads)
+
+
+@pytest.mark.parametrize("gpus", [0, 1])
+@pytest.mark.parametrize("executor", ["ray", "slurm"])
+def test_workers_elsewhere_have_the_device_that_they_are_given(
+    executor: Literal["ray", "slurm"], gpus: int
+) -> None:
+    engine = Engine(executor=executor, ray=Ray(gpus=gpus), slurm=Slurm(gpus=gpus))
+    assert device_of(engine) == ("cuda" if gpus else "cpu")  # whatever this machine has
+    assert device_of(engine.model_copy(update={"device": "cpu"})) == "cpu"
+    wrong = engine.model_copy(update={"device": "mps" if gpus else "cuda"})
+    with pytest.raises(
+        DeviceError, match=rf"engine\.{executor}\.gpus gives each worker {gpus} GPU"
+    ):
+        device_of(wrong)

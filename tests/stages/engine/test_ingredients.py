@@ -173,7 +173,7 @@ def edit(path: Path, old: str, new: str) -> None:
         ("features/sources/pickles.py", "TIME_LIMIT_S = 600.0", "TIME_LIMIT_S = 900.0"),
         ("features/detectors/retinaface.py", "github.com/xinntao", "mirror.com/xinntao"),
         ("stages/extract.py", '"rows_valid": pa.int32()', '"rows_valid": pa.int64()'),
-        ("stages/engine/items.py", '    "h5py",\n', '    "h5py",\n    "rich",\n'),
+        ("stages/engine/kit.py", '    "h5py",\n', '    "h5py",\n    "rich",\n'),
     ],
 )
 def test_what_makes_no_number_is_in_no_key(

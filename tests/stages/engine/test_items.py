@@ -19,13 +19,8 @@ from features.cache import arrays, claims
 from features.cache.keys import item_key
 from features.cache.store import ItemStore, store_root
 from features.video.opening import VideoError
-from stages.engine.items import (
-    SOFTWARE,
-    describe,
-    item_path,
-    merge_reasons,
-    run_items,
-)
+from stages.engine.items import describe, item_path, merge_reasons, run_items
+from stages.engine.kit import SOFTWARE
 from stages.engine.progress import StageRun
 from stages.engine.workers import Item, PartlyFailed, Work, Workers
 from tests.conftest import HANGING_S, heed_ctrl_c
