@@ -29,7 +29,8 @@ from stages.engine.params import Params
 from stages.engine.paths import INDEX, VIEWS, index_of
 from stages.engine.progress import StageRun
 from stages.engine.start import launch, start
-from stages.engine.workers import Item, PartlyFailed, Work, workers
+from stages.engine.trouble import PartlyFailed
+from stages.engine.workers import Item, Work, workers
 
 SOUND_COLUMNS = {"rows": pa.int32()}
 """Of the sound's index, besides those of every index: samples."""

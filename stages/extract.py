@@ -41,6 +41,7 @@ from features.options import axes_of, options_of, views_of
 from features.waveform import Samples, Waveform
 from features.weights.file import load, metadata, tensors_sha256
 from stages.engine import imported
+from stages.engine.ahead import ahead
 from stages.engine.device import (
     BFLOAT16_COST,
     be_reproducible,
@@ -65,16 +66,7 @@ from stages.engine.paths import FEATURES, PARAMS, TABLES, VIEWS, WEIGHTS, index_
 from stages.engine.progress import StageRun, told
 from stages.engine.runtime import fastest
 from stages.engine.start import item_of, launch, start
-from stages.engine.workers import (
-    Input,
-    Job,
-    Result,
-    Results,
-    Work,
-    ahead,
-    networks,
-    workers,
-)
+from stages.engine.workers import Input, Job, Result, Results, Work, networks, workers
 
 COLUMNS = {"rows": pa.int32(), "rows_valid": pa.int32(), "pretrained": pa.bool_()}
 """Of a backbone's index, besides those of every index."""

@@ -20,12 +20,12 @@ from typing import TYPE_CHECKING
 
 from features.cache.store import replacing
 from sample.names import LABELS
+from stages.engine.children import uninterrupted
 from stages.engine.outputs import EMPTY, say_empty
 from stages.engine.params import Sample
 from stages.engine.paths import SAMPLE, TRUTH, has_sample
 from stages.engine.progress import StageRun
 from stages.engine.start import launch, start
-from stages.engine.workers import uninterrupted
 
 if TYPE_CHECKING:  # it draws with SciPy and OpenCV: who has videos of his own waits for neither
     from sample.clips import Plan

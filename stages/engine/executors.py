@@ -13,35 +13,30 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, wait
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-import pebble
-
 from features.cache.keys import PROJECT
 from features.cache.store import ItemStore
+from stages.engine.children import children
 from stages.engine.params import ParamsError, Ray
 from stages.engine.paths import PARAMS
 from stages.engine.slurm import on_slurm
+from stages.engine.trouble import ChildDied, MachineError, Trouble
 from stages.engine.workers import (
     LOOK_S,
     Crew,
     Item,
     Keys,
-    MachineError,
     Note,
     Part,
     Report,
     Reports,
     Task,
-    Trouble,
     Work,
-    end_with_parent,
-    uninterrupted,
     worked,
 )
 
@@ -191,8 +186,8 @@ def _died_with(part: Part, error: BaseException) -> Report:
 
 
 def _line(error: BaseException) -> str:
-    if isinstance(error, pebble.ProcessExpired):
-        return f"exit status {error.exitcode}"
+    if isinstance(error, ChildDied):
+        return str(error)
     return " ".join(str(error).split()).partition(". ")[0]
 
 
@@ -202,40 +197,16 @@ def _line(error: BaseException) -> str:
 @contextmanager
 def _on_devices(task: Callable[[Part], Done], devices: tuple[str, ...]) -> Iterator[list[Hand]]:
     """Start a process a GPU, which sees no other."""
-    with ExitStack() as stack:
-        pools = [
-            stack.enter_context(
-                pebble.ProcessPool(
-                    max_workers=1,
-                    initializer=_see_only,
-                    initargs=(device,),
-                    context=get_context("spawn"),
-                )
-            )
-            for device in devices
+    with children([partial(_see_only, device) for device in devices]) as crew:
+        yield [
+            Hand(f"of GPU {device}", child.ready, partial(child.call, task), (ChildDied,))
+            for device, child in zip(devices, crew, strict=True)
         ]
-        with uninterrupted():
-            assert all(pool.active for pool in pools)  # this starts them
-        try:
-            yield [
-                Hand(
-                    f"of GPU {device}",
-                    partial(pool.schedule, os.getpid),
-                    lambda part, pool=pool: pool.schedule(task, [part]),  # type: ignore[misc]
-                    (pebble.ProcessExpired,),
-                )
-                for device, pool in zip(devices, pools, strict=True)
-            ]
-        except BaseException:
-            for pool in pools:
-                pool.stop()  # type: ignore[no-untyped-call]
-            raise
 
 
 def _see_only(device: str) -> None:
     """Let this process see one GPU, before it loads what looks for them."""
     os.environ["CUDA_VISIBLE_DEVICES"] = device
-    end_with_parent()
 
 
 # -------------------------------------------------------------------------- on Ray's cluster

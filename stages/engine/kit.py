@@ -13,7 +13,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from features.cache.keys import PACKAGES, PROJECT, file_sha256
-from stages.engine.workers import MachineError
+from stages.engine.trouble import MachineError
 
 SOFTWARE = (
     "affectline",

@@ -27,13 +27,12 @@ from features.cache.store import ItemStore
 from stages.engine.kit import Kit, check_kit, kit
 from stages.engine.params import Slurm
 from stages.engine.paths import LOGS, PARAMS
+from stages.engine.trouble import FEW, MachineError
 from stages.engine.workers import (
-    FEW,
     LOOK_S,
     Crew,
     Item,
     Keys,
-    MachineError,
     Note,
     Part,
     Report,

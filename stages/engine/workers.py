@@ -1,51 +1,45 @@
 """Work on items: claimed one by one, done in this process or in children with a time limit.
 
 In this process items may also be made as a stream: what one needs is read while another is worked
-on (:func:`ahead`).
+on (:func:`stages.engine.ahead.ahead`).
 
 Claims are taken as work is begun: processes that share a store share the work too.
 """
 
-import errno
 import math
 import os
-import signal
-import threading
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, wait
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, field
-from multiprocessing import connection, get_context, parent_process, resource_tracker
 from pathlib import Path
-from queue import SimpleQueue
 from typing import Any, Generic, TypeVar
-
-import pebble
 
 from features.cache import claims
 from features.cache.store import ItemStore
+from stages.engine.children import Child, children
 from stages.engine.device import devices_of
 from stages.engine.params import Engine, Ray, Slurm
+from stages.engine.trouble import (
+    HARDWARE,
+    MachineError,
+    PartlyFailed,
+    Trouble,
+    kind_of,
+    reason_of,
+    said,
+)
 
 Task = TypeVar("Task")
 """What `compute` needs to make one item: each stage has its own."""
 
 Compute = Callable[[Task, dict[str, Path]], Mapping[str, float]]
 """``compute(task, {key: path to write}) -> counts``; it raises with the reason if it cannot, and
-:class:`PartlyFailed` if it can write some of them."""
-
-FEW = 5
-"""So many items in a row that fail alike, by no fault of a video, end the stage."""
+:class:`~stages.engine.trouble.PartlyFailed` if it can write some of them."""
 
 LOOK_S = 2.0
 """Seconds between two looks at who else is at work."""
-
-MACHINE_ERRORS = frozenset(
-    {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO}
-)
-"""Errors of the machine, not of the video: they end the stage."""
 
 
 @dataclass(frozen=True)
@@ -61,19 +55,6 @@ class Item(Generic[Task]):
     name: str
     files: dict[str, str]
     task: Task
-
-
-class PartlyFailed(ValueError):
-    """Some of an item's files cannot be made; the others are there.
-
-    Attributes:
-        reasons: key of each that is not -> why.
-    """
-
-    def __init__(self, reasons: Mapping[str, str]) -> None:
-        """Fail for ``reasons``."""
-        super().__init__(reasons)
-        self.reasons = reasons
 
 
 @dataclass(frozen=True)
@@ -141,10 +122,6 @@ Part = dict[Keys, Item[Any]]
 
 Result = Mapping[str, float] | BaseException | None
 """Counts of what was computed, why it could not be, or None: another process has made it."""
-
-
-class MachineError(OSError):
-    """The machine cannot do the work; the message says why. No video is to blame."""
 
 
 @dataclass(frozen=True)
@@ -396,8 +373,8 @@ def worked(
                 seconds = todo.finish(job)
                 yield Report(job.item.name, job.keys, reasons, counts, seconds=seconds)
         except Exception as error:  # of a network that many items go through
-            if _kind(error) in _HARDWARE:
-                raise MachineError(_said(error)) from error
+            if kind_of(error) in HARDWARE:
+                raise MachineError(said(error)) from error
             raise
         finally:
             results.close()  # its threads end before what they have claimed is let go
@@ -411,51 +388,6 @@ def _became(
     if isinstance(result, BaseException):
         return reasons_of(result, job, pool), None
     return {}, result
-
-
-_HARDWARE = ("memory", "CUDA")
-
-
-class Trouble:
-    """Tells the machine's trouble from the videos': it fails one after the other alike."""
-
-    def __init__(self) -> None:
-        self._kind: str | None = None
-        self._times = 0
-
-    def count(self, result: Result) -> None:
-        """Take the next item's result.
-
-        Raises:
-            MachineError: too many in a row have failed alike.
-        """
-        if result is None:
-            return  # another process's
-        kind = _kind(result) if isinstance(result, BaseException) else None
-        self._times = self._times + 1 if kind is not None and kind == self._kind else 1
-        self._kind = kind
-        if kind is not None and self._times >= FEW and isinstance(result, BaseException):
-            raise MachineError(
-                f"{self._times} items in a row have failed alike, which is no video's fault: "
-                f"{_said(result)}"
-            )
-
-
-def _kind(error: BaseException) -> str | None:
-    """Return what an error may be of the machine's, None of one that is a video's."""
-    if isinstance(error, pebble.ProcessExpired):  # a system without memory kills
-        return "killed" if error.exitcode == -signal.SIGKILL else None
-    if isinstance(error, (ValueError, OSError, TimeoutError)):
-        return None
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # torch's
-        return "memory"
-    if isinstance(error, RuntimeError) and "CUDA" in str(error):
-        return "CUDA"
-    return _said(error)
-
-
-def _said(error: BaseException) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())}"
 
 
 def in_process(todo: Todo[Task], compute: Compute[Task], pool: Workers) -> Results[Task]:
@@ -475,117 +407,29 @@ def in_process(todo: Todo[Task], compute: Compute[Task], pool: Workers) -> Resul
 
 def in_pool(todo: Todo[Task], compute: Compute[Task], pool: Workers) -> Results[Task]:
     """Compute in child processes: a hanging or crashing decoder costs its video only."""
-    count = min(pool.processes, len(todo))
-    futures: dict[Future[Mapping[str, float]], Job[Task]] = {}
-    with pebble.ProcessPool(
-        max_workers=count, initializer=end_with_parent, context=get_context("spawn")
-    ) as processes:
-        with uninterrupted():
-            assert processes.active  # this starts it
-        try:
-            while todo or futures:
-                while len(futures) < count and (job := todo.take()) is not None:
-                    if not job.paths:
-                        yield job, None
-                        continue
-                    arguments = [job.item.task, job.paths]
-                    begun = processes.schedule(compute, arguments, timeout=pool.time_limit_s)
-                    futures[begun] = job
-                if not futures:
-                    time.sleep(claims.POLL_S if todo else 0)
+    with children([None] * min(pool.processes, len(todo))) as free:
+        busy: dict[Future[Mapping[str, float]], tuple[Child, Job[Task]]] = {}
+        while todo or busy:
+            while free and (job := todo.take()) is not None:
+                if not job.paths:
+                    yield job, None
                     continue
-                spare = todo and len(futures) < count
-                done, _ = wait(futures, claims.POLL_S if spare else None, FIRST_COMPLETED)
-                for future in done:
-                    error = future.exception()
-                    yield futures.pop(future), future.result() if error is None else error
-        except BaseException:
-            processes.stop()  # type: ignore[no-untyped-call]
-            raise
-
-
-Made = TypeVar("Made")
-
-
-def ahead(items: Generator[Made, None, None], depth: int) -> Generator[Made, None, None]:
-    """Yield ``items``, which a thread makes ahead: ``depth`` of them wait at most.
-
-    What is raised where they are made is raised here in its place. Closing this ends the thread,
-    after the item that it is at.
-    """
-    ready: SimpleQueue[tuple[Made] | BaseException | None] = SimpleQueue()
-    room = threading.Semaphore(depth)
-    is_over = threading.Event()
-
-    def make() -> None:
-        try:
-            for item in items:
-                ready.put((item,))
-                room.acquire()
-                if is_over.is_set():
-                    break
-            items.close()
-            ready.put(None)
-        except BaseException as error:
-            ready.put(error)
-
-    thread = threading.Thread(target=make, daemon=True)
-    thread.start()
-    try:
-        while (item := ready.get()) is not None:
-            if isinstance(item, BaseException):
-                raise item
-            room.release()
-            yield item[0]
-    finally:
-        is_over.set()
-        room.release()
-        thread.join()
-
-
-@contextmanager
-def uninterrupted() -> Iterator[None]:
-    """Start threads and processes that Ctrl-C does not reach: this process ends them in order.
-
-    A terminal sends Ctrl-C to all processes; each would tell where it was. What is started here
-    inherits that the signal is blocked.
-    """
-    resource_tracker.ensure_running()  # the thread that starts it would unblock the signal
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def end_with_parent() -> None:
-    """Let this child process end as soon as the stage that started it is dead."""
-    parent = parent_process()
-    assert parent is not None
-
-    def watch() -> None:
-        connection.wait([parent.sentinel])
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
+                child = free.pop()
+                arguments = (compute, job.item.task, job.paths)
+                busy[child.call(*arguments, time_limit_s=pool.time_limit_s)] = (child, job)
+            if not busy:
+                time.sleep(claims.POLL_S if todo else 0)
+                continue
+            done, _ = wait(busy, claims.POLL_S if todo and free else None, FIRST_COMPLETED)
+            for future in done:
+                child, job = busy.pop(future)
+                free.append(child)
+                error = future.exception()
+                yield job, future.result() if error is None else error
 
 
 def reasons_of(error: BaseException, job: Job[Task], pool: Workers) -> dict[str, str]:
     """Return key -> why, of each file of a job that there is none of."""
     if isinstance(error, PartlyFailed):
         return dict(error.reasons)
-    return dict.fromkeys(job.paths, reason_of(error, pool))
-
-
-def reason_of(error: BaseException, pool: Workers) -> str:
-    """Say in one line why a video failed; an error of the machine is raised on."""
-    if isinstance(error, OSError) and error.errno in MACHINE_ERRORS:
-        raise error
-    if isinstance(error, BrokenExecutor):  # no process can be started: of no video's making
-        raise error
-    if isinstance(error, TimeoutError):
-        return f"given up after {pool.time_limit_s:g} s (engine.time_limit_s)"
-    if isinstance(error, pebble.ProcessExpired):
-        return f"the process that worked on it died (exit status {error.exitcode})"
-    text = " ".join(str(error).split())
-    return text if isinstance(error, ValueError) and text else _said(error)
+    return dict.fromkeys(job.paths, reason_of(error, pool.time_limit_s))

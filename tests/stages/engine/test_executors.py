@@ -14,7 +14,8 @@ from features.cache.keys import item_key
 from stages.engine.items import fill, outcome_of, run_items
 from stages.engine.params import ParamsError, Ray
 from stages.engine.progress import StageRun
-from stages.engine.workers import FEW, Item, MachineError, Work, Workers
+from stages.engine.trouble import FEW, MachineError
+from stages.engine.workers import Item, Work, Workers
 from tests.stages.engine.test_items import numbers, until
 
 PAIR = Workers(0, devices=("0", "1"))

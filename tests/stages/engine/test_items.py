@@ -22,7 +22,8 @@ from features.video.opening import VideoError
 from stages.engine.items import describe, item_path, merge_reasons, run_items
 from stages.engine.kit import SOFTWARE
 from stages.engine.progress import StageRun
-from stages.engine.workers import Item, PartlyFailed, Work, Workers
+from stages.engine.trouble import PartlyFailed
+from stages.engine.workers import Item, Work, Workers
 from tests.conftest import HANGING_S, heed_ctrl_c
 
 

@@ -4,7 +4,7 @@ import pytest
 
 from stages.engine import kit as kits
 from stages.engine.kit import check_kit, kit
-from stages.engine.workers import MachineError
+from stages.engine.trouble import MachineError
 
 
 def test_what_a_worker_lacks_is_told_and_what_is_alike_is_not(tmp_path: Path) -> None:

@@ -16,7 +16,8 @@ from stages.engine.items import fill, outcome_of
 from stages.engine.params import Slurm
 from stages.engine.progress import StageRun
 from stages.engine.slurm import Journal, Shift
-from stages.engine.workers import FEW, MachineError, Work, Workers
+from stages.engine.trouble import FEW, MachineError
+from stages.engine.workers import Work, Workers
 from tests.stages.engine.test_items import is_running, until
 from tests.stages.engine.toys import compute, made, toy
 

@@ -1,7 +1,4 @@
-import os
 import pickle
-import signal
-import threading
 from collections.abc import Generator, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,98 +11,27 @@ from features.cache import arrays, claims
 from features.cache.keys import item_key
 from features.cache.store import ItemStore
 from stages.engine import workers
-from stages.engine.workers import (
-    FEW,
-    Crew,
-    Item,
-    Job,
-    MachineError,
-    Results,
-    Work,
-    Workers,
-    ahead,
-    worked,
-)
-
-DEPTH = 2
-
-
-def test_items_come_in_order_and_are_made_ahead_within_bounds() -> None:
-    made: list[int] = []
-    taken: list[int] = []
-
-    def items() -> Generator[int, None, None]:
-        for number in range(20):
-            assert len(made) - len(taken) <= DEPTH + 1
-            made.append(number)
-            yield number
-
-    for number in ahead(items(), DEPTH):
-        taken.append(number)
-    assert taken == list(range(20))
-
-
-def test_an_item_is_made_while_the_one_before_it_is_worked_on() -> None:
-    is_next = threading.Event()
-
-    def items() -> Generator[int, None, None]:
-        yield 0
-        is_next.set()
-        yield 1
-
-    numbers = ahead(items(), DEPTH)
-    assert next(numbers) == 0
-    assert is_next.wait(10)
-    assert list(numbers) == [1]
-
-
-def test_what_fails_where_items_are_made_is_raised_in_its_place() -> None:
-    def items() -> Generator[int, None, None]:
-        yield 0
-        raise OSError("the disk")
-
-    numbers = ahead(items(), DEPTH)
-    assert next(numbers) == 0
-    with pytest.raises(OSError, match="the disk"):
-        next(numbers)
-
-
-def test_who_stops_early_leaves_no_thread_and_nothing_open() -> None:
-    before = threading.active_count()
-    closed: list[bool] = []
-
-    def items() -> Generator[int, None, None]:
-        try:
-            yield from range(1000)
-        finally:
-            closed.append(True)
-
-    numbers = ahead(items(), DEPTH)
-    assert next(numbers) == 0
-    numbers.close()
-    assert closed == [True]
-    assert threading.active_count() == before
-
+from stages.engine.trouble import FEW, MachineError
+from stages.engine.workers import Crew, Item, Job, Results, Work, Workers, worked
+from tests.stages.engine.test_children import be_killed
 
 # ------------------------------------------------------------------ the machine or the video
 
 
 def compute(task: BaseException | int, outputs: Mapping[str, Path]) -> dict[str, float]:
-    """Fail with the task, die of it, or write it."""
+    """Fail with the task, or write it."""
     if isinstance(task, BaseException):
         raise task
-    if task < 0:
-        os.kill(os.getpid(), -task)
     for key, path in outputs.items():
         arrays.write(path, {"n": np.array([task])}, {"key": key})
     return {}
 
 
-def work_on(tasks: list[Any], processes: int = 0) -> Work[Any]:
+def work_on(tasks: list[Any]) -> Work[Any]:
     items = [
         Item(f"joy/{n}", {item_key({"n": n}): f"joy/{n}.h5"}, task) for n, task in enumerate(tasks)
     ]
-    return Work(items, compute, Workers(processes))
+    return Work(items, compute, Workers(0))
 
 
 def names(folder: Path, work: Work[Any]) -> list[str]:
@@ -150,7 +76,7 @@ def test_texts_that_differ_in_numbers_alone_are_one_trouble_of_memory(tmp_path: 
 
 def test_children_that_the_system_kills_for_want_of_memory_end_the_stage(tmp_path: Path) -> None:
     with pytest.raises(MachineError, match="in a row"):
-        names(tmp_path, work_on([-int(signal.SIGKILL)] * 2 * FEW, processes=1))
+        names(tmp_path, Work(work_on([0] * 2 * FEW).items, be_killed, Workers(1)))
 
 
 @pytest.mark.parametrize(
