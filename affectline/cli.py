@@ -234,7 +234,10 @@ def plan() -> None:
 def work(
     stages: Annotated[
         list[str] | None,
-        typer.Argument(help="names as in dvc.yaml: decode, faces, extract@<backbone>, or extract"),
+        typer.Argument(
+            help="names as in dvc.yaml: decode, faces, extract@<backbone>, train@<experiment>, or "
+            "extract and train for all of their kind"
+        ),
     ] = None,
     every: Annotated[bool, typer.Option("--all", help="all of them, in order")] = False,
 ) -> None:

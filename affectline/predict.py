@@ -99,7 +99,7 @@ def predict(trained: Trained, videos: Sequence[Video], *, with_weights: bool = F
 def _indexed(store: ItemStore, trained: Trained, videos: Sequence[Video]) -> list[tables.Row]:
     """Return the videos' rows of an index, in their order."""
     here = [replace(each, file=str(Path(each.file).absolute())) for each in videos]
-    pool = workers(trained.params.engine)
+    pool = workers(trained.params.engine.here)
     with scratch(store.root / "unfinished") as unfinished, StageRun("predict", "index") as run:
         by_id = {str(row["video_id"]): row for row in index(run, here, unfinished / "index", pool)}
     return [by_id[video.video_id] for video in videos]

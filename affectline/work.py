@@ -3,31 +3,32 @@
 Any number of workers may run at once, in terminals, jobs or machines that share the store: by
 claims they share the work, and with a `dvc repro` beside them. A later `dvc repro` computes nothing
 of what they have made; the outputs are its own to link. A stage's inputs are addressed by key in
-the store, so a worker needs no output of a stage but the index, and the weights.
+the store, so a worker needs no output of a stage but the index, and the weights. Runs of train need
+the features of all videos, or the reasons why there are none.
 """
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
+from affectline.feature_rows import Failed, feature_rows, file_of, write_table
 from affectline.plan import Link, Plan
 from features.cache import claims, tables
 from features.cache.store import ItemStore, store_root
 from features.options import near
 from features.weights.file import tensors_sha256
-from stages import decode, extract, faces
+from stages import decode, extract, faces, train
 from stages.engine.items import Outcome, fill, merge_reasons, outcome_of
 from stages.engine.outputs import check_failures
 from stages.engine.params import Model, Params, ParamsError
 from stages.engine.paths import INDEX, LOGS, index_of, weights_file
-from stages.engine.progress import StageRun
+from stages.engine.progress import StageRun, fail, told
 from stages.engine.start import stage_names
 from stages.engine.workers import Input, Work
 
-KINDS = ("decode", "faces", "extract")
+KINDS = ("decode", "faces", "extract", "train")
 """Stages whose items a worker makes."""
 
 NEXT = "next:"
@@ -81,14 +82,18 @@ def work(params: Params, stages: Sequence[str]) -> None:
     index = index_of(INDEX)
     if not index.is_file():
         raise ParamsError(f"{index}: not made yet; `dvc repro index` makes it, then run this again")
-    engine = params.engine.model_copy(update={"executor": "local"})  # a worker is one itself
-    rows, plan = tables.read(index), Plan(params.model_copy(update={"engine": engine}))
+    engine = {"engine": params.engine.here}  # a worker is one itself
+    rows, plan = tables.read(index), Plan(params.model_copy(update=engine))
     for stage in stages:
         _check_weights(plan, stage)
+    failed: dict[str, dict[str, str]] = {}
     with claims.scratch(store_root() / "unfinished") as folder:
         for number, stage in enumerate(stages):
             claims.retitle(folder, " ".join(f"{NEXT}{name}" for name in stages[number:]))
-            _work_on(plan, stage, rows)
+            if stage.startswith("train@"):
+                _train(plan, stage, rows, failed)
+            else:
+                failed |= _failed(stage, _work_on(plan, stage, rows))
 
 
 def _check_weights(plan: Plan, stage: str) -> None:
@@ -110,15 +115,22 @@ def _networks(params: Params, stage: str) -> Mapping[str, Model]:
     kind, _, name = stage.partition("@")
     if kind == "extract":
         return {name: params.backbones[name]}
+    if kind == "train":
+        return {each: params.backbones[each] for each in params.experiments[name].weights.values()}
     return {"detector": params.faces.detector} if kind == "faces" else {}
 
 
-def _work_on(plan: Plan, stage: str, rows: Rows) -> None:
-    """Make a stage's items as what they are made of comes, and tell what is left out."""
+def _run(stage: str) -> StageRun:
+    """Return a run of a stage that this worker is at, with a log of its own."""
     kind, _, item = stage.partition("@")
-    log = LOGS / "work" / f"{stage}.{claims.me()}.json"
-    with StageRun(kind, item or None, log=log) as run:
-        outcome: Outcome = {}
+    return StageRun(kind, item or None, log=LOGS / "work" / f"{stage}.{claims.me()}.json")
+
+
+def _work_on(plan: Plan, stage: str, rows: Rows) -> Outcome:
+    """Make a stage's items as what they are made of comes, and tell what is left out."""
+    kind = stage.partition("@")[0]
+    outcome: Outcome = {}
+    with _run(stage) as run:
         if kind == "decode":
             made = replace(decode.work(plan.params, rows), compute=decode.compute_indexed)
             outcome = outcome_of(made.items, fill(run, made))
@@ -126,6 +138,46 @@ def _work_on(plan: Plan, stage: str, rows: Rows) -> None:
             for made in _as_inputs_come(run, plan, stage, rows):
                 outcome |= outcome_of(made.items, fill(run, made))
         check_failures(run, merge_reasons(rows, outcome), plan.params.max_failed)
+    return outcome
+
+
+def _failed(stage: str, outcome: Outcome) -> dict[str, dict[str, str]]:
+    """Return what :class:`affectline.feature_rows.Failed` asks for, of one stage."""
+    failed: dict[str, dict[str, str]] = {}
+    for video_id, reasons in outcome.items():
+        for path, why in reasons.items():
+            name = f"decode/{path.partition('/')[0]}" if stage == "decode" else stage
+            failed.setdefault(name, {})[video_id] = why
+    return failed
+
+
+def _train(plan: Plan, stage: str, rows: Rows, failed: Failed) -> None:
+    """Train an experiment's runs, when all is known of the features that they read."""
+    name = stage.partition("@")[2]
+    backbones = sorted({r.partition("/")[0] for r in plan.params.experiments[name].roles.values()})
+    before = ("decode", "faces", *(f"extract@{backbone}" for backbone in backbones))
+    with _run(stage) as run, ItemStore(store_root()).staging() as folder:
+        while True:
+            at_work = _somebody_works(before)
+            found = [feature_rows(plan, backbone, rows, failed) for backbone in backbones]
+            unknown = {video for _, videos in found for video in videos}
+            if not unknown:
+                break
+            if not at_work:
+                run.note(
+                    f"left out: of {len(unknown)} videos there are no features that it reads; "
+                    f"`affectline work {' '.join(before)}`"
+                )
+                return
+            run.note(f"waiting for features of {len(unknown)} videos, made by another")
+            time.sleep(WAIT_S)
+        write_table(folder, [row for table, _ in found for row in table])
+        with told():
+            runs = train.plan_runs(plan.params, name, folder)
+        made = train.work(run, runs)
+        gone = outcome_of(made.items, fill(run, made))
+        if lines := [f"{n}: {why}" for n, reasons in gone.items() for why in reasons.values()]:
+            raise fail("\n".join(f"{run.name}: {line}" for line in lines))
 
 
 def _as_inputs_come(run: StageRun, plan: Plan, stage: str, rows: Rows) -> Iterator[Work[Any]]:
@@ -168,17 +220,8 @@ def _inputs(plan: Plan, view: str, videos: Mapping[str, str]) -> Iterator[Input]
         if view == "faces" and link is not None:
             link = plan.faces(link)
         content = plan.content(link) if link else None
-        if link and content and (file := _file(plan, link)):
+        if link and content and (file := file_of(plan, link)):
             yield Input(video_id, content, file)
-
-
-def _file(plan: Plan, link: Link) -> Path | None:
-    """Return where an item can be read: in the store, else in the output."""
-    file = ItemStore(store_root()).path(link.key, link.file.suffix)
-    if file.is_file():
-        return file
-    row = plan.rows(link.output).get(link.video_id)
-    return link.file if row and row["key"] == link.key and link.file.is_file() else None
 
 
 def _somebody_works(stages: Sequence[str]) -> bool:

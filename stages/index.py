@@ -12,7 +12,7 @@ failed, in train and test of one run they are an error, and runs that are drawn 
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 
 import pyarrow as pa
@@ -73,7 +73,7 @@ def main() -> None:
     with StageRun("index") as run:
         if ignored:
             _tell_ignored(run, ignored)
-        pool = replace(workers(params.engine), ray=None)  # the files are read here
+        pool = workers(params.engine.here)  # the files are read here
         known = _known_elsewhere(run, videos, index_of(INDEX))
         with fresh_outputs(INDEX.parent, run) as partial:
             (partial / INDEX.name).mkdir()

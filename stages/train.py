@@ -53,7 +53,7 @@ from stages.engine.paths import FEATURES, INDEX, RESULTS, index_of, weights_file
 from stages.engine.previous import previous_files
 from stages.engine.progress import StageRun, fail, told
 from stages.engine.start import item_of, launch, start
-from stages.engine.workers import Item, Work, Workers
+from stages.engine.workers import Item, Work, Workers, elsewhere
 from stages.results import files as results
 from stages.results.files import Answers
 
@@ -142,7 +142,8 @@ def main(experiment: Annotated[str, item_of("experiments")]) -> None:
 def work(run: StageRun, plan: "Plan") -> Work[Task]:
     """Return the runs that are to be trained."""
     prepare = functools.partial(bring, run, plan.selection.videos)
-    return Work(plan.items(), compute, plan.pool, unit="runs", prepare=prepare)
+    starts = tuple(plan.starts.values())
+    return Work(plan.items(), compute, plan.pool, unit="runs", prepare=prepare, weights=starts)
 
 
 def bring(run: StageRun, videos: Sequence[Video]) -> None:
@@ -283,27 +284,33 @@ class Plan:
         }
 
 
-def plan_runs(settings: Params, experiment: str) -> Plan:
+def plan_runs(settings: Params, experiment: str, root: Path = FEATURES.parent) -> Plan:
     """Return what an experiment of params.yaml trains.
+
+    Args:
+        settings: params.yaml.
+        experiment: a name in it.
+        root: folder of the features and their table.
 
     Raises:
         ValueError: settings, index or features that do not fit it.
     """
     block = settings.experiments[experiment]
     head = heads.load(block.head)
-    selection = select_videos(index_of(INDEX), FEATURES.parent, block.roles)
+    selection = select_videos(index_of(INDEX), root, block.roles)
     starts = {role: weights_file(name) for role, name in block.weights.items()}
     facts = [metadata(file) for file in starts.values()]
     training, cache = training_of(settings.train | block.train), cache_bytes(settings.engine)
     are_real = all(known["pretrained"] == "true" for known in facts)
+    engine = settings.engine if _are_long(training, selection) else settings.engine.here
     return Plan(
         block,
         head,
         heads.validate(head, block.overrides),
         training,
-        device_of(settings.engine),
+        device_of(engine),
         cache,
-        _pool(settings.engine, training, selection, cache),
+        _pool(engine, training, selection, cache),
         replace(selection, pretrained=selection.pretrained and are_real),
         starts,
     )
@@ -316,6 +323,8 @@ def _pool(engine: Engine, training: Training, selection: Selection, cache: int) 
     """
     if not _are_long(training, selection):
         return Workers(0, math.inf)
+    if there := elsewhere(engine, 0, math.inf):
+        return there
     if (device := device_of(engine)) != "cpu":
         return Workers(0, math.inf, devices_of(engine, device))
     cores = max(1, (os.cpu_count() or 1) // training.threads)

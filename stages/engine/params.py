@@ -119,6 +119,11 @@ class Engine(Section):
     cache_gib: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
 
     @property
+    def here(self) -> "Engine":
+        """This machine's workers alone, whatever else is asked for."""
+        return self.model_copy(update={"executor": "local"})
+
+    @property
     def gpus_elsewhere(self) -> float | None:
         """How many GPUs each worker has where the executor starts them; None: they work here."""
         return {"local": None, "ray": self.ray.gpus, "slurm": self.slurm.gpus}[self.executor]

@@ -8,9 +8,10 @@ import pytest
 import yaml
 
 from affectline import work as working
+from affectline.plan import Link, Plan
 from affectline.work import stages_to_work_on
 from affectline.work import work as work_on
-from features.cache import arrays, claims
+from features.cache import arrays, claims, tables
 from features.cache.keys import item_key
 from features.cache.store import ItemStore, store_root
 from features.weights.file import write_seeded
@@ -24,6 +25,9 @@ PROJECT = Path(__file__).parents[2]
 
 FEATURES = "extract@sound"
 """The stage whose networks are stood in for by :func:`doubled`."""
+
+RUNS = "train@e"
+"""The stage whose runs are stood in for by :func:`one_run`."""
 
 
 @pytest.fixture
@@ -62,8 +66,41 @@ def read(file: Path, outputs: Mapping[str, Path]) -> dict[str, float]:
     """Write how long a sound is."""
     for key, path in outputs.items():
         count = len(arrays.read(file)[0]["waveform"])
-        arrays.write(path, {"n": np.array([count])}, {"key": key})
+        arrays.write(path, {"n": np.array([count])}, {"key": key, "pretrained": False})
     return {}
+
+
+def one_run(monkeypatch: pytest.MonkeyPatch) -> list[tables.Row]:
+    """Stand in for training: a run that is made of the features that are there.
+
+    Returns:
+        A list that gets the rows of their table.
+    """
+    rows: list[tables.Row] = []
+
+    def plan_runs(params: Params, experiment: str, root: Path) -> list[Item[Any]]:
+        rows[:] = tables.read(root / "tables.parquet")
+        files = [store_root() / f"items/{r['key'][:2]}/{r['key']}.h5" for r in rows if r["key"]]  # type: ignore[index]
+        key = item_key({"contents": [row["content"] for row in rows]})
+        return [Item("split_00", {key: "split_00.h5"}, files)]
+
+    def train_all(files: list[Path], outputs: Mapping[str, Path]) -> dict[str, float]:
+        for path in outputs.values():
+            path.write_bytes(b"".join(file.read_bytes() for file in files))
+        return {}
+
+    monkeypatch.setattr(working.train, "plan_runs", plan_runs)
+    monkeypatch.setattr(working.train, "work", lambda run, runs: Work(runs, train_all, Workers(0)))
+    monkeypatch.setattr(
+        Plan,
+        "features",
+        lambda plan, view, backbone: (
+            Link(view.video_id, FEATURES, Path("x"), Path("x/a.h5"), {"of": content})
+            if (content := plan.content(view))
+            else None
+        ),
+    )
+    return rows
 
 
 def logs(stage: str) -> dict[str, Any]:
@@ -74,16 +111,16 @@ def logs(stage: str) -> dict[str, Any]:
 
 
 def test_the_stages_are_gone_through_in_the_order_of_the_flow(params: Params) -> None:
-    assert stages_to_work_on(params, [FEATURES, "decode"]) == ["decode", FEATURES]
+    assert stages_to_work_on(params, [RUNS, FEATURES, "decode"]) == ["decode", FEATURES, RUNS]
     assert stages_to_work_on(params, ["extract"]) == [FEATURES]
-    assert stages_to_work_on(params, [], every=True) == ["decode", FEATURES]
+    assert stages_to_work_on(params, [], every=True) == ["decode", FEATURES, RUNS]
 
 
 @pytest.mark.parametrize(
     ("asked", "message"),
     [
         (["extract@sounds"], "'extract@sounds', did you mean 'extract@sound'"),
-        (["report"], "expected some of decode, extract@sound, or --all"),
+        (["report"], "expected some of decode, extract@sound, train@e, or --all"),
         (["faces"], "no backbone of params.yaml reads faces"),
         ([], "expected the names of stages, or --all"),
     ],
@@ -183,7 +220,7 @@ def test_imported_arrays_are_no_work(params: Params) -> None:
     more["backbones"]["mine"] = block
     with_import = Params.model_validate(more)
     stages = stages_to_work_on(with_import, [], every=True)
-    assert stages == stages_to_work_on(params, [], every=True) == ["decode", FEATURES]
+    assert stages == stages_to_work_on(params, [], every=True) == ["decode", FEATURES, RUNS]
 
 
 def test_who_is_at_work_is_known_and_oneself_does_not_count(params: Params) -> None:
@@ -204,3 +241,33 @@ def other_process(folder: Path, title: str) -> Any:
 def _titled(mark: Path, title: str) -> Path:
     mark.write_text(title)
     return mark
+
+
+def test_runs_are_trained_on_the_features_that_the_stage_would_read(
+    params: Params, make_clip: MakeClip, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = one_run(monkeypatch)
+    make_clip("raw/joy/v0.mkv", frames=9, sound_s=0.4)  # it has changed since, and fails
+    work_on(params, ["decode", FEATURES, RUNS])
+    assert logs(RUNS)["computed"] == 1
+    by_id = {str(row.pop("video_id")): row for row in rows}
+    failed = by_id.pop("joy/v0")
+    assert failed["status"] == "failed" and "has changed since" in str(failed["reason"])
+    assert sorted(by_id) == ["joy/v1", "joy/v2"]
+    for name, row in by_id.items():
+        assert (row["status"], row["pretrained"], row["path"]) == ("ok", False, f"{name}.h5")
+        file = ItemStore(store_root()).path(str(row["key"]), ".h5")
+        assert row["content"] == arrays.content_sha256(file)
+
+
+def test_without_all_features_no_run_is_trained(
+    params: Params, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one_run(monkeypatch)
+    work_on(params, ["decode", RUNS])
+    assert logs(RUNS)["items"] == 0
+    assert "of 3 videos there are no features that it reads; `affectline work decode" in said(
+        capsys
+    )
+    work_on(params, [FEATURES, RUNS])
+    assert logs(RUNS)["computed"] == 1

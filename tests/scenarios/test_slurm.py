@@ -1,0 +1,143 @@
+"""Scenario: a Slurm of one node, started for the test, makes the items of `dvc repro`."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.clones import Clone
+from tests.conftest import HANGING_S
+from tests.scenarios.test_kills import until as wait_until
+from tests.scenarios.test_kills import untouched
+from tests.scenarios.test_workers import FILES, made
+
+DAEMONS = ("munged", "slurmctld", "slurmd")
+
+CONF = """
+ClusterName=test
+SlurmctldHost={host}(127.0.0.1)
+SlurmUser=root
+SlurmdUser=root
+SlurmctldPort={ports[0]}
+SlurmdPort={ports[1]}
+AuthType=auth/munge
+AuthInfo=socket={folder}/munge.socket
+StateSaveLocation={folder}/state
+SlurmdSpoolDir={folder}/spool
+SlurmctldPidFile={folder}/slurmctld.pid
+SlurmdPidFile={folder}/slurmd.pid
+SlurmctldLogFile={folder}/slurmctld.log
+SlurmdLogFile={folder}/slurmd.log
+ProctrackType=proctrack/linuxproc
+TaskPlugin=task/none
+SelectType=select/cons_tres
+SelectTypeParameters=CR_CPU
+MpiDefault=none
+KillWait=2
+ReturnToService=2
+SchedulerParameters=batch_sched_delay=0,sched_interval=1
+NodeName={host} NodeAddr=127.0.0.1 CPUs=2 RealMemory=1000 State=UNKNOWN
+PartitionName=here Nodes={host} Default=YES MaxTime=INFINITE State=UP OverSubscribe=FORCE:4
+"""
+"""A Slurm without accounts, control groups and a data base."""
+
+ENGINE = {
+    "engine__executor": "slurm",
+    "engine__slurm": {"jobs": 2, "partition": "here", "time_min": 10},
+}
+
+needs_slurm = pytest.mark.skipif(
+    os.geteuid() != 0 or not all(shutil.which(name) for name in (*DAEMONS, "sbatch")),
+    reason="needs root and Debian's munge, slurmctld, slurmd and slurm-client",
+)
+
+
+@pytest.fixture(scope="module")
+def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Start a Slurm of one node; its commands find it by SLURM_CONF."""
+    folder, host = tmp_path_factory.mktemp("slurm"), socket.gethostname().partition(".")[0]
+    for name in ("state", "spool"):
+        (folder / name).mkdir()
+    folder.chmod(0o755)
+    key = folder / "munge.key"
+    key.write_bytes(os.urandom(1024))
+    key.chmod(0o400)
+    conf = folder / "slurm.conf"
+    conf.write_text(CONF.format(host=host, folder=folder, ports=free_ports(2)))
+    os.environ["SLURM_CONF"] = str(conf)
+    files = {"key-file": key} | {
+        f"{name}-file": folder / f"munged.{name}" for name in ("pid", "log", "seed")
+    }
+    options = [f"--{name}={path}" for name, path in files.items()]
+    munged = ["munged", "--foreground", "--force", f"--socket={folder}/munge.socket", *options]
+    daemons = [subprocess.Popen(munged, stderr=subprocess.DEVNULL)]
+    wait_until((folder / "munge.socket").exists)
+    for command in (["slurmctld", "-D"], ["slurmd", "-D"]):
+        daemons.append(subprocess.Popen(command, stderr=subprocess.DEVNULL))
+    wait_until(lambda: "idle" in said("sinfo"), every_s=0.2)
+    yield folder
+    for daemon in reversed(daemons):
+        daemon.terminate()
+        daemon.wait()
+    del os.environ["SLURM_CONF"]
+
+
+def free_ports(count: int) -> list[int]:
+    """Return ports that nothing listens on."""
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [each.getsockname()[1] for each in sockets]
+    for each in sockets:
+        each.close()
+    return ports
+
+
+def said(*command: str) -> str:
+    return subprocess.run(command, capture_output=True, text=True).stdout
+
+
+def jobs(state: str = "RUNNING,PENDING,COMPLETING") -> list[str]:
+    """Return the jobs in some states."""
+    return said("squeue", "--noheader", "--array", "--format=%i", f"--states={state}").split()
+
+
+@needs_slurm
+def test_jobs_of_slurm_fill_the_store_though_some_die_and_some_are_preempted(
+    template: Clone, tmp_path: Path, slurm: Path
+) -> None:
+    clone = untouched(template, tmp_path / "clone")
+    clone.params(**ENGINE)
+    dvc = clone.start("dvc", "repro")
+    done: list[str] = []
+    for number, command in enumerate((["scancel", "--signal=KILL"], ["scontrol", "requeue"]) * 2):
+        wait_until(
+            lambda n=number: (
+                made(clone) >= 3 * n
+                and [j for j in jobs("RUNNING") if j not in done]
+                or dvc.poll() is not None
+            ),
+            every_s=0.1,
+        )
+        running = [job for job in jobs("RUNNING") if job not in done]
+        if running:
+            subprocess.run([*command, running[0]], capture_output=True)
+            done.append(running[0])
+    assert dvc.wait(HANGING_S * 2) == 0, clone.root.with_suffix(".log").read_text()
+    assert len(done) == 4 and made(clone) == FILES and jobs() == []
+    assert clone.outputs() == template.outputs()
+    assert "has died" in clone.root.with_suffix(".log").read_text()
+
+
+@needs_slurm
+def test_ctrl_c_cancels_the_jobs(template: Clone, tmp_path: Path, slurm: Path) -> None:
+    clone = untouched(template, tmp_path / "clone")
+    clone.params(**ENGINE)
+    dvc = clone.start("dvc", "repro")
+    wait_until(lambda: bool(jobs("RUNNING")), every_s=0.1)
+    os.killpg(dvc.pid, signal.SIGINT)
+    dvc.wait(HANGING_S)
+    wait_until(lambda: not jobs(), every_s=0.2)
