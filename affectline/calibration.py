@@ -139,6 +139,7 @@ def calibrate(params: Params, videos: Sequence[Video]) -> None:
         processes = min(PROCESSES, workers(params.engine).processes)
         raw["index"]["root"] = ROOT
         raw["index"].pop("targets", None)  # of other columns than the few have
+        raw["index"]["splits"] = {"runs": 1, "test_share": 0.5, "seed": 0}
         for experiment in raw["experiments"].values():
             experiment.pop("target", None)
         raw["engine"]["workers"] = processes

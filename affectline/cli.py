@@ -39,7 +39,8 @@ def check() -> None:
     from stages.engine.columns import columns_of
     from stages.engine.params import ParamsError, load_params
     from stages.engine.paths import PARAMS
-    from stages.engine.progress import say
+    from stages.engine.progress import say, told
+    from stages.engine.protocols import foretold
 
     with in_project():
         params = load_params()
@@ -52,8 +53,10 @@ def check() -> None:
             raise ParamsError("\n".join(f"{PARAMS}: {line}" for line in lines))
         root = Path(params.index.root)
         videos = list_videos(root, columns_of(params.index))[0] if root.exists() else []
-    if absent:
-        say(absent)
+        with told(f"{root}: "):
+            lines = foretold(videos, params.index)
+    for line in [absent, *lines] if absent else lines:
+        say(line)
     for video in videos:  # DVC stops at a name that is not UTF-8, before any stage can tell
         if video.problem:
             say(f"{video.file}: {video.problem}")

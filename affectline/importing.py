@@ -23,8 +23,9 @@ from features.video.listing import Video, list_videos
 from features.weights.imported import Member, member, write
 from stages.engine.columns import columns_of
 from stages.engine.imported import DIGITS, SUFFIX
-from stages.engine.params import A_NAME, NAME, Params, load_params
+from stages.engine.params import Params, load_params
 from stages.engine.paths import PARAMS
+from stages.engine.section import A_NAME, NAME
 
 IMPORTS = Path("data/imports")
 """Where what was imported lies until the weights stage has taken it."""

@@ -30,9 +30,10 @@ from features.cache.store import link_or_copy, store_root
 from features.sources.download import DownloadError
 from features.weights.file import metadata, tensors_sha256, write_seeded
 from features.weights.record import WeightsError
-from stages.engine.params import Backbone, Decode, Faces, Model, Name, Params, Section
+from stages.engine.params import Backbone, Decode, Faces, Model, Params
 from stages.engine.paths import WEIGHTS, weights_file
 from stages.engine.progress import StageRun, reason
+from stages.engine.section import Name, Section
 from stages.weights import DETECTOR, SUFFIX, make_pretrained
 
 MODEL, CARD, RUNS = "model.json", "README.md", "runs"
@@ -42,7 +43,7 @@ LARGEST_BYTES = 1 << 20
 """Of model.json: it is a page of settings."""
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-Run = Annotated[str, Field(pattern=r"^split_[0-9]{2,4}$")]
+Run = Annotated[str, Field(pattern=r"^split_[A-Za-z0-9_-]{1,80}$")]
 AnyModel = TypeVar("AnyModel", bound=Model)
 
 

@@ -40,6 +40,7 @@ from stages.engine.paths import (
     weights_file,
 )
 from stages.engine.progress import last_pace
+from stages.engine.protocols import count_runs
 
 Chain = dict[str, Link | None]
 """Video id -> its item of one output; None where its key is not known yet.
@@ -123,7 +124,8 @@ def status(params: Params) -> list[Stage]:
         stages.append(_count(plan, f"extract@{name}", FEATURES / name, chain))
     done = {stage.output for stage in stages if stage.current == stage.items}
     known = {output for output in _gathered(plan) if str(output) in done}
-    stages += [_count_runs(params, name, known) for name in params.experiments]
+    runs = count_runs(params.index)
+    stages += [_count_runs(params, name, known, runs) for name in params.experiments]
     return stages
 
 
@@ -274,7 +276,7 @@ def _cost(params: Params, name: str, output: Path, sizes: Sequence[int], items: 
     return Cost(seconds, size, is_rough).times(items)
 
 
-def _count_runs(params: Params, name: str, current_outputs: set[Path]) -> Stage:
+def _count_runs(params: Params, name: str, current_outputs: set[Path], total: int) -> Stage:
     """Count the runs of an experiment; while a feature is to come, none is known to be current."""
     output = RESULTS / name
     runs = output / "runs"
@@ -286,7 +288,6 @@ def _count_runs(params: Params, name: str, current_outputs: set[Path]) -> Stage:
     )
     block = params.experiments[name]
     needed = {FEATURES / source.split("/")[0] for source in block.roles.values()}
-    total = params.index.splits.runs
     current, in_store = 0, 0
     started = [weights_file(backbone) for backbone in block.weights.values()]
     is_known = needed <= current_outputs and all(file.is_file() for file in started)

@@ -3,9 +3,10 @@
 Reads a folder ``<root>/<label>/<name>.<ext>``, or a CSV ``path,label`` with a column ``split``, or
 ``split_00``, ``split_01``, ... for several runs, or none. A CSV ``video_id,label`` lists videos of
 which there are features alone. Columns that index.targets names say what is told of a video; the
-runs are drawn even over the first of them. Writes the index and, beside it, each video's headers as
-JSON. Files of the same content are told: in two classes both are rows that
-failed, in train and test of one run they are an error, and runs that are drawn keep them together.
+runs are drawn even over the first of them. Columns that index.splits names give each video its
+group or corpus. Writes the index and, beside it, each video's headers as JSON. Files of the same
+content are told: in two classes both are rows that failed, in train and test of one run they are an
+error, and runs that are drawn keep them together.
 
     python -m stages.index
 """
@@ -24,17 +25,17 @@ from features.cache.store import replacing, store_root
 from features.video.contents import hash_videos
 from features.video.listing import EXTENSIONS, NO_FILE, Video, list_videos
 from features.video.probe import probe
-from features.video.splits import add_drawn, add_given, by_content, few
+from features.video.splits import by_content
 from heads.training.targets import metadata_of
 from stages.engine.checks import check_all
 from stages.engine.columns import add_targets, columns_of, declared, split_evenly
 from stages.engine.ingredients import of_headers
 from stages.engine.items import item_path, run_items
 from stages.engine.outputs import check_failures, fresh_outputs
-from stages.engine.params import Splits
 from stages.engine.paths import INDEX, index_of
 from stages.engine.previous import previous_file
 from stages.engine.progress import StageRun, told
+from stages.engine.protocols import OWN, add_splits, remarks
 from stages.engine.start import launch, start
 from stages.engine.workers import Item, Work, Workers, workers
 
@@ -60,8 +61,8 @@ COLUMNS = {
     "sample_rate_hz": pa.int32(),
     "channels": pa.int32(),
 }
-"""Columns of the index; after them those of targets, and one column ``split_<run>`` a run: train,
-test or null."""
+"""Columns of the index; after them those of targets and of `OWN`, as far as params.yaml names them,
+and one column ``split_<run>`` a run: train, test or null."""
 
 
 def main() -> None:
@@ -83,13 +84,14 @@ def main() -> None:
             with told(f"{params.index.root}: "):
                 of_targets = add_targets(rows, videos, params.index)
                 splits = split_evenly(
-                    rows, params.index, lambda each: add_splits(each, videos, params.index.splits)
+                    rows, params.index, lambda each: add_splits(each, videos, params.index)
                 )
-            columns = [*COLUMNS.items(), *of_targets.items(), *((n, pa.string()) for n in splits)]
+            added = [*(name for name in OWN if name in rows[0]), *splits]
+            columns = [*COLUMNS.items(), *of_targets.items(), *((n, pa.string()) for n in added)]
             schema = pa.schema(columns, metadata_of(declared(params.index)) or None)
             tables.write(partial / f"{INDEX.name}.parquet", rows, schema)
-        for label in few(rows):
-            run.note(f"label {label!r} has fewer than two usable videos: it cannot be tested")
+        for line in remarks(rows, splits, videos, params.index):
+            run.note(line)
 
 
 def _tell_ignored(run: StageRun, ignored: Sequence[Path]) -> None:
@@ -195,18 +197,6 @@ def compute(task: Path, outputs: Mapping[str, Path]) -> dict[str, float]:
         with replacing(path) as partial:
             partial.write_text(json.dumps(asdict(headers), sort_keys=True), encoding="utf-8")
     return {}
-
-
-def add_splits(rows: list[tables.Row], videos: Sequence[Video], splits: Splits) -> list[str]:
-    """Add the split columns to ``rows`` and return their names: as the CSV has them, else drawn.
-
-    Raises:
-        DataSetError: the CSV has the same content in train and in test of a run.
-    """
-    given = {video.video_id: video.splits for video in videos}
-    if any(split for of_video in given.values() for split in of_video):
-        return add_given(rows, given)
-    return add_drawn(rows, **splits.model_dump())
 
 
 if __name__ == "__main__":

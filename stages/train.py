@@ -237,6 +237,10 @@ class Plan:
             ]
             for part, positions in asdict(split).items()
         }
+        if self.training.validation_share > 0:  # by which videos are held out, if they have any
+            trained = [selection.videos[position] for position in split.train]
+            groups = {video.video_id: video.group for video in trained if video.group is not None}
+            common = {**common, "groups": groups} if groups else common
         made_of: dict[str, dict[str, object]] = {
             file: {**common, "run": name, "videos": videos, "file": file} for file in SUFFIXES
         }

@@ -20,7 +20,9 @@ from features import backbones
 from features.options import features_of, options_of
 from heads import Head, Reported
 from heads.training.settings import training_of
-from stages.engine.params import Backbone, Count, DecodeViews, Name, Params, Section, Splits
+from stages.engine.params import Backbone, DecodeViews, Params
+from stages.engine.section import Count, Name, Section
+from stages.engine.splits import Splits
 
 PRESETS = Path(__file__).parent
 BINDINGS = "bindings"

@@ -267,7 +267,7 @@ def make_plan(name: str, root: Path, choices: Choices, dry_run: bool = False) ->
     index: dict[str, object] = {"root": str(table or root), "dataset": preset.title}
     drawn = preset.splits is not None and not any(part for splits in videos for part in splits)
     if preset.splits is not None and drawn:
-        index["splits"] = preset.splits.model_dump()
+        index["splits"] = preset.splits.model_dump(exclude_unset=True)
         trained = round(len(videos) * (1 - preset.splits.test_share))
     else:
         trained = sum(bool(splits) and splits[0] == "train" for splits in videos)

@@ -92,7 +92,9 @@ def list_videos(
             f"{root}: expected videos as <label>/<name>.<ext> with one of the endings "
             f"{' '.join(sorted(EXTENSIONS))}, found none"
         )
-    return sorted(unique(videos), key=lambda video: video.video_id), ignored
+    # in an order of its own, so that ids do not depend on the order of a CSV's rows
+    ordered = sorted(videos, key=lambda video: (video.video_id, video.file))
+    return sorted(unique(ordered), key=lambda video: video.video_id), ignored
 
 
 def _list_folder(root: Path) -> tuple[list[Video], list[Path]]:
@@ -157,6 +159,14 @@ def _read_header(
                 f"found {', '.join(columns)}"
             )
     return named, runs
+
+
+def unread(path: Path, columns: Iterable[str]) -> list[str]:
+    """Return the columns of a CSV that are neither a video's own nor in ``columns``."""
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        header = next(csv.reader(file), [])
+    own = {"path", "video_id", "label", *columns}
+    return [name for name in header if name not in own and not name.startswith("split")]
 
 
 def _check_once(table: Path, videos: Iterable[Video]) -> None:

@@ -28,11 +28,11 @@ def add_given(rows: Iterable[tables.Row], given: Mapping[str, Sequence[str | Non
     Raises:
         DataSetError: the same content trains and tests in a run.
     """
-    names = _names(len(next(iter(given.values()))))
+    names = run_names(len(next(iter(given.values()))))
     for row in rows:
         for name, split in zip(names, given[str(row["video_id"])], strict=True):
             row[name] = split if row["status"] == "ok" else None
-    _check_parts(rows, names)
+    check_copies(rows, names)
     return names
 
 
@@ -52,7 +52,7 @@ def add_drawn(rows: Iterable[tables.Row], *, runs: int, test_share: float, seed:
     usable = defaultdict(list)
     for members in by_content(rows):
         usable[members[0]["label"]].append(members)
-    names = _names(runs)
+    names = run_names(runs)
     for name in names:
         for contents in usable.values():
             contents.sort(key=lambda copies: _draw(seed, name, str(copies[0]["video_id"])))
@@ -64,7 +64,8 @@ def add_drawn(rows: Iterable[tables.Row], *, runs: int, test_share: float, seed:
     return names
 
 
-def _names(runs: int) -> list[str]:
+def run_names(runs: int) -> list[str]:
+    """Return the names of so many runs."""
     return [f"split_{number:02d}" for number in range(runs)]
 
 
@@ -103,8 +104,12 @@ def few(rows: Sequence[tables.Row]) -> list[str]:
     return sorted(label for label, count in usable.items() if count < 2)
 
 
-def _check_parts(rows: Iterable[tables.Row], names: Sequence[str]) -> None:
-    """Raise DataSetError where copies of a file train and test in the same run."""
+def check_copies(rows: Iterable[tables.Row], names: Sequence[str]) -> None:
+    """Check runs that are not drawn here.
+
+    Raises:
+        DataSetError: copies of a file train and test in the same run.
+    """
     torn = []
     for copies in by_content(rows):
         for name in names:

@@ -4,7 +4,6 @@ Reads what the stages leave behind: the index of the videos (label, status, spli
 of all backbones' features. A role string is `<backbone>/<feature>`, for example `vggface/fc6`.
 """
 
-import re
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from features.cache import tables
 MIN_TRAIN_VIDEOS = 1
 
 _OK = "ok"
-_SPLIT_COLUMN = re.compile(r"split_\d{2,}")
+_SPLIT_COLUMN = "split_"
 _PARTS = ("train", "test")
 
 
@@ -42,6 +41,8 @@ class Video:
         files: backbone -> feature file.
         keys: backbone -> key that the file must carry.
         contents: backbone -> hash of what is in it, by which a run knows its features.
+        group: speaker, film, session, ... that must not train and validate; None where the index
+            has no groups.
     """
 
     video_id: str
@@ -49,6 +50,7 @@ class Video:
     files: dict[str, Path]
     keys: dict[str, str]
     contents: dict[str, str]
+    group: str | None = None
 
 
 @dataclass(frozen=True)
@@ -129,7 +131,8 @@ def select_videos(index: Path, root: Path, roles: Mapping[str, str]) -> Selectio
 
     Args:
         index: the index of the videos, Parquet: `video_id`, `label`, `status`, `reason` and the
-            columns `split_00`, `split_01`, ... that say `train`, `test` or null (not in that run).
+            columns `split_<run>` that say `train`, `test` or null (not in that run). Where it has
+            `class`, that is what is told, and a video without one is in no run.
         root: folder of the features and their table, see `read_features`.
         roles: role -> `<backbone>/<feature>`.
 
@@ -138,10 +141,17 @@ def select_videos(index: Path, root: Path, roles: Mapping[str, str]) -> Selectio
     """
     backbones = {split_role(role, source)[0] for role, source in roles.items()}
     features = read_features(root, backbones)
-    rows = tables.read(index, ("video_id", "label", "status", "reason", "split_00"))
+    rows = tables.read(index, ("video_id", "label", "status", "reason"))
+    rows = [row | {"label": row["class"]} if "class" in row else row for row in rows]
+    rows = [row for row in rows if row["label"] is not None]
     rows.sort(key=lambda row: str(row["video_id"]))
     classes = tuple(sorted({str(row["label"]) for row in rows}))
-    columns = sorted({name for row in rows for name in row if _SPLIT_COLUMN.fullmatch(name)})
+    columns = sorted({name for row in rows for name in row if name.startswith(_SPLIT_COLUMN)})
+    if not columns:
+        raise ValueError(
+            f"{index}: expected columns of runs, {_SPLIT_COLUMN}00 and so on, found none: run "
+            "`dvc repro index`"
+        )
     videos: list[Video] = []
     missing: dict[str, str] = {}
     parts: list[dict[str, object]] = []
@@ -161,6 +171,7 @@ def select_videos(index: Path, root: Path, roles: Mapping[str, str]) -> Selectio
                 files={backbone: item.path for backbone, item in feature_rows.items()},
                 keys={backbone: item.key for backbone, item in feature_rows.items()},
                 contents={backbone: item.content for backbone, item in feature_rows.items()},
+                group=None if row.get("group") is None else str(row["group"]),
             )
         )
         parts.append({name: row[name] for name in columns})

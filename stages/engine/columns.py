@@ -1,4 +1,4 @@
-"""The columns of the data set's CSV that `index.targets` of params.yaml names: into the index."""
+"""The columns of the data set's CSV that `index` of params.yaml names: into the index."""
 
 from collections.abc import Callable, Sequence
 
@@ -6,7 +6,7 @@ import pyarrow as pa
 
 from features.cache import tables
 from features.video import columns
-from features.video.columns import Reader
+from features.video.columns import Cell, Reader
 from features.video.listing import DataSetError, Video
 from heads.training.targets import (
     BETWEEN,
@@ -21,13 +21,23 @@ from stages.engine.params import Target as Declaration
 
 
 def columns_of(index: Index) -> dict[str, Reader]:
-    """Return column -> what reads its cells, in the order of the targets."""
-    return {
+    """Return column -> what reads its cells: those of the targets in their order, then others."""
+    found: dict[str, Reader] = {
         column: _reader(target)
         for target in index.targets.values()
         for column in target.columns
         if column != LABEL
     }
+    if index.splits.columns and not found:
+        found[LABEL] = columns.name  # no other column says the class
+    for column in index.splits.columns:
+        found.setdefault(column, str.strip)
+    return found
+
+
+def cells_of(video: Video, index: Index) -> dict[str, Cell]:
+    """Return column -> what it says of a video that was listed with `columns_of`."""
+    return dict(zip(columns_of(index), video.cells, strict=True))
 
 
 def _reader(target: Declaration) -> Reader:
@@ -60,11 +70,12 @@ def add_targets(
     Raises:
         DataSetError: a label that no video has.
     """
-    cells = {video.video_id: video.cells for video in videos}
-    names = [column_of(column) for column in columns_of(index)]
+    cells = {video.video_id: cells_of(video, index) for video in videos}
+    told = [name for target in index.targets.values() for name in target.columns if name != LABEL]
     for row in rows:
-        for name, cell in zip(names, cells[str(row["video_id"])], strict=True):
-            row[name] = BETWEEN.join(cell) if isinstance(cell, tuple) else cell
+        for name in told:
+            cell = cells[str(row["video_id"])][name]
+            row[column_of(name)] = BETWEEN.join(cell) if isinstance(cell, tuple) else cell
     for name, target in index.targets.items():
         had = {
             part for row in rows for part in str(row[column_of(target.columns[0])]).split(BETWEEN)

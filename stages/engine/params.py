@@ -11,19 +11,13 @@ from types import ModuleType
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from features.options import axes_of, dtypes_of, near, options_of, views_of
 from features.video.views import View
 from stages.engine.paths import PARAMS
-
-NAME = r"^[a-z][a-z0-9_]*$"
-A_NAME = "a name of small letters, digits and _ that begins with a letter"
-Name = Annotated[str, Field(pattern=NAME)]
-Share = Annotated[float, Field(ge=0, le=1)]
-Count = Annotated[int, Field(ge=1)]
-Seed = Annotated[int, Field(ge=0, lt=2**63)]
-
+from stages.engine.section import A_NAME, Count, Name, Section, Seed, Share
+from stages.engine.splits import Splits
 
 LARGEST_VALUES = 100_000
 """Most values in the file, its aliases written out: nine lines of them can mean a milliard."""
@@ -35,12 +29,6 @@ LONGEST_VALUE = 80
 
 class ParamsError(ValueError):
     """params.yaml asks for something that cannot be; the message says where and what may be."""
-
-
-class Section(BaseModel):
-    """A section of params.yaml: unknown keys are errors, types are not bent."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, populate_by_name=True)
 
 
 class Ray(Section):
@@ -184,14 +172,6 @@ class Sample(Section):
     seconds: Annotated[float, Field(ge=1, le=60)]
 
 
-class Splits(Section):
-    """Seeded per-class splits: number of runs and the share that tests."""
-
-    runs: Annotated[int, Field(ge=1, le=1000)]
-    test_share: Annotated[float, Field(gt=0, lt=1)]
-    seed: Seed
-
-
 class Index(Section):
     """Where the videos are, and what they are called.
 
@@ -199,7 +179,7 @@ class Index(Section):
         root: a folder ``<label>/<name>.<ext>``, or a CSV ``path,label[,split]``; of features alone
             ``video_id,label[,split]``.
         dataset: name of the data set, as the report shows it.
-        splits: what is drawn where the CSV gives no split.
+        splits: which videos train and which test.
         targets: name -> what is told of a video, of columns of the CSV; the first is what
             experiments tell that name none. None at all is the class that ``label`` says.
     """
@@ -214,6 +194,8 @@ class Index(Section):
         columns = [column for target in self.targets.values() for column in target.columns]
         if twice := [column for column in columns if columns.count(column) > 1]:
             raise ValueError(f"targets: expected each column in one, found {twice[0]!r} in several")
+        if self.splits.map and self.targets and next(iter(self.targets.values())).kind != "class":
+            raise ValueError("splits.map: expected none, as the first of the targets is no class")
         return self
 
 

@@ -8,13 +8,14 @@ from features.cache import digests, tables
 from features.cache.keys import PROJECT
 from features.video.listing import list_videos
 from stages import index
-from stages.engine.params import Splits
+from stages.engine.params import Index
 from stages.engine.progress import StageRun
+from stages.engine.protocols import add_splits
+from stages.engine.splits import Splits
 from stages.engine.workers import Workers
-from stages.index import add_splits
 from tests.conftest import write_clip
 
-SPLITS = Splits(runs=4, test_share=0.34, seed=0)
+INDEX = Index(root="raw", splits=Splits(runs=4, test_share=0.34, seed=0))
 
 
 @pytest.fixture
@@ -36,7 +37,7 @@ def test_a_csv_gives_the_splits_of_several_runs(in_folder: Path) -> None:
     Path("v.csv").write_text("\n".join(lines))
     videos, _ = list_videos(Path("v.csv"))
     rows = index.index(StageRun("index"), videos, Path("out"), Workers(0))
-    assert add_splits(rows, videos, SPLITS) == ["split_00", "split_01"]
+    assert add_splits(rows, videos, INDEX) == ["split_00", "split_01"]
     found = {row["video_id"]: (row["split_00"], row["split_01"]) for row in rows}
     assert found == {
         "joy/a": ("train", "test"),
@@ -64,7 +65,7 @@ def test_a_file_in_two_classes_is_a_row_with_its_reason_in_both(in_folder: Path)
     assert {row["status"] for row in rows if row["reason"]} == {"failed"}
     assert (run.counts["items"], run.counts["failed"]) == (8, 4)
     assert sorted(path.stem for path in Path("out").rglob("*.json")) == ["a", "c", "d", "same"]
-    names = add_splits(rows, [], SPLITS)
+    names = add_splits(rows, [], INDEX)
     by_id = {row["video_id"]: row for row in rows}
     assert all(by_id["joy/a"][name] == by_id["joy/same"][name] for name in names)
 
@@ -128,7 +129,7 @@ def test_bad_videos_are_rows_and_have_no_split(in_folder: Path) -> None:
     Path("raw/joy/text.mp4").write_text("hello")
     videos, _ = list_videos(Path("raw"))
     rows = index.index(StageRun("index"), videos, Path("out"), Workers(0))
-    add_splits(rows, videos, SPLITS)
+    add_splits(rows, videos, INDEX)
     by_id = {row["video_id"]: row for row in rows}
     assert by_id["joy/empty"]["reason"] == "empty file"
     assert "cannot be opened" in str(by_id["joy/text"]["reason"])

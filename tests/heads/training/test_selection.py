@@ -93,7 +93,7 @@ def test_a_cell_of_a_split_that_is_no_part_is_an_error(folder: Folder) -> None:
 
 def test_an_index_without_splits_is_an_error(folder: Folder) -> None:
     for row in folder.videos:
-        del row["split_00"]
+        del row["split_00"], row["split_01"]
     folder.save()
     with pytest.raises(ValueError, match=r"index.parquet.*split_00"):
         select_videos(folder.index, folder.root, ROLES)
@@ -113,3 +113,25 @@ def test_a_role_is_a_backbone_and_a_feature(source: str) -> None:
 def test_a_path_of_the_index_is_below_its_backbones_folder(folder: Folder) -> None:
     row = read_features(folder.root, ["vgg16"])["vgg16"]["joy/v 01%"]
     assert row.path == Path(folder.features / "vgg16" / "joy" / "v 01%.h5")
+
+
+def test_runs_have_any_name_and_videos_their_group(folder: Folder) -> None:
+    for number, row in enumerate(folder.videos):
+        row["split_Ana-2"], row["group"] = row.pop("split_01"), f"speaker {number % 4}"
+    folder.save()
+    selection = select_videos(folder.index, folder.root, ROLES)
+    assert list(selection.splits) == ["split_00", "split_Ana-2"]
+    groups = {row["video_id"]: row["group"] for row in folder.videos}
+    assert {video.video_id: video.group for video in selection.videos} == groups
+
+
+def test_the_class_of_several_corpora_is_told_and_who_has_none_is_in_no_run(folder: Folder) -> None:
+    for row in folder.videos:
+        row["class"] = {"joy": "happy", "anger": "angry"}.get(str(row["label"]))
+        if row["class"] is None:
+            row["split_00"] = row["split_01"] = None
+    folder.save()
+    selection = select_videos(folder.index, folder.root, ROLES)
+    assert selection.classes == ("angry", "happy") and not selection.missing
+    told = {video.video_id: selection.classes[video.label] for video in selection.videos}
+    assert told == {row["video_id"]: row["class"] for row in folder.videos if row["class"]}
