@@ -245,6 +245,10 @@ def uninterrupted() -> Iterator[None]:
 
 
 def _block_ctrl_c() -> None:
-    """Let what this thread starts from now on be out of Ctrl-C's reach, as the thread is."""
-    resource_tracker.ensure_running()  # the thread that starts it would unblock the signal
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    """Let what this thread starts from now on be out of Ctrl-C's reach, as the thread is.
+
+    Out of SIGTERM's too: Slurm sends it to all processes of a job that it takes the place from, and
+    a child that it ends would look as if its video had killed it.
+    """
+    resource_tracker.ensure_running()  # the thread that starts it would unblock the signals
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})

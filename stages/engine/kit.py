@@ -62,7 +62,7 @@ def check_kit(expected: Kit, weights: Iterable[Path]) -> None:
 
     Args:
         expected: the stage's.
-        weights: as of :func:`kit`.
+        weights: as of :func:`kit`; what the stage has besides is not looked at.
 
     Raises:
         MachineError: it does not; the message says what differs.
@@ -70,7 +70,7 @@ def check_kit(expected: Kit, weights: Iterable[Path]) -> None:
     here = kit(weights)
     lines = [
         f"{name} {here[name][:12]} where the stage has {expected[name][:12]}"
-        for name in expected
+        for name in here
         if here[name] != expected[name]
     ]
     if lines:

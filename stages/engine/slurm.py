@@ -14,6 +14,7 @@ import importlib
 import importlib.util
 import json
 import os
+import signal
 import subprocess
 import time
 from collections import Counter
@@ -51,7 +52,7 @@ LARGEST_ARRAY = 1000
 FATAL = 2
 """Jobs that die with an item until that is its reason."""
 
-GONE_S = 60.0
+GONE_S = 20.0
 """A job that Slurm has forgotten is dead after so long: its result may come late over a network."""
 
 SIGNAL_S = 90
@@ -153,18 +154,25 @@ class Shift:
         for _ in journal.news():
             pass
         journal.write("start", claims.me())
-        rest = {keys: item for keys, item in self.part.items() if keys not in journal.reported}
+        before = signal.signal(signal.SIGTERM, _end)
         try:
             check_kit(self._kit, self._work.weights)
-            for keys, deaths in journal.deaths.items():
-                if keys in rest and deaths < FATAL:
-                    self._work_on({keys: rest.pop(keys)}, journal)
-                elif keys in rest:
-                    self._tell(journal, _died_with(keys, rest.pop(keys), deaths))
-            self._work_on(rest, journal)
+            self._work_through(journal)
         except OSError as error:
             return error
+        finally:
+            signal.signal(signal.SIGTERM, before)
         return None
+
+    def _work_through(self, journal: Journal) -> None:
+        """Work on what has not been reported: first on what jobs have died with, each by itself."""
+        rest = {keys: item for keys, item in self.part.items() if keys not in journal.reported}
+        for keys, deaths in journal.deaths.items():
+            if keys in rest and deaths < FATAL:
+                self._work_on({keys: rest.pop(keys)}, journal)
+            elif keys in rest:
+                self._tell(journal, _died_with(keys, rest.pop(keys), deaths))
+        self._work_on(rest, journal)
 
     def checkpoint(self) -> Any:
         """Write down why the job ends, where submitit asks for it; return what is sent again."""
@@ -190,6 +198,11 @@ class Shift:
     def _tell(self, journal: Journal, report: Report) -> None:
         journal.write("report", vars(report))
         self._has_reported = True
+
+
+def _end(number: int, frame: object) -> None:
+    """End a job that Slurm takes the place from, in order: what it is at has not failed."""
+    raise SystemExit(128 + number)
 
 
 def _died_with(keys: Keys, item: Item[Any], deaths: int) -> Report:

@@ -69,6 +69,13 @@ def test_one_that_is_killed_while_idle_costs_nothing(child: Child) -> None:
     assert process_of(child) != idle
 
 
+def test_what_is_sent_to_all_of_a_job_ends_no_child(child: Child) -> None:
+    process = process_of(child)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        os.kill(process, number)
+    assert process_of(child) == process
+
+
 def test_a_call_past_its_limit_is_given_up_and_the_next_one_is_made(child: Child) -> None:
     process = process_of(child)
     with pytest.raises(TimeoutError, match="not done after 0.1 s"):

@@ -201,6 +201,20 @@ def test_an_item_that_takes_all_of_a_jobs_time_is_what_the_job_died_with(in_fold
     assert not list(journal.news())  # it has got on: the limit is no item's doing
 
 
+def test_a_job_whose_place_is_taken_ends_with_nothing_failed(in_folder: Path) -> None:
+    def stopped(task: object, outputs: Mapping[str, Path]) -> dict[str, float]:
+        os.kill(os.getpid(), signal.SIGTERM)
+        raise ValueError("not reached")
+
+    part = {tuple(each.files): each for each in [toy(0)]}
+    job = Shift(Path(".store"), Work((), stopped, Workers(0)), "toy", part, Path("0"), 600.0)
+    with pytest.raises(SystemExit):
+        job()
+    assert [kind for kind, _ in Journal(Path("0")).news()] == ["start", "begin"]
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    assert not list((in_folder / ".store/claims").iterdir())
+
+
 def test_each_item_is_in_one_part(in_folder: Path) -> None:
     waiting = {(str(n),): toy(n) for n in range(11)}
     parts = list(slurm._parts(waiting, 4))

@@ -3,6 +3,7 @@
 import os
 import signal
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from features.cache.keys import item_key
@@ -35,6 +36,21 @@ def compute(task: Toy, outputs: Mapping[str, Path]) -> dict[str, float]:
     for path in outputs.values():
         path.write_bytes(b"made")
     return {"frames_decoded": 2}
+
+
+@dataclass(frozen=True)
+class Copied:
+    """A toy that is made of a file, and of weights."""
+
+    file: Path
+    weights: Path
+
+
+def copy(task: Copied, outputs: Mapping[str, Path]) -> dict[str, float]:
+    """Write what both files hold, and where it was made."""
+    (path,) = outputs.values()
+    path.write_bytes(task.file.read_bytes() + task.weights.read_bytes())
+    return {f"made in {os.environ.get('AFFECTLINE_STORE', 'the store')}": 1}
 
 
 def made() -> list[list[str]]:
