@@ -130,7 +130,8 @@ def test_jobs_of_slurm_fill_the_store_though_some_die_and_some_are_preempted(
     dvc = clone.start("dvc", "repro")
     for number, how in enumerate((killed, requeued) * 2):
         wait_until(
-            lambda n=number: made(clone) >= 4 * n and how() or dvc.poll() is not None, every_s=0.1
+            lambda n=number, how=how: made(clone) >= 4 * n and how() or dvc.poll() is not None,
+            every_s=0.1,
         )
     assert dvc.wait(HANGING_S * 2) == 0, clone.root.with_suffix(".log").read_text()
     assert made(clone) == FILES and jobs() == []
