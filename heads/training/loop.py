@@ -157,8 +157,10 @@ def train_run(
                     )
                 if told > best:
                     best, kept = told, (len(curve), _state(standardised))
-    epoch, state = kept or (len(curve), _state(standardised))
-    standardised.load_state_dict(state)
+    epoch = len(curve)
+    if kept is not None:
+        epoch, state = kept
+        standardised.load_state_dict(state)
     return _answer(trainer, test, curve, epoch)
 
 
@@ -240,7 +242,7 @@ def _stepper(
         network.eval()
         for module in modules:
             module.train()
-        loss_sum, correct, drawn = 0.0, 0, 0
+        steps: list[tuple[int, Tensor, Tensor]] = []
         for output, labels in source.of(positions):
             loss = network.loss(output, labels, phase)
             optimiser.zero_grad()
@@ -248,10 +250,11 @@ def _stepper(
             optimiser.step()
             if schedule is not None:
                 schedule.step()
-            loss_sum += float(loss.detach()) * len(labels)
-            correct += int((output["logits"].argmax(dim=1) == labels).sum())
-            drawn += len(labels)
-        return loss_sum / drawn, correct / drawn
+            correct = (output["logits"].argmax(dim=1) == labels).sum()
+            steps.append((len(labels), loss.detach(), correct))  # a GPU is not waited for
+        drawn = sum(videos for videos, _, _ in steps)
+        loss_sum = sum(float(loss) * videos for videos, loss, _ in steps)
+        return loss_sum / drawn, sum(int(correct) for _, _, correct in steps) / drawn
 
     return epoch
 

@@ -114,7 +114,7 @@ def input_statistics(
             rows = sample.features[role][sample.mask[role]].astype(np.float64)
             count += rows.size // total.size
             total += rows.sum(axis=over).reshape(wide)
-            squares += np.square(rows).sum(axis=over).reshape(wide)
+            squares += np.square(rows, out=rows).sum(axis=over).reshape(wide)
         if count == 0:
             backbone, feature = dataset.sources[role]
             raise ValueError(
