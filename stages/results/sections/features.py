@@ -28,8 +28,9 @@ from stages.results.table import Column, Table
 
 TITLE = "Feature cards"
 
-MOST_POINTS = 1000
-"""Videos of a projection, picked by the hash of their names where there are more."""
+MOST_POINTS = 300
+"""Videos of a projection, picked by the hash of their names where there are more: of more the marks
+lie upon each other, and each is a file of features to read."""
 
 MARKERS = ("o", "^", "s", "D", "v", "P", "X")
 """One more than there are colours, so that 42 classes differ."""
@@ -291,7 +292,8 @@ def _code(found: Extracted, feature: Feature) -> str:
 def _projection(found: Extracted, feature: Feature, labels: Mapping[str, str]) -> Figure | None:
     """Return each video's mean feature in two dimensions; None of fewer than three videos."""
     files = {video: path for video, path in found.files.items() if video in labels}
-    if len(files) > MOST_POINTS:
+    total = len(files)
+    if total > MOST_POINTS:
         picked = sorted(files, key=lambda name: sha256(name.encode()).digest())[:MOST_POINTS]
         files = {video: files[video] for video in sorted(picked)}
     videos, means = measured_means(files, feature, [])
@@ -299,8 +301,9 @@ def _projection(found: Extracted, feature: Feature, labels: Mapping[str, str]) -
     if points is None:
         return None
     classes = sorted({labels[video] for video in videos})
+    some = f"{len(videos)} of {total}" if total > MOST_POINTS else f"{len(videos)}"
     alt = (
-        f"Projection of {len(videos)} videos onto the first two principal components of "
+        f"Projection of {some} videos onto the first two principal components of "
         f"{found.backbone}/{feature.name}, by class: {len(classes)} classes"
     )
     figure = figures.new(alt, figures.COLUMN_IN, height_in=2.6 + 0.13 * -(-len(classes) // 3))

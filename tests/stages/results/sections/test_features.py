@@ -131,6 +131,7 @@ def test_of_many_videos_some_are_drawn(project: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(features, "MOST_POINTS", 5)
     figure = made(project).figures["projection-network"]
     assert sum(len(line.get_xdata()) for line in figure.axes[0].lines) == 5  # type: ignore[arg-type]
+    assert "5 of 12 videos" in str(figure.get_label())
 
 
 def test_what_is_not_here_is_said_with_the_command_that_brings_it(project: Path) -> None:
