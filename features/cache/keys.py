@@ -18,6 +18,7 @@ from functools import cache
 from pathlib import Path
 
 from features.cache.syntax import (
+    IMPORTERS,
     counting,
     defined_names,
     dump,
@@ -25,6 +26,7 @@ from features.cache.syntax import (
     imported_by_name,
     is_script,
     is_text,
+    statements,
 )
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -247,8 +249,9 @@ class _Source:
 @cache
 def _source(module: str) -> _Source:
     path = module_path(module)
+    text = path.read_text(encoding="utf-8")
     try:
-        tree = ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
+        tree = ast.parse(text, filename=str(path))
     except SyntaxError as error:
         raise ValueError(f"{path}:{error.lineno}: expected Python, found: {error.msg}") from None
     source = _Source()
@@ -261,7 +264,8 @@ def _source(module: str) -> _Source:
                 source.definitions.setdefault(name, []).append(statement)
             if not names:
                 source.effects.append(statement)
-    for node in ast.walk(tree):
+    by_name = any(name in text for name in IMPORTERS)  # else statements alone tell, a tenth
+    for node in ast.walk(tree) if by_name else statements(tree):
         if isinstance(node, (ast.Import, ast.ImportFrom)):
             for target in _bindings(node, module, whole=True).values():
                 source.modules.update(_modules_of(target))

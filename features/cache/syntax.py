@@ -9,6 +9,9 @@ from collections.abc import Iterator
 
 Node = ast.AST
 
+IMPORTERS = ("import_module", "__import__")
+"""Functions that import by name."""
+
 COMPREHENSIONS = ("listcomp", "setcomp", "dictcomp", "genexpr")
 """What symbol tables call the scopes of comprehensions."""
 
@@ -47,11 +50,19 @@ def defined_names(statement: ast.stmt) -> list[str]:
     return list(names)
 
 
+def statements(node: Node) -> Iterator[Node]:
+    """Yield the statements of a module, those within others too, and of these no expression."""
+    for name in ("body", "orelse", "finalbody", "handlers", "cases"):
+        for part in getattr(node, name, ()):
+            yield part
+            yield from statements(part)
+
+
 def imported_by_name(call: ast.Call) -> str | None:
     """Return the module of ``importlib.import_module("a.b")``, None for any other call."""
     called = call.func.attr if isinstance(call.func, ast.Attribute) else None
     called = call.func.id if isinstance(call.func, ast.Name) else called
-    if called not in ("import_module", "__import__") or not call.args:
+    if called not in IMPORTERS or not call.args:
         return None
     name = call.args[0]
     return name.value if isinstance(name, ast.Constant) and isinstance(name.value, str) else None

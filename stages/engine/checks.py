@@ -16,12 +16,13 @@ from features.cache import claims
 from features.cache.arrays import ArrayFileError
 from features.cache.store import store_root
 from features.cache.tables import TableError
+from stages.engine import checked
 from stages.engine.device import device_of
 from stages.engine.dvc_lock import DVC, needs_git, read_deps
 from stages.engine.params import Backbone, Params, ParamsError, read_yaml
 from stages.engine.paths import INDEX, PARAMS, PIPELINE, index_of
 from stages.engine.progress import MEND, fail, reason, told
-from stages.engine.start import check_watched, stage_names
+from stages.engine.start import check_watched, stage_modules, stage_names
 
 NOT_RUN = (
     f"{index_of(INDEX)}: not made yet; `dvc repro` makes it, `dvc pull` brings what others have run"
@@ -188,10 +189,12 @@ def check_all(params: Params) -> None:
         DeviceError: this machine has no ``engine.device``.
     """
     check_system()
-    check_modules(params)
     if params.engine.device != "auto":  # which is there everywhere
         device_of(params.engine)
-    check_watched(params, stage_names(params))
+    if not checked.is_known(params):
+        check_modules(params)
+        check_watched(params, stage_names(params))
+        checked.remember(params, stage_modules(params))
 
 
 # ---------------------------------------------------------------------------- before a run

@@ -18,6 +18,7 @@ from typing import Any
 import typer
 
 from features.cache.keys import PROJECT, imported_modules, module_path
+from stages.engine import checked
 from stages.engine.params import Params, ParamsError, load_params, read_yaml
 from stages.engine.paths import PIPELINE
 from stages.engine.progress import told
@@ -66,7 +67,8 @@ def start(stage: str) -> Params:
     with told():
         params = load_params()
         check_name(params, stage)
-        check_watched(params, [stage])
+        if not checked.is_known(params):
+            check_watched(params, [stage])
     return params
 
 
@@ -88,6 +90,12 @@ def stage_names(params: Params) -> list[str]:
     features = [f"{kind}@{name}" for name in params.backbones for kind in ("weights", "extract")]
     runs = [f"train@{name}" for name in params.experiments]
     return ["sample", "index", "decode", "detector", "faces", *features, "tables", *runs, "report"]
+
+
+def stage_modules(params: Params) -> set[str]:
+    """Return the modules of ours that any stage imports."""
+    named = {name for stage in stage_names(params) for name in _modules(params, stage)}
+    return imported_modules(*filter(_is_there, named))
 
 
 def check_watched(params: Params, stages: list[str], pipeline: Path = PIPELINE) -> None:

@@ -1,5 +1,4 @@
 import json
-from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -76,9 +75,8 @@ def test_both_sides_extract_clips_of_the_first_frames(clips: Path, tmp_path: Pat
     assert [path.name for path in paths] == ["0.mp4", "1.mp4"]
     for path in paths:
         with av.open(str(path)) as container:
-            assert [frame.pts * frame.time_base for frame in container.decode(video=0)] == [
-                Fraction(n, peers.FPS) for n in range(3)
-            ]
+            times_s = [frame.time for frame in container.decode(video=0)]
+        assert times_s == [n / peers.FPS for n in range(3)]
     with pytest.raises(AssertionError, match="expected 99 frames or more"):
         list(first_frames(clips, tmp_path / "long", 99))
 
