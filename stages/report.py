@@ -46,6 +46,7 @@ def main() -> None:
             pictures,
             references,
             params.backbones,
+            params.index.splits,
         )
         parts = sections(inputs)
         made = files(inputs, summary(inputs), parts)

@@ -29,6 +29,7 @@ from features.cache import tables
 from heads import Reported
 from stages.engine.params import Backbone, Report
 from stages.engine.paths import SAMPLE
+from stages.engine.splits import Splits
 from stages.results import figures
 from stages.results.files import Result
 from stages.results.table import Table, one_line
@@ -78,6 +79,7 @@ class Inputs:
         pictures: what is left for pictures and sound: take from it before you embed one.
         references: what the papers report of each head, `heads.references`.
         backbones: of params.yaml, by their names.
+        splits: by which protocol the runs divide the videos; None where that is not known.
     """
 
     settings: Report
@@ -89,6 +91,7 @@ class Inputs:
     pictures: Budget = field(default_factory=lambda: Budget(0))
     references: Mapping[str, Sequence[Reported]] = field(default_factory=dict)
     backbones: Mapping[str, Backbone] = field(default_factory=dict)
+    splits: Splits | None = None
 
     @property
     def is_sample(self) -> bool:

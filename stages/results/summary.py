@@ -54,7 +54,7 @@ def summary(inputs: Inputs) -> Summary:
         data=inputs.dataset or ("the built-in sample" if inputs.is_sample else str(inputs.root)),
         videos=len(inputs.videos),
         failed=sum(row["status"] == "failed" for row in inputs.videos),
-        classes=sorted({str(row["label"]) for row in inputs.videos}),
+        classes=_classes(inputs),
         experiments=len(results),
         runs=max(len(result.runs) for result in results),
         best=best.name,
@@ -66,6 +66,12 @@ def summary(inputs: Inputs) -> Summary:
         limits=_limits(inputs, best),
         software=_software(inputs),
     )
+
+
+def _classes(inputs: Inputs) -> list[str]:
+    """Return the classes; of several corpora those that all have."""
+    found = {row.get("class", row["label"]) for row in inputs.videos}
+    return sorted(str(name) for name in found if name is not None)
 
 
 def _void(inputs: Inputs) -> list[str]:

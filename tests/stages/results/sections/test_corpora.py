@@ -1,0 +1,75 @@
+from dataclasses import replace
+from pathlib import Path
+
+from features.cache import tables
+from stages.results.files import Result
+from stages.results.sections import corpora
+from stages.results.sections.corpora import OTHERS, matrix
+from tests.stages.results.made_page import Text, inputs_of, page_of
+from tests.stages.results.made_results import write_result
+
+NAMES = ("crema", "ravdess", "savee")
+
+
+def rows_of(train: str) -> list[tables.Row]:
+    """Return two videos of two classes of each corpus, and one of a class that two lack."""
+    rows: list[tables.Row] = []
+    for corpus in NAMES:
+        for number, label in enumerate(("joy", "joy", "fear", "fear")):
+            row: tables.Row = {"video_id": f"{label}/{corpus}{number}", "label": label}
+            row |= {"status": "ok", "reason": None, "corpus": corpus, "class": label}
+            for of in NAMES:
+                is_train = (of == corpus) == (train == "each")
+                row[f"split_{of}"] = "train" if is_train else "test"
+            rows.append(row)
+    calm = rows[0] | {"video_id": "calm/crema", "label": "calm", "class": None}
+    return [*rows, calm | {f"split_{of}": None for of in NAMES}]
+
+
+def answered(result: Result, rows: list[tables.Row], wrong: set[tuple[str, str]]) -> Result:
+    """Return a result that answers each test but those of (run, corpus) rightly, and half there."""
+    answers: list[tables.Row] = []
+    for run in (f"split_{name}" for name in NAMES):
+        for row in rows:
+            if row[run] == "test":
+                is_wrong = (run, row["corpus"]) in wrong and row["label"] == "joy"
+                told = "fear" if is_wrong else row["label"]
+                answers.append({"run": run, "video_id": row["video_id"], "label": row["label"],
+                                "predicted": told})  # fmt: skip
+    about = result.about | {"splits": {f"split_{name}": {} for name in NAMES}}
+    return replace(result, predictions=answers, about=about)
+
+
+def test_accuracy_stands_by_the_corpus_that_trained_and_the_one_that_is_tested(
+    tmp_path: Path,
+) -> None:
+    made = write_result(tmp_path, "caan")
+    rows = rows_of("each")
+    result = answered(made, rows, {("split_crema", "savee")})
+    assert matrix(result, rows) == {
+        "crema": {"ravdess": (1.0, 4), "savee": (0.5, 4)},
+        "ravdess": {"crema": (1.0, 4), "savee": (1.0, 4)},
+        "savee": {"crema": (1.0, 4), "ravdess": (1.0, 4)},
+    }
+    rows = rows_of("others")
+    result = answered(made, rows, {("split_savee", "savee")})
+    assert matrix(result, rows) == {
+        OTHERS: {"crema": (1.0, 4), "ravdess": (1.0, 4), "savee": (0.5, 4)}
+    }
+
+
+def test_the_section_has_each_table_and_counts_who_is_left_out(tmp_path: Path) -> None:
+    rows = rows_of("each")
+    result = answered(write_result(tmp_path, "caan"), rows, {("split_crema", "savee")})
+    inputs = inputs_of(result, videos=rows)
+    section = corpora.section(inputs)
+    assert section is not None
+    assert section.tables["corpora-of-caan"].rows[0] == ("crema", None, None, 1.0, 4, 0.5, 4)
+    assert ("caan", "crema", "savee", 0.5, 4, result.metrics["chance"]) in section.tables[
+        "corpora"
+    ].rows
+    assert ("crema", "calm", None, 1) in section.tables["corpora-classes"].rows
+    text = Text(page_of(inputs, corpora))
+    assert "by what it was trained on; chance 33.3 %" in text
+    assert "1 of 13 videos are in no run: not every corpus has their class" in text
+    assert corpora.section(inputs_of(result)) is None, "of one corpus"
