@@ -283,6 +283,10 @@ def preset(
     keep: Annotated[
         bool, typer.Option("--keep", help="keep the experiments of params.yaml beside the new")
     ] = False,
+    groups: Annotated[
+        str | None,
+        typer.Option(help="of your own folder: what names say who it is, e.g. '(actor\\d+)_'"),
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="show, write nothing")] = False,
 ) -> None:
     """Set up the papers' protocol of a data set: its CSV, and their experiments in params.yaml."""
@@ -291,7 +295,7 @@ def preset(
     from stages.engine.progress import say
 
     source: Literal["seeded", "pretrained"] = "seeded" if seeded else "pretrained"
-    choices = presets.Choices(splits, paper, out, source, epochs, keep)
+    choices = presets.Choices(splits, paper, out, source, epochs, keep, groups)
     with in_project():
         plan = presets.make_plan(name, root, choices, dry_run=dry_run)
         _show_plan(plan, dry_run)
@@ -305,7 +309,7 @@ def _show_plan(plan: "Plan", dry_run: bool) -> None:
     from stages.engine.progress import print_table, say
 
     if plan.table is not None:
-        title = f"{plan.preset.title}: {plan.table}"
+        title = f"{plan.preset.title or 'own'}: {plan.table}"
         columns = ["class", "published", "here", "train / test in run 1"]
         print_table(title, columns, plan.counts())
     experiments = (

@@ -5,6 +5,7 @@ nothing is left out without one.
 """
 
 import hashlib
+import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from contextlib import suppress
@@ -15,7 +16,7 @@ from typing import NamedTuple
 from affectline.presets.split_files import Classes, Entry, Lists, ProtocolError, Remark, plain
 from features.cache import tables
 from features.cache.keys import file_sha256
-from features.video.listing import EXTENSIONS
+from features.video.listing import EXTENSIONS, list_videos
 from features.video.splits import draw_whole
 
 
@@ -47,6 +48,58 @@ class Row(NamedTuple):
     path: Path
     label: str
     splits: tuple[str | None, ...]
+    group: str | None = None
+
+
+GROUP = "group"
+"""The column of the CSV that `index.splits.groups` then names."""
+
+SHOWN = 3
+"""So many videos are named in a message."""
+
+
+def by_name(root: Path, pattern: str) -> list[Row]:
+    """Return the rows of a folder whose names say which group a video belongs to.
+
+    Args:
+        root: the folder `<label>/<name>.<ext>`.
+        pattern: regular expression; what its first parentheses hold in a name is the group.
+
+    Raises:
+        ProtocolError: no folder, no such expression, or a name without it.
+    """
+    if not root.is_dir():
+        raise ProtocolError(
+            f"{root}: expected a folder whose names say the groups, found none; a CSV has a column "
+            "for them, which index.splits.groups names"
+        )
+    try:
+        expression = re.compile(pattern)
+    except re.error as error:
+        raise ProtocolError(f"--groups: expected a regular expression: {error}") from None
+    if expression.groups != 1:
+        raise ProtocolError(
+            f"--groups: expected one pair of parentheses, around the group, found "
+            f"{expression.groups} in {pattern!r}"
+        )
+    rows, others = [], []
+    for video in list_videos(root)[0]:
+        found = expression.search(video.video_id.partition("/")[2])
+        if video.problem or video.location is None:
+            continue
+        if found and found[1]:
+            rows.append(Row(video.location, video.label, (), found[1]))
+        else:
+            others.append(video.video_id)
+    if others:
+        more = f" and {len(others) - SHOWN} more" if len(others) > SHOWN else ""
+        raise ProtocolError(
+            f"--groups: expected {pattern!r} in every name, found names without it: "
+            f"{', '.join(others[:SHOWN])}{more}"
+        )
+    if not rows:
+        raise ProtocolError(f"{root}: expected videos as <label>/<name>.<ext>, found none")
+    return rows
 
 
 # --------------------------------------------------------------------------------- folder
@@ -272,9 +325,13 @@ def _contents(files: Sequence[File]) -> dict[File, str]:
 
 def write_rows(path: Path, rows: Sequence[Row], shown: Callable[[Path], str]) -> None:
     """Write the CSV that `index` reads; `shown` is what a path looks like in it."""
-    runs = len(rows[0].splits)
-    header = ["path", "label", *(f"split_{run:02d}" for run in range(runs))]
-    cells = ([shown(row.path), row.label, *(part or "" for part in row.splits)] for row in rows)
+    runs = [f"split_{run:02d}" for run in range(len(rows[0].splits))]
+    header = ["path", "label", *runs, *([] if rows[0].group is None else [GROUP])]
+    cells = (
+        [shown(row.path), row.label, *(part or "" for part in row.splits)]
+        + ([] if row.group is None else [row.group])
+        for row in rows
+    )
     tables.write_csv(path, header, cells)
 
 

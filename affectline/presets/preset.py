@@ -30,8 +30,10 @@ from affectline.presets.experiments import (
     reported,
 )
 from affectline.presets.folder import (
+    GROUP,
     File,
     Row,
+    by_name,
     by_subset,
     draw,
     join,
@@ -181,6 +183,7 @@ class Plan:
     def counts(self) -> list[tuple[str, str, int, str]]:
         """Return class, videos as published, videos here, and how many train / test in run 1."""
         here = Counter(row.label for row in self.rows)
+        classes = self.preset.classes or dict.fromkeys(sorted(here))
         parts = Counter((row.label, row.splits[0]) for row in self.rows if row.splits)
         lines = [
             (
@@ -189,9 +192,9 @@ class Plan:
                 here[label],
                 " / ".join(str(parts[label, part]) for part in PARTS) if parts else "drawn",
             )
-            for label, published in self.preset.classes.items()
+            for label, published in classes.items()
         ]
-        known = [count for count in self.preset.classes.values() if count is not None]
+        known = [count for count in classes.values() if count is not None]
         totals = [sum(n for (_, p), n in parts.items() if p == part) for part in PARTS]
         total = " / ".join(map(str, totals)) if parts else "drawn"
         return [*lines, ("all", str(sum(known)) if known else "?", len(self.rows), total)]
@@ -231,6 +234,7 @@ class Choices:
     source: Literal["pretrained", "seeded"] = "pretrained"
     epochs: int | None = None
     keep: bool = False
+    groups: str | None = None
 
 
 def make_plan(name: str, root: Path, choices: Choices, dry_run: bool = False) -> Plan:
@@ -246,6 +250,8 @@ def make_plan(name: str, root: Path, choices: Choices, dry_run: bool = False) ->
         ValueError: what is wrong, in any of them.
     """
     preset, bindings, params = load_preset(name), load_bindings(), load_params()
+    if choices.groups is not None and (preset.classes or choices.splits):
+        raise PresetError("--groups: expected with videos of your own, of which the runs are drawn")
     notes = list(preset.notes)
     table: Path | None = None
     rows: list[Row] = []
@@ -255,6 +261,11 @@ def make_plan(name: str, root: Path, choices: Choices, dry_run: bool = False) ->
         table = choices.out or DATA / f"{name}.csv"
         rows, remarks = read_data(preset, root, choices.splits, table, notes, dry_run)
         videos = [row.splits for row in rows]
+    elif choices.groups is not None:
+        table = choices.out or DATA / f"{name}.csv"
+        rows = by_name(root, choices.groups)
+        videos = [row.splits for row in rows]
+        notes.append(f"{len({row.group for row in rows})} groups, by their names")
     elif choices.splits or choices.out:
         raise PresetError(
             f"{name}: expected no split file and no CSV to write: put the splits into a CSV "
@@ -267,7 +278,8 @@ def make_plan(name: str, root: Path, choices: Choices, dry_run: bool = False) ->
     index: dict[str, object] = {"root": str(table or root), "dataset": preset.title}
     drawn = preset.splits is not None and not any(part for splits in videos for part in splits)
     if preset.splits is not None and drawn:
-        index["splits"] = preset.splits.model_dump(exclude_unset=True)
+        grouped = {} if choices.groups is None else {"groups": GROUP}
+        index["splits"] = preset.splits.model_dump(exclude_unset=True) | grouped
         trained = round(len(videos) * (1 - preset.splits.test_share))
     else:
         trained = sum(bool(splits) and splits[0] == "train" for splits in videos)

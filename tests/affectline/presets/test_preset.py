@@ -16,6 +16,7 @@ from affectline.presets.preset import Choices, make_plan
 from features.video.listing import list_videos
 from features.video.views import View
 from stages.engine.checks import check_all, check_modules
+from stages.engine.columns import columns_of
 from stages.engine.params import Params, load_params
 from stages.engine.progress import console
 from tests.affectline.presets.xlsx import write_xlsx
@@ -349,6 +350,31 @@ def test_own_videos_stay_where_they_are(project: Path) -> None:
     assert load_params().index.root == "v.csv"
     code, said = run("own", "--root", "raw", "--splits", "v.csv")
     assert code == 1 and "put the splits into a CSV" in said
+
+
+def test_groups_that_names_say_become_a_column_of_a_csv(project: Path) -> None:
+    names = [f"{label}/actor{n}_{label}.mp4" for n in range(3) for label in ("joy", "fear")]
+    touch(*names)
+    code, said = run("--root", "raw", "--paper", "mmf", "--groups", r"(actor\d+)_")
+    assert code == 0 and "3 groups, by their names" in said, said
+    params = load_params()
+    assert params.index.root == "data/own.csv" and params.index.splits.groups == "group"
+    videos, _ = list_videos(Path("data/own.csv"), columns_of(params.index))
+    assert {video.video_id: video.cells[-1] for video in videos} == {
+        f"{label}/actor{n}_{label}": f"actor{n}" for n in range(3) for label in ("joy", "fear")
+    }
+    touch("joy/else.mp4")
+    for pattern, words in (
+        (r"(actor\d+)_", r"in every name, found names without it: joy/else"),
+        (r"actor\d+", "one pair of parentheses, around the group, found 0"),
+        ("(", "expected a regular expression"),
+    ):
+        code, said = run("--root", "raw", "--groups", pattern)
+        assert code == 1 and words in said, said
+    code, said = run("--root", "data/own.csv", "--groups", "(a)")
+    assert code == 1 and "a CSV has a column for them" in said
+    code, said = run("ve8", "--root", "raw", "--groups", "(a)")
+    assert code == 1 and "--groups: expected with videos of your own" in said
 
 
 def test_features_alone_are_read_by_the_roles_of_their_names(project: Path) -> None:
