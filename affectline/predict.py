@@ -26,10 +26,12 @@ from heads import Rows
 from heads.training.answer import Answer, answer
 from heads.training.data import Features, collate
 from heads.training.memory import Sample
+from heads.training.scores import THRESHOLD
 from heads.training.selection import Video as Selected
 from heads.training.selection import split_role
 from heads.training.settings import training_of
 from heads.training.standardise import Standardised, build_network
+from heads.training.targets import Target
 from stages import decode, extract, faces
 from stages.engine.device import be_reproducible, device_of
 from stages.engine.items import files_below, fill, merge_reasons, outcome_of
@@ -197,7 +199,7 @@ def _answered(
             answers = {name: answer(network, batch) for name, network in networks.items()}
             weights = _weights(answers, weighed, sample)
             predictions[video.video_id] = replace(
-                _prediction(trained.classes, answers),
+                _prediction(trained.target, answers),
                 rows={role: (int(real.sum()), len(real)) for role, real in sample.mask.items()},
                 lacking=_lacking(trained, sample),
                 moments=_moments(weights, list(networks), video.video_id),
@@ -231,7 +233,7 @@ def _network(trained: Trained, checkpoint: Checkpoint) -> Standardised:
     head = heads.load(stated["head"])
     shapes = {role: tuple(shape) for role, shape in stated["shapes"].items()}
     params = heads.validate(head, stated["params"])
-    network = build_network(head, params, shapes, stated["axes"], stated["classes"], seed=0)
+    network = build_network(head, params, shapes, stated["axes"], trained.target, seed=0)
     try:
         network.load_state_dict(load_file(checkpoint.file))
     except RuntimeError as error:
@@ -240,22 +242,27 @@ def _network(trained: Trained, checkpoint: Checkpoint) -> Standardised:
     return network.eval()
 
 
-def _prediction(classes: Sequence[str], answers: Mapping[str, Answer]) -> Prediction:
+def _prediction(target: Target, answers: Mapping[str, Answer]) -> Prediction:
     """Return the answer of all runs together."""
-    of_runs = {run: given.probabilities for run, given in answers.items()}
-    values = np.stack(list(of_runs.values())).astype(np.float64)
+    names = target.names
+    values = np.stack([given.values for given in answers.values()]).astype(np.float64)
     mean = values.mean(axis=0)
-    spread = values.std(axis=0, ddof=1).tolist() if len(values) > 1 else [None] * len(classes)
-    return Prediction(
+    spread = values.std(axis=0, ddof=1).tolist() if len(values) > 1 else [None] * len(names)
+    told = dict(zip(names, mean.tolist(), strict=True))
+    given = Prediction(
         "",
-        predicted=classes[int(mean.argmax())],
-        probabilities=dict(zip(classes, mean.tolist(), strict=True)),
-        spread=dict(zip(classes, spread, strict=True)),
+        spread=dict(zip(names, spread, strict=True)),
         runs={
-            run: dict(zip(classes, chances.tolist(), strict=True))
-            for run, chances in of_runs.items()
+            run: dict(zip(names, each.values.tolist(), strict=True))
+            for run, each in answers.items()
         },
     )
+    if target.kind == "dimensions":
+        return replace(given, estimates=told)
+    if target.kind == "class":
+        return replace(given, predicted=names[int(mean.argmax())], probabilities=told)
+    labels = target.told(tuple((mean >= THRESHOLD).astype(float).tolist()))
+    return replace(given, predicted=str(labels), probabilities=told)
 
 
 def _lacking(trained: Trained, sample: Sample) -> dict[str, str]:

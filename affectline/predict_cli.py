@@ -65,13 +65,13 @@ def predict(
                     partial.write_text(page_of(trained, predicted), encoding="utf-8")
         predictions = predicted.predictions
         if as_csv is not None:
-            tables.write_csv(as_csv, *csv_rows(trained.classes, predictions))
+            tables.write_csv(as_csv, *csv_rows(trained.target, predictions))
     if as_json:
         print_json([asdict(each) for each in predictions])
     else:
         _print(trained, predictions)
     if as_csv is not None and not as_json:
-        say(f"predict: {as_csv} has every probability")
+        say(f"predict: {as_csv} has every number")
     if all(each.reason is not None for each in predictions):
         raise fail("predict: no video could be answered")
 

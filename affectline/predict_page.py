@@ -13,7 +13,7 @@ import numpy as np
 from markupsafe import Markup
 
 from affectline.predict import Predicted
-from affectline.predictions import Prediction
+from affectline.predictions import Prediction, answer_of
 from affectline.publish import TEMPLATES
 from affectline.trained import Trained
 from features.cache.claims import scratch
@@ -57,7 +57,7 @@ def page_of(trained: Trained, predicted: Predicted) -> str:
         .render(
             name=trained.name,
             head=trained.stated["head"],
-            classes=trained.classes,
+            target=trained.target,
             runs=list(trained.runs),
             remarks=trained.remarks,
             settings=report,
@@ -97,9 +97,10 @@ def _cards(
     result = Result(trained.name, Path(), {}, about, [], [], [])
     cards = {}
     for each, video_id in shown:
-        if each.predicted is not None and each.file not in cards:
+        if each.reason is None and each.file not in cards:
             notes = "; ".join(f"{role}: {what}" for role, what in (each.lacking or {}).items())
-            choice = Choice((MEAN, video_id), "", each.predicted, each.probabilities or {}, notes)
+            answer = answer_of(each) if each.predicted is None else each.predicted
+            choice = Choice((MEAN, video_id), "", answer, each.probabilities or {}, notes)
             weights = _mean(predicted.weights[video_id], list(trained.runs))
             cards[each.file] = card(result, weights, choice, sheets, sounds, None)
     return cards

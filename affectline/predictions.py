@@ -4,6 +4,8 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from heads.training.targets import BETWEEN, Target
+
 
 @dataclass(frozen=True)
 class Moment:
@@ -32,10 +34,12 @@ class Prediction:
         file: as it was given.
         reason: why there is no answer; None where there is one.
         sha256: of the file, None where it cannot be read.
-        predicted: the class with the largest mean probability.
-        probabilities: class -> mean over the runs.
-        spread: class -> standard deviation over the runs, None of a single run.
-        runs: run -> class -> probability.
+        predicted: the class with the largest mean probability; the labels whose is at least 0.5,
+            with | between them; None of dimensions.
+        probabilities: class, or label, -> mean over the runs.
+        estimates: dimension -> mean over the runs, in its unit.
+        spread: class, label or dimension -> standard deviation over the runs, None of a single run.
+        runs: run -> class, label or dimension -> probability, or estimate.
         rows: role -> how many rows the head saw, of how many.
         lacking: what it had to do without, by role.
         moments: the rows that decided.
@@ -47,6 +51,7 @@ class Prediction:
     sha256: str | None = None
     predicted: str | None = None
     probabilities: Mapping[str, float] | None = None
+    estimates: Mapping[str, float] | None = None
     spread: Mapping[str, float | None] | None = None
     runs: Mapping[str, Mapping[str, float]] | None = None
     rows: Mapping[str, tuple[int, int]] | None = None
@@ -56,23 +61,29 @@ class Prediction:
 
 
 def csv_rows(
-    classes: Sequence[str], predictions: Iterable[Prediction]
+    target: Target, predictions: Iterable[Prediction]
 ) -> tuple[list[str], list[list[object]]]:
-    """Return the columns and rows of a CSV: a row a video, a probability and its spread a class."""
-    columns = ["video", "predicted", *(f"p_{name}" for name in classes)]
-    columns += [f"spread_{name}" for name in classes]
+    """Return the columns and rows of a CSV: a row a video, a probability and its spread a class.
+
+    Of labels likewise; of dimensions a number each, and its spread.
+    """
+    is_of_numbers = target.kind == "dimensions"
+    columns = ["video"] if is_of_numbers else ["video", "predicted"]
+    columns += [f"{'predicted' if is_of_numbers else 'p'}_{name}" for name in target.names]
+    columns += [f"spread_{name}" for name in target.names]
     columns += ["runs", "lacking", "moments", "trained_on_in", "sha256", "reason"]
     rows: list[list[object]] = []
     for each in predictions:
-        chances, spread = each.probabilities or {}, each.spread or {}
+        values = (each.estimates if is_of_numbers else each.probabilities) or {}
+        spread = each.spread or {}
         moments = "; ".join(f"{m.role} {m.time_s:.3f} s {m.weight:.4f}" for m in each.moments)
         lacking = "; ".join(f"{role}: {what}" for role, what in (each.lacking or {}).items())
         rows.append(
             [
                 each.file,
-                each.predicted or "",
-                *(chances.get(name, "") for name in classes),
-                *("" if spread.get(name) is None else spread[name] for name in classes),
+                *([] if is_of_numbers else [each.predicted or ""]),
+                *(values.get(name, "") for name in target.names),
+                *("" if spread.get(name) is None else spread[name] for name in target.names),
                 len(each.runs or {}),
                 lacking,
                 moments,
@@ -88,14 +99,6 @@ def told(prediction: Prediction, most: int = 3) -> tuple[str, str, str, str]:
     """Return a prediction for a person: file, answer with chances, moments, what to know."""
     if prediction.reason is not None:
         return prediction.file, "none", "", prediction.reason
-    chances, spread = prediction.probabilities or {}, prediction.spread or {}
-    ranked = sorted(chances, key=lambda name: -chances[name])
-    parts = [
-        f"{name} {100 * chances[name]:.0f}"
-        + ("" if spread[name] is None else f" ± {100 * float(spread[name] or 0):.0f}")
-        + " %"
-        for name in ranked[:most]
-    ]
     by_attention = Counter((m.attention, m.role) for m in prediction.moments)
     moments = [
         f"{role}: "
@@ -109,4 +112,30 @@ def told(prediction: Prediction, most: int = 3) -> tuple[str, str, str, str]:
     notes = [f"{role}: {what}" for role, what in (prediction.lacking or {}).items()]
     if prediction.trained_on_in:
         notes.append(f"trained on in {', '.join(prediction.trained_on_in)}")
-    return prediction.file, ", ".join(parts), "\n".join(moments), "; ".join(notes)
+    return prediction.file, answer_of(prediction, most), "\n".join(moments), "; ".join(notes)
+
+
+def answer_of(prediction: Prediction, most: int = 3) -> str:
+    """Return what is answered: the likeliest classes, the labels, or the numbers."""
+    spread = prediction.spread or {}
+    if prediction.estimates is not None:
+        return ", ".join(
+            f"{name} {value:.2f}{_spread(spread[name], 1, '.2f')}"
+            for name, value in prediction.estimates.items()
+        )
+    chances = prediction.probabilities or {}
+    ranked = sorted(chances, key=lambda name: -chances[name])
+    parts = {
+        name: f"{name} {100 * chances[name]:.0f}{_spread(spread[name], 100, '.0f')} %"
+        for name in ranked
+    }
+    answered = str(prediction.predicted).split(BETWEEN)
+    if prediction.predicted == "":
+        return f"none of the labels; {parts[ranked[0]]}"
+    if len(answered) > 1:
+        return ", ".join(text for name, text in parts.items() if name in answered)
+    return ", ".join([*parts.values()][:most])
+
+
+def _spread(value: float | None, unit: float, form: str) -> str:
+    return "" if value is None else f" ± {unit * value:{form}}"

@@ -152,7 +152,10 @@ class Project:
         return Features(selection.videos, roles)
 
     def predictions(self, experiment: str) -> pd.DataFrame:
-        """Return an experiment's answers: run, video_id, label, predicted and `p_<class>`."""
+        """Return an experiment's answers: run, video_id, label, predicted and `p_<class>`.
+
+        Of labels likewise; of dimensions run, video_id, `true_<name>` and `predicted_<name>`.
+        """
         return _frame(self._result(experiment, "predictions.parquet"))
 
     def attention(self, experiment: str, video_id: str | None = None) -> pd.DataFrame:
@@ -164,7 +167,10 @@ class Project:
         return _frame(self._result(experiment, "attention.parquet"), video_id)
 
     def metrics(self) -> pd.DataFrame:
-        """Return what the experiments reached, a row each: accuracy with its interval, macro F1."""
+        """Return what the experiments reached, a row each: accuracy with its interval, macro F1.
+
+        Of labels there is the mAP in the accuracy's place, of dimensions the CCC.
+        """
         scores = {
             name: json.loads(self._files.path(RESULTS / f"{name}.json").read_text("utf-8"))
             for name in self.experiments()

@@ -31,6 +31,7 @@ from features.cache import tables
 from features.cache.keys import file_sha256
 from features.cache.store import replacing
 from features.weights.file import metadata, tensors_sha256
+from heads.training.scores import measured_of
 from stages.engine.items import software
 from stages.engine.params import Params
 from stages.engine.paths import INDEX, RESULTS, has_sample, index_of, weights_file
@@ -121,7 +122,7 @@ def _card(trained: Trained, published: Published) -> str:
     return engine.get_template("model_card.md").render(
         name=trained.name,
         head=trained.stated["head"],
-        classes=trained.classes,
+        target=trained.target,
         roles=trained.roles,
         runs=list(trained.runs),
         training=trained.stated["training"],
@@ -132,8 +133,8 @@ def _card(trained: Trained, published: Published) -> str:
         splits=_splits(result, list(trained.runs)),
         all_runs=result.runs,
         scores=result.metrics,
-        interval=interval(result.metrics["accuracy"]),
-        skew=str(skew_of(result) or ""),
+        interval=interval(result.metrics[measured_of(result.metrics)[0]]),
+        skew=str(skew_of(result) or "") if trained.target.kind == "class" else "",
         per_class=result.per_class,
         networks=[_network(name, params, published) for name in networks(params)],
         pretrained=trained.stated["pretrained"],

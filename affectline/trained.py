@@ -22,6 +22,7 @@ from features.cache.store import ItemStore, store_root
 from features.options import near
 from features.weights.file import metadata, tensors_sha256
 from heads.training.selection import split_role
+from heads.training.targets import Target, of_stated
 from stages.decode import wanted_views
 from stages.engine.ingredients import (
     Ingredients,
@@ -50,7 +51,7 @@ OF_THE_VIDEO = ("stage", "video", "input")
 """Ingredients of an item that are the video's, or say nothing."""
 
 STATED = (
-    *("head", "params", "training", "roles", "classes", "shapes", "axes", "code"),
+    *("head", "params", "training", "roles", "shapes", "axes", "code"),
     *("run", "pretrained"),
 )
 """What a checkpoint has to say of itself."""
@@ -99,9 +100,9 @@ class Trained:
         return next(iter(self.runs.values())).stated
 
     @property
-    def classes(self) -> tuple[str, ...]:
-        """Names of the emotions."""
-        return tuple(self.stated["classes"])
+    def target(self) -> Target:
+        """What is told."""
+        return of_stated(self.stated)
 
     @property
     def roles(self) -> dict[str, str]:
@@ -319,8 +320,10 @@ def _check_block(params: Params, name: str, stated: Mapping[str, Any]) -> None:
         return  # removed since: its results stand for themselves
     head = heads.load(block.head)
     chosen = heads.resolve(heads.validate(head, block.overrides), block.roles)
-    now = {"head": block.head, "params": asdict(chosen), "roles": block.roles}
+    now: dict[str, Any] = {"head": block.head, "params": asdict(chosen), "roles": block.roles}
     was = {key: stated[key] for key in now}
+    now["target"] = block.target or next(iter(params.index.targets), None)
+    was["target"] = of_stated(stated).name
     check_same(f"experiment {name}", f"experiment of {PARAMS}", was, now, _again(name))
 
 

@@ -51,6 +51,7 @@ from heads.training.loop import run_seed, train_run
 from heads.training.memory import Sample
 from heads.training.metrics import paired_difference
 from heads.training.run import Run
+from heads.training.targets import of_classes
 
 MIN_GAIN = 0.15
 MAX_P = 0.01
@@ -149,7 +150,7 @@ def run_entry(scenario: Scenario, entry: Entry, planted: Planted, seed: int) -> 
         InMemory(planted.samples, entry.roles),
         range(scenario.train),
         range(scenario.train, len(planted.samples)),
-        scenario.classes,
+        of_classes(scenario.classes),
         seed,
     )
     seconds = time.perf_counter() - started

@@ -49,6 +49,7 @@ from heads.training.memory import Memory
 from heads.training.selection import Split, Video
 from heads.training.settings import Training
 from heads.training.standardise import Standardised, build_network, input_statistics
+from heads.training.targets import of_classes, strata
 from stages.engine.items import fill
 from stages.engine.progress import StageRun
 from stages.engine.workers import Item, Work, Workers
@@ -145,7 +146,8 @@ class Case:
 
     def steps(self) -> list[list[int]]:
         """Return the batches of the first epoch, as positions."""
-        labels = [self.dataset.videos[position].label for position in self.train]
+        true = [self.dataset.videos[position].label for position in self.train]
+        labels = strata(of_classes(CLASSES), true)
         each = self.training.videos_per_class if self.training.sampling == "balanced" else None
         generator = torch.Generator().manual_seed(self.seed)
         drawn = draw_batches(labels, self.training.batch_videos, each, generator)
@@ -267,7 +269,7 @@ def own(case: Case) -> tuple[float, float, int]:
         case.dataset,
         case.train,
         case.test,
-        CLASSES,
+        of_classes(CLASSES),
         case.seed,
     )
     seconds = time.perf_counter() - start[0], time.process_time() - start[1]
@@ -281,7 +283,7 @@ def bare(case: Case) -> tuple[float, float, int]:
         case.params,
         case.dataset.shapes,
         case.dataset.axes,
-        CLASSES,
+        of_classes(CLASSES),
         case.seed,
     )
     statistics = input_statistics(case.dataset, case.train, case.training.standardise)
@@ -372,7 +374,7 @@ def train_all(case: Case, runs: int, processes: int) -> list[bytes]:
             case.dataset.videos,
             paper.sources(),
             Split(tuple(case.train), tuple(case.test)),
-            CLASSES,
+            of_classes(CLASSES),
             case.name,
             case.params,
             case.training,

@@ -38,6 +38,7 @@ from heads.training.data import Features
 from heads.training.loop import train_run
 from heads.training.selection import Video
 from heads.training.settings import Training
+from heads.training.targets import of_classes
 from stages.engine.device import GIB, cache_bytes
 from stages.engine.params import Engine
 
@@ -156,7 +157,7 @@ def measure(
         dataset,
         everything,
         everything,
-        CLASSES,
+        of_classes(CLASSES),
         seed=0,
         device=device,
     )

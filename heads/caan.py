@@ -41,6 +41,8 @@ Differs from the paper, or fills what it leaves open (every choice is a field of
   is classified. Here the frame classifier is applied to R_V, and that output is trained as well
   (`video_weight`; 0 is the paper's two losses), for otherwise nothing ties scores to classes.
 - A video without any face is not dropped (the paper's data has a face in every video).
+- The paper tells one of several classes. Of labels and dimensions the frames and R_V are trained by
+  the target's own loss, and the triplet loss, which needs classes, is left out.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -61,9 +63,16 @@ from heads.layers.aggregation import (
     unpack,
     weighted_sum,
 )
-from heads.layers.checks import check_at_least, check_odd, check_row, check_weights
+from heads.layers.checks import (
+    check_at_least,
+    check_odd,
+    check_row,
+    check_trains,
+    check_weights,
+)
 from heads.layers.network import Network
 from heads.layers.scores import MAP, map_score, row_score
+from heads.training.targets import KINDS, Target
 
 MODALITIES = ("face", "context")
 MAPS = {name: name + MAP for name in MODALITIES}
@@ -175,6 +184,8 @@ class CAAN(Network):
     Input rows are float32 of any scale; see `heads.training.standardise` for their standardisation.
     """
 
+    kinds = KINDS
+
     def __init__(self, params: Params, features: Mapping[str, tuple[int, ...]], classes: int):
         """Draw fresh weights. `features` is role -> shape of a row, without the time axis."""
         super().__init__()
@@ -257,8 +268,11 @@ class CAAN(Network):
     def loss(self, output: Mapping[str, Tensor], labels: Tensor, phase: str) -> Tensor:
         """Return the weighted sum of the frame, triplet and video losses, a scalar."""
         params = self.params
-        frames = losses.frame_cross_entropy(output["frame_logits"], labels, output["frames_used"])
-        triplets = losses.triplet(
+        frames = losses.frame_loss(
+            self.target, output["frame_logits"], labels, output["frames_used"]
+        )
+        triplets = losses.target_triplet(
+            self.target,
             output["video"],
             labels,
             margin=params.margin,
@@ -266,12 +280,21 @@ class CAAN(Network):
             hinge=params.triplet_hinge,
             normalise=params.triplet_normalise,
         )
-        video = functional.cross_entropy(output["logits"], labels)
+        video = losses.video_loss(self.target, output["logits"], labels)
         return (
             params.frame_weight * frames
             + params.triplet_weight * triplets
             + params.video_weight * video
         )
+
+    def aim(self, target: Target) -> None:
+        """Take what is to be told.
+
+        Raises:
+            ValueError: nothing but the triplet loss, which needs classes, would be trained.
+        """
+        check_trains(target, self.params, "frame_weight", "video_weight")
+        super().aim(target)
 
     def _frames_used(self, mask: Mapping[str, Tensor]) -> Tensor:
         """Return bool (B, T): the frames that take part in a video."""

@@ -64,6 +64,8 @@ Differs from the paper, or fills what it leaves open (every choice is a field of
   that it has.
 - The paper's modalities have the same size. A smaller one passes a linear layer to the largest
   size before the global attention; this one belongs to its modality even with `global_shared`.
+- The paper tells one of several classes. Of labels and dimensions everything is trained by the
+  target's own loss, and the triplet loss, which needs classes, is left out.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -73,7 +75,6 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from heads import Attention, Reported, Roles, Rows
 from heads.layers import losses
@@ -86,9 +87,10 @@ from heads.layers.aggregation import (
     unpack,
     weighted_sum,
 )
-from heads.layers.checks import check_at_least, check_odd, check_row, check_share
+from heads.layers.checks import check_at_least, check_odd, check_row, check_share, check_trains
 from heads.layers.network import Network
 from heads.layers.scores import MAP, map_score, row_score
+from heads.training.targets import KINDS, Target
 
 Local = Literal["L1", "L2", "L3", "none"]
 Global = Literal["G1", "G2", "G3", "none"]
@@ -258,6 +260,8 @@ class HAMF(Network):
     Input rows are float32 of any scale; see `heads.training.standardise` for their standardisation.
     """
 
+    kinds = KINDS
+
     def __init__(self, params: Params, features: Mapping[str, tuple[int, ...]], classes: int):
         """Draw fresh weights. `features` is role -> shape of a row, without the time axis."""
         super().__init__()
@@ -352,6 +356,17 @@ class HAMF(Network):
         fused = torch.where(present.any(dim=1, keepdim=True), fused, self.absent["video"])
         return output | {"fused": fused, "logits": self.classifier(fused)}
 
+    def aim(self, target: Target) -> None:
+        """Take what is to be told.
+
+        Raises:
+            ValueError: nothing but the triplet loss, which needs classes, would train the local
+                attention.
+        """
+        if self.attended and self.params.training == "separate":
+            check_trains(target, self.params, "video_weight")
+        super().aim(target)
+
     def phases(self) -> dict[str, Sequence[nn.Module]]:
         """Return `local`, then `global`, see this module's docstring.
 
@@ -374,7 +389,7 @@ class HAMF(Network):
         """
         terms = []
         if phase != "local":
-            terms.append(functional.cross_entropy(output["logits"], labels))
+            terms.append(losses.video_loss(self.target, output["logits"], labels))
         if phase != "global":
             terms += [self._local_loss(name, output, labels) for name in self.attended]
         return torch.stack(terms).sum()
@@ -384,7 +399,8 @@ class HAMF(Network):
         params, mask = self.params, output[f"{name}_mask"]
         present = mask.any(dim=1)
         video, labels_present = output[f"{name}_video"][present], labels[present]
-        loss = params.triplet_weight * losses.triplet(
+        loss = params.triplet_weight * losses.target_triplet(
+            self.target,
             video,
             labels_present,
             margin=params.margin,
@@ -394,12 +410,14 @@ class HAMF(Network):
         )
         if params.frame_weight:
             logits = output[f"{name}_frame_logits"]
-            loss = loss + params.frame_weight * losses.frame_cross_entropy(logits, labels, mask)
+            loss = loss + params.frame_weight * losses.frame_loss(self.target, logits, labels, mask)
         if params.video_weight:
             # The mean over the videos that have the modality, 0 where none has.
             logits = output[f"{name}_video_logits"].unsqueeze(1)
             present = present.unsqueeze(1)
-            loss = loss + params.video_weight * losses.frame_cross_entropy(logits, labels, present)
+            loss = loss + params.video_weight * losses.frame_loss(
+                self.target, logits, labels, present
+            )
         return loss
 
     def _present(self, mask: Mapping[str, Tensor]) -> Tensor:

@@ -22,7 +22,8 @@ Differs from the paper, or fills what it leaves open (every choice is a field of
 - How the weights of the mean are found is not said: they are learned on the training videos once
   the LSTMs are trained, in a phase of their own (`training: joint` learns all together, from the
   fused score alone); `weights` sets them instead, 1 for each role is the plain mean.
-- The scores are probabilities (`scores: logits` averages what comes before the softmax).
+- The scores are probabilities (`scores: logits` averages what comes before the softmax). They are
+  of classes: of labels and dimensions what the last layers give is averaged, with either.
 - The original also fuses sound, and features beside scores (so CAAN of it); HAMF names the faces
   alone. Features are read as they were extracted, networks are not fine-tuned, and what they
   give is standardised (`train.standardise: none` for the raw activations).
@@ -49,6 +50,7 @@ from heads.layers.aggregation import (
 )
 from heads.layers.checks import check_at_least, check_share
 from heads.layers.network import Network
+from heads.training.targets import KINDS
 
 ROLES: frozenset[str] | None = None
 ALIGNED: frozenset[str] = frozenset()
@@ -127,6 +129,8 @@ class Recurrent(nn.Module):
 class TemporalFusion(Network):
     """One `Recurrent` a role, and the weighted mean of their scores."""
 
+    kinds = KINDS
+
     def __init__(self, params: Params, features: Mapping[str, tuple[int, ...]], classes: int):
         """Draw fresh weights. `features` is role -> shape of a row, without the time axis."""
         super().__init__()
@@ -182,7 +186,7 @@ class TemporalFusion(Network):
         """Return the outputs of `forward`."""
         logits, present = frozen["role_logits"], frozen["present"]
         weights = attention_weights(self._log_weights(present), present, "softmax")
-        if self.scores == "logits":
+        if self.scores == "logits" or self.target.kind != "class":
             fused = weighted_sum(logits, weights)
         else:
             # log sum w p, without the underflow of p.
@@ -221,13 +225,13 @@ class TemporalFusion(Network):
         videos that have none.
         """
         if phase != _MODALITIES:
-            return functional.cross_entropy(output["logits"], labels)
+            return losses.video_loss(self.target, output["logits"], labels)
         present = output["present"]
         none = ~present.any(dim=1, keepdim=True)
-        total = losses.frame_cross_entropy(output["logits"].unsqueeze(1), labels, none)
+        total = losses.frame_loss(self.target, output["logits"].unsqueeze(1), labels, none)
         for n in range(len(self.roles)):
             logits, real = output["role_logits"][:, n : n + 1], present[:, n : n + 1]
-            total = total + losses.frame_cross_entropy(logits, labels, real)
+            total = total + losses.frame_loss(self.target, logits, labels, real)
         return total
 
 

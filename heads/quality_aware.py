@@ -35,14 +35,20 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from heads import Reported, Rows
 from heads.layers import losses
 from heads.layers.aggregation import absent, attention_weights, unpack, weighted_sum
-from heads.layers.checks import check_at_least, check_odd, check_row, check_weights
+from heads.layers.checks import (
+    check_at_least,
+    check_odd,
+    check_row,
+    check_trains,
+    check_weights,
+)
 from heads.layers.network import Network
 from heads.layers.scores import MAP, map_score, row_score
+from heads.training.targets import KINDS, Target
 
 ROLES: frozenset[str] | None = None
 ALIGNED: frozenset[str] = frozenset()
@@ -89,6 +95,8 @@ class Params:
 
 class QualityAware(Network):
     """Features and qualities of the frames of one role, and their weighted mean."""
+
+    kinds = KINDS
 
     def __init__(
         self, params: Params, role: str, features: Mapping[str, tuple[int, ...]], classes: int
@@ -148,16 +156,27 @@ class QualityAware(Network):
     def loss(self, output: Mapping[str, Tensor], labels: Tensor, phase: str) -> Tensor:
         """Return the weighted sum of the frame, triplet and video losses, a scalar."""
         params = self.params
-        frames = losses.frame_cross_entropy(output["frame_logits"], labels, output["frames_used"])
-        triplets = losses.triplet(
-            output["video"], labels, margin=params.margin, mining=params.mining
+        frames = losses.frame_loss(
+            self.target, output["frame_logits"], labels, output["frames_used"]
         )
-        video = functional.cross_entropy(output["logits"], labels)
+        triplets = losses.target_triplet(
+            self.target, output["video"], labels, margin=params.margin, mining=params.mining
+        )
+        video = losses.video_loss(self.target, output["logits"], labels)
         return (
             params.frame_weight * frames
             + params.triplet_weight * triplets
             + params.video_weight * video
         )
+
+    def aim(self, target: Target) -> None:
+        """Take what is to be told.
+
+        Raises:
+            ValueError: nothing but the triplet loss, which needs classes, would be trained.
+        """
+        check_trains(target, self.params, "frame_weight", "video_weight")
+        super().aim(target)
 
 
 def build(

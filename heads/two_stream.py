@@ -33,13 +33,13 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from heads import Reported
 from heads.layers import losses
 from heads.layers.aggregation import absent, pool_rows, unpack, vector_size, vectors
 from heads.layers.checks import check_at_least
 from heads.layers.network import Network
+from heads.training.targets import KINDS
 
 STREAMS = ("person", "face", "frame", "context", "image", "scene")
 
@@ -73,6 +73,8 @@ class Params:
 
 class TwoStream(Network):
     """Aligned rows of all roles, fused frame by frame, averaged over a video."""
+
+    kinds = KINDS
 
     def __init__(self, params: Params, features: Mapping[str, tuple[int, ...]], classes: int):
         """Draw fresh weights. `features` is role -> shape of a row, without the time axis."""
@@ -112,8 +114,8 @@ class TwoStream(Network):
     def loss(self, output: Mapping[str, Tensor], labels: Tensor, phase: str) -> Tensor:
         """Return the cross-entropy of videos or of frames, a scalar."""
         if self.loss_of == "video":
-            return functional.cross_entropy(output["logits"], labels)
-        return losses.frame_cross_entropy(output["frame_logits"], labels, output["frames_used"])
+            return losses.video_loss(self.target, output["logits"], labels)
+        return losses.frame_loss(self.target, output["frame_logits"], labels, output["frames_used"])
 
 
 def build(

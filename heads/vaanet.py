@@ -49,7 +49,8 @@ Differs from the paper, or fills what it leaves open (every choice is a field of
 - Features are standardised (`train.standardise: none` for the raw maps, as in the code). The
   paper trains with Adam at 0.0002, 32 videos a batch, 150 epochs; rate and batch are settings.
 - Polarity is the paper's for its eight emotions; another class has to be listed in `positive` or
-  `negative`, or `penalty` must be 0.
+  `negative`, or `penalty` must be 0. It must be 0, too, for labels and dimensions, which the paper
+  does not tell: they are trained by the target's own loss.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -67,6 +68,7 @@ from heads.layers import losses
 from heads.layers.aggregation import absent, hide, normalise, unpack, weighted_sum
 from heads.layers.checks import check_at_least
 from heads.layers.network import Network
+from heads.training.targets import KINDS, Target
 
 ROLES: frozenset[str] | None = frozenset({"visual", "audio"})
 ALIGNED: frozenset[str] = frozenset()
@@ -373,26 +375,28 @@ class _Audio(nn.Module):
 class VAANet(Network):
     """Both streams, or one of them, and the polarity-consistent loss."""
 
+    kinds = KINDS
     positive: Tensor
 
-    def __init__(self, params: Params, features: Mapping[str, tuple[int, ...]], positive: Tensor):
-        """Draw fresh weights.
-
-        Args:
-            params: hyper-parameters.
-            features: role -> shape of a row, without the time axis.
-            positive: (classes,) bool, polarity of each class; of no meaning where `penalty` is 0.
-        """
+    def __init__(
+        self, params: Params, features: Mapping[str, tuple[int, ...]], classes: Sequence[str]
+    ):
+        """Draw fresh weights. `features` is role -> shape of a row, without the time axis."""
         super().__init__()
         self.penalty = params.penalty
+        positive, negative = _folded(params.positive), _folded(params.negative)
+        known = _folded(classes)
+        both = {*positive, *negative}
+        self.unknown = [n for n, key in zip(classes, known, strict=True) if key not in both]
         self.most = {"visual": params.segments, "audio": params.audio_segments}
         self.visual = _Visual(params, features["visual"]) if "visual" in features else None
         self.audio = _Audio(params, features["audio"]) if "audio" in features else None
         if self.audio is not None and self.audio.resnet is not None:
             self.starts = {"audio": self.audio.resnet}
         streams = [stream for stream in (self.visual, self.audio) if stream is not None]
-        self.classifier = nn.Linear(sum(stream.size for stream in streams), len(positive))
-        self.register_buffer("positive", positive, persistent=False)
+        self.classifier = nn.Linear(sum(stream.size for stream in streams), len(classes))
+        is_positive = torch.tensor([key in positive for key in known])
+        self.register_buffer("positive", is_positive, persistent=False)
         named = {
             "spatial": ("visual", params.spatial),
             "channel": ("visual", params.channel),
@@ -432,10 +436,33 @@ class VAANet(Network):
         return {"logits": logits} | {name: outputs[name] for name in self.attention}
 
     def loss(self, output: Mapping[str, Tensor], labels: Tensor, phase: str) -> Tensor:
-        """Return the polarity-consistent cross-entropy, eq. 13, a scalar."""
+        """Return the polarity-consistent cross-entropy, eq. 13; of others the target's loss."""
+        if self.target.kind != "class":
+            return super().loss(output, labels, phase)
         return losses.polarity_cross_entropy(
             output["logits"], labels, positive=self.positive, penalty=self.penalty
         )
+
+    def aim(self, target: Target) -> None:
+        """Take what is to be told.
+
+        Raises:
+            ValueError: the loss is to be polarity-consistent, and there are no classes, or one of
+                which the polarity is not known.
+        """
+        if target.kind != "class" and self.penalty > 0:
+            raise ValueError(
+                "its polarity-consistent loss (eq. 13) needs one of several classes, found the "
+                f"target {target.name!r} of kind {target.kind}: set `penalty` to 0 for that "
+                "target's plain loss"
+            )
+        if target.kind == "class" and self.penalty > 0 and self.unknown:
+            raise ValueError(
+                "its loss needs the polarity of every class, found "
+                f"{', '.join(self.unknown)} in neither `positive` nor `negative`: list it in one, "
+                "or set `penalty` to 0 for plain cross-entropy"
+            )
+        super().aim(target)
 
     def _check_rows(self, role: str, mask: Tensor) -> None:
         """Raise ValueError where a video has a real row behind the last of t."""
@@ -452,26 +479,6 @@ def _folded(names: Sequence[str]) -> list[str]:
     return [name.strip().casefold() for name in names]
 
 
-def _polarity(params: Params, classes: Sequence[str]) -> Tensor:
-    """Return (classes,) bool, true where positive.
-
-    Raises:
-        ValueError: a class of which it is not known, where the loss asks for it.
-    """
-    positive, negative = _folded(params.positive), _folded(params.negative)
-    known = _folded(classes)
-    unknown = [
-        name for name, key in zip(classes, known, strict=True) if key not in {*positive, *negative}
-    ]
-    if unknown and params.penalty > 0:
-        raise ValueError(
-            f"vaanet's loss needs the polarity of every class, positive is {positive}, negative is "
-            f"{negative}, found {', '.join(unknown)} in neither: list it in `positive` or "
-            "`negative`, or set `penalty` to 0 for plain cross-entropy"
-        )
-    return torch.tensor([key in positive for key in known])
-
-
 def build(
     params: Params, features: Mapping[str, tuple[int, ...]], classes: Sequence[str]
 ) -> Network:
@@ -483,7 +490,7 @@ def build(
         classes: names of the emotions, see `Params.positive`.
 
     Raises:
-        ValueError: no role, a row of a wrong shape, a class of unknown polarity.
+        ValueError: no role, or a row of a wrong shape.
     """
     wanted = {
         "visual": ((3, 4), "a map (C, H, W) or (C, L, H, W), as 'r3d101/conv5' has"),
@@ -500,4 +507,4 @@ def build(
                 f"role '{role}' of vaanet takes rows of {expected}, found the shape "
                 f"{features[role]}: name another feature for it"
             )
-    return VAANet(params, features, _polarity(params, classes))
+    return VAANet(params, features, classes)

@@ -33,10 +33,12 @@ from heads.training.data import Features
 from heads.training.loop import run_seed, train_run
 from heads.training.measures import measured
 from heads.training.memory import Memory
-from heads.training.metrics import per_class, score_run
+from heads.training.metrics import per_class
 from heads.training.run import run_arrays
+from heads.training.scores import measured_of, of_runs, scores_of
 from heads.training.selection import Selection, Split, Video, select_videos
 from heads.training.settings import Training, training_of
+from heads.training.targets import Target
 from stages.engine.device import (
     GIB,
     be_reproducible,
@@ -87,7 +89,7 @@ class Task:
     videos: tuple[Video, ...]
     roles: Mapping[str, str]
     split: Split
-    classes: tuple[str, ...]
+    target: Target
     head: str
     params: Any
     training: Training
@@ -124,13 +126,10 @@ def main(experiment: Annotated[str, item_of("experiments")]) -> None:
             if failed:
                 raise fail("\n".join(f"{run.name}: {line}" for line in failed))
             answers = _read_answers(folder / "runs", selection)
-            classes = selection.classes
-            scores = [
-                score_run(answer["label"].astype(int), answer["predicted"].astype(int), classes)
-                for answer in answers.values()
-            ]
-            results.write_tables(folder, answers, classes)
-            results.write_per_class(folder, per_class(scores, classes))
+            scores = [scores_of(selection.target, answer) for answer in answers.values()]
+            per_name = () if selection.target.kind == "dimensions" else selection.target.names
+            results.write_tables(folder, answers, selection.target)
+            results.write_per_class(folder, per_class(scores, per_name))
             _write_index(folder, made.items)
             bring(run, selection.videos[:1])
             results.write_json(folder / "about.json", plan.about())
@@ -215,7 +214,7 @@ class Plan:
             "training": asdict(self.training),
             "roles": self.block.roles,
             "weights": {role: tensors_sha256(file) for role, file in self.starts.items()},
-            "classes": self.selection.classes,
+            **self.selection.target.stated(),
             "code": code_of_run(self.block.head),
         }
         return [
@@ -232,7 +231,7 @@ class Plan:
         selection = self.selection
         videos = {
             part: [
-                [video.video_id, selection.classes[video.label], video.contents]
+                [video.video_id, selection.target.told(video.label), video.contents]
                 for video in (selection.videos[position] for position in positions)
             ]
             for part, positions in asdict(split).items()
@@ -249,7 +248,7 @@ class Plan:
             selection.videos,
             self.block.roles,
             split,
-            selection.classes,
+            selection.target,
             self.block.head,
             self.params,
             self.training,
@@ -273,8 +272,8 @@ class Plan:
             "weights": {role: metadata(file) for role, file in self.starts.items()},
             "params": settings,
             "training": asdict(self.training),
-            "selection": self.training.selection,
-            "classes": selection.classes,
+            "selection": self.training.selected_by(selection.target.measure),
+            **selection.target.stated(),
             "splits": {
                 name: {part: len(videos) for part, videos in asdict(split).items()}
                 for name, split in selection.splits.items()
@@ -301,7 +300,7 @@ def plan_runs(settings: Params, experiment: str, root: Path = FEATURES.parent) -
     """
     block = settings.experiments[experiment]
     head = heads.load(block.head)
-    selection = select_videos(index_of(INDEX), root, block.roles)
+    selection = select_videos(index_of(INDEX), root, block.roles, block.target)
     starts = {role: weights_file(name) for role, name in block.weights.items()}
     facts = [metadata(file) for file in starts.values()]
     training, cache = training_of(settings.train | block.train), cache_bytes(settings.engine)
@@ -360,7 +359,7 @@ def compute(task: Task, outputs: Mapping[str, Path]) -> dict[str, float]:
         dataset,
         task.split.train,
         task.split.test,
-        task.classes,
+        task.target,
         run_seed(task.training.seed, task.run),
         task.device,
         task.starts,
@@ -378,7 +377,7 @@ def compute(task: Task, outputs: Mapping[str, Path]) -> dict[str, float]:
                 **{name: ingredients[name] for name in STATED},
                 "code": item_key({"code": code_of_answer(task.head)}),
                 "run": task.run,
-                "classes": task.classes,
+                **task.target.stated(),
                 "shapes": dataset.shapes,
                 "axes": dataset.axes,
                 "pretrained": task.pretrained,
@@ -406,13 +405,16 @@ def _metrics(
     answers: Answers, scores: Sequence[Mapping[str, float]], selection: Selection, seed: int
 ) -> dict[str, object]:
     """Return what `scores.json` holds; accuracies are shares, not per cent."""
-    splits = selection.splits.values()
-    commonest = [_commonest_accuracy(selection, split) for split in splits]
+    splits, target = selection.splits.values(), selection.target
     ratio = float(np.mean([len(split.test) / len(split.train) for split in splits]))
+    if target.kind == "class":
+        commonest = [_commonest_accuracy(selection, split) for split in splits]
+        scored = measured(list(answers.values()), scores, ratio, seed)
+        scored |= {"chance": 1 / target.width, "commonest_class": float(np.mean(commonest))}
+    else:
+        scored = of_runs(target, scores, ratio)
     return {
-        **measured(list(answers.values()), scores, ratio, seed),
-        "chance": 1 / len(selection.classes),
-        "commonest_class": float(np.mean(commonest)),
+        **scored,
         "videos": len(selection.videos),
         "videos_missing": len(selection.missing),
         "pretrained": selection.pretrained,
@@ -440,10 +442,11 @@ def _commonest_accuracy(selection: Selection, split: Split) -> float:
 
 
 def _tell(run: StageRun, metrics: Mapping[str, Any]) -> None:
-    accuracy = metrics["accuracy"]
-    spread = "" if accuracy["std"] is None else f" ± {accuracy['std']:.1%}"
-    line = f"accuracy {accuracy['mean']:.1%}{spread} in {accuracy['runs']} runs"
-    line += f" (chance {metrics['chance']:.1%})"
+    measure = measured_of(metrics)[0]
+    score, form = metrics[measure], ".1%" if measure == "accuracy" else ".3f"
+    spread = "" if score["std"] is None else f" ± {score['std']:{form}}"
+    line = f"{measure} {score['mean']:{form}}{spread} in {score['runs']} runs"
+    line += f" (chance {metrics['chance']:{form}})"
     computed = run.counts["computed"]
     if computed:
         line += f", {run.counts['train_seconds'] / computed:.1f} s a run"

@@ -7,6 +7,8 @@ from dataclasses import fields
 from types import NoneType
 from typing import Any, Literal, get_args
 
+from heads.training.targets import Target
+
 
 def check_at_least(params: Any, least: float, *names: str) -> None:
     """Raise ValueError where a field of the dataclass `params` is below `least`.
@@ -46,6 +48,19 @@ def check_weights(params: Any, *names: str) -> None:
     check_at_least(params, 0, *names)
     if not any(getattr(params, name) > 0 for name in names):
         raise ValueError(f"one of {', '.join(names)} must be above 0, found 0 for all")
+
+
+def check_trains(target: Target, params: Any, *names: str) -> None:
+    """Raise ValueError where a target has no classes and all these weights of losses are 0.
+
+    A triplet loss, which needs classes, would be all that is left.
+    """
+    if target.kind != "class" and not any(getattr(params, name) > 0 for name in names):
+        raise ValueError(
+            "its triplet loss needs one of several classes, found the target "
+            f"{target.name!r} of kind {target.kind} and nothing else that trains it: set "
+            f"{' or '.join(names)} above 0"
+        )
 
 
 def check_row(

@@ -1,4 +1,4 @@
-"""Losses that heads share: cross-entropy, over frames or with polarity, and triplets of a batch."""
+"""Losses that heads share: a target's, of videos or frames; with polarity; triplets of a batch."""
 
 from typing import Literal
 
@@ -6,24 +6,73 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from heads.training.targets import Target
+
 Mining = Literal["all", "hard"]
 
 
-def frame_cross_entropy(logits: Tensor, labels: Tensor, mask: Tensor) -> Tensor:
-    """Return the cross-entropy of every real frame against the label of its video, averaged.
+# Keeps a division by the spread of a batch in which all answers are alike from being by 0.
+_NO_SPREAD = 1e-8
+
+
+def video_loss(target: Target, logits: Tensor, labels: Tensor) -> Tensor:
+    """Return the loss of a target: cross-entropy, binary cross-entropy, or 1 - CCC.
 
     Args:
-        logits: (B, T, classes) float.
-        labels: (B,) int64.
+        target: what is told.
+        logits: (B, width) float, what the last layer gives.
+        labels: (B,) int64 of a class; else (B, width) float, see `heads.training.targets.Label`.
+
+    Returns:
+        A scalar; of labels the mean over videos and labels, of dimensions that over dimensions.
+    """
+    if target.kind == "class":
+        return functional.cross_entropy(logits, labels)
+    if target.kind == "labels":
+        return functional.binary_cross_entropy_with_logits(logits, labels)
+    low, high = target.range or (-1.0, 1.0)
+    middle, half = (low + high) / 2, (high - low) / 2
+    return concordance_loss(logits, (labels - middle) / half)
+
+
+def concordance_loss(estimates: Tensor, truth: Tensor) -> Tensor:
+    """Return 1 - CCC over the rows, the mean over dimensions.
+
+    CCC is Lin's concordance correlation coefficient (L. I. Lin, "A Concordance Correlation
+    Coefficient to Evaluate Reproducibility", Biometrics 45, 1989): 2 s_xy / (s_x^2 + s_y^2 +
+    (m_x - m_y)^2), all moments those of the rows at hand, divided by their number. Where these all
+    have the same truth, nothing concords: there the dimension counts by the mean squared distance,
+    which pulls the answers to it.
+
+    Args:
+        estimates: (N, D) float.
+        truth: (N, D) float, in the same unit: half widths of the range.
+    """
+    mean, mean_truth = estimates.mean(dim=0), truth.mean(dim=0)
+    off, off_truth = estimates - mean, truth - mean_truth
+    spread = off.square().mean(dim=0) + off_truth.square().mean(dim=0)
+    apart = (mean - mean_truth).square() + _NO_SPREAD
+    concordance = 2 * (off * off_truth).mean(dim=0) / (spread + apart)
+    varies = truth.amax(dim=0) > truth.amin(dim=0)
+    return torch.where(varies, 1 - concordance, (estimates - truth).square().mean(dim=0)).mean()
+
+
+def frame_loss(target: Target, logits: Tensor, labels: Tensor, mask: Tensor) -> Tensor:
+    """Return the loss of every real frame against what is true of its video.
+
+    Args:
+        target: what is told.
+        logits: (B, T, width) float.
+        labels: as of `video_loss`.
         mask: (B, T) bool. With no real frame at all the loss is 0.
 
     Returns:
-        A scalar, the mean over frames: a video with more frames weighs more.
+        A scalar, over all frames alike: a video with more frames weighs more.
     """
-    frame_labels = labels.unsqueeze(1).expand(mask.shape)[mask]
-    if frame_labels.numel() == 0:
+    of_frames = labels.unsqueeze(1).expand(*mask.shape, *labels.shape[1:])[mask]
+    if of_frames.numel() == 0:
         return logits.sum() * 0.0
-    return functional.cross_entropy(logits[mask], frame_labels)
+    return video_loss(target, logits[mask], of_frames)
 
 
 def polarity_cross_entropy(
@@ -96,3 +145,21 @@ def triplet(
     if hinge:
         values = values[values > 0]
     return values.mean() if values.numel() else embeddings.sum() * 0.0
+
+
+def target_triplet(
+    target: Target,
+    embeddings: Tensor,
+    labels: Tensor,
+    *,
+    margin: float,
+    mining: Mining = "all",
+    hinge: bool = True,
+    normalise: bool = True,
+) -> Tensor:
+    """Return `triplet` where one of several classes is told; else 0, as there is no same class."""
+    if target.kind != "class":
+        return embeddings.sum() * 0.0
+    return triplet(
+        embeddings, labels, margin=margin, mining=mining, hinge=hinge, normalise=normalise
+    )

@@ -3,9 +3,10 @@
 from collections.abc import Mapping, Sequence
 
 from torch import Tensor, nn
-from torch.nn import functional
 
 from heads import Attention
+from heads.layers import losses
+from heads.training.targets import KINDS, Kind, Target, of_classes
 
 
 class Network(nn.Module):
@@ -14,16 +15,42 @@ class Network(nn.Module):
     Attributes:
         attention: name of an output of `forward` -> what it weighs; set it in `__init__`.
         starts: role -> part that may start from weights, see `STARTS`; set it in `__init__`.
+        kinds: of targets that `loss` is made for, all of them by default. A head with a `loss` of
+            its own that says no `kinds` takes classes alone.
+        target: what its logits tell; one of several classes until `aim` says otherwise.
     """
 
     attention: Mapping[str, Attention]
     starts: Mapping[str, nn.Module]
+    kinds: tuple[Kind, ...] = KINDS
+    target: Target
+
+    def __init_subclass__(cls) -> None:
+        """Let a loss that was written for classes be of classes."""
+        super().__init_subclass__()
+        if "loss" in vars(cls) and "kinds" not in vars(cls):
+            cls.kinds = ("class",)
 
     def __init__(self) -> None:
         """Start without attention, and with nothing that starts from weights."""
         super().__init__()
         self.attention = {}
         self.starts = {}
+        self.target = of_classes(())
+
+    def aim(self, target: Target) -> None:
+        """Take what the network is to tell, whose width its last layer has.
+
+        Raises:
+            ValueError: `loss` is not made for this kind of target, and the message says why.
+        """
+        if target.kind not in self.kinds:
+            raise ValueError(
+                f"its loss is its own, made for {' and '.join(self.kinds)}, found the target "
+                f"{target.name!r} of kind {target.kind}: choose a target of one of the classes, or "
+                "another head (docs/add-a-head.md says how a loss takes the others)"
+            )
+        self.target = target
 
     def forward(
         self, features: Mapping[str, Tensor], mask: Mapping[str, Tensor]
@@ -71,11 +98,11 @@ class Network(nn.Module):
         raise NotImplementedError
 
     def loss(self, output: Mapping[str, Tensor], labels: Tensor, phase: str) -> Tensor:
-        """Return the training loss of one batch in a phase, a scalar; cross-entropy by default.
+        """Return the training loss of one batch in a phase, a scalar; the target's by default.
 
         Args:
             output: what `forward` returned.
-            labels: (B,) int64.
+            labels: as of `heads.layers.losses.video_loss`.
             phase: one of `phases`.
         """
-        return functional.cross_entropy(output["logits"], labels)
+        return losses.video_loss(self.target, output["logits"], labels)

@@ -11,9 +11,11 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from heads.training.data import Batch
 from heads.training.standardise import Standardised
+from heads.training.targets import Target
 
 
 @dataclass(frozen=True)
@@ -21,11 +23,12 @@ class Answer:
     """A network's answer to one video.
 
     Attributes:
-        probabilities: float32 (classes,), softmax of the logits.
+        values: float32 (width,) of the target: a probability a class, which sum to 1; a probability
+            a label; an estimate a dimension, within its range.
         attention: name -> float32 weights: (T,) or (T, ...) over rows, (M,) over roles.
     """
 
-    probabilities: NDArray[np.float32]
+    values: NDArray[np.float32]
     attention: dict[str, NDArray[np.float32]]
 
 
@@ -38,6 +41,16 @@ def answer(network: Standardised, video: Batch) -> Answer:
         video: a batch of one video, on the network's device.
     """
     output = network(video.features, video.mask)
-    (probabilities,) = torch.softmax(output["logits"].cpu(), dim=1).numpy()
+    (values,) = told(network.network.target, output["logits"].cpu()).numpy()
     weights = {name: output[name][0].float().cpu().numpy() for name in network.network.attention}
-    return Answer(probabilities, {name: values.copy() for name, values in weights.items()})
+    return Answer(values, {name: values.copy() for name, values in weights.items()})
+
+
+def told(target: Target, logits: Tensor) -> Tensor:
+    """Return what logits (N, width) tell, see `Answer.values`: (N, width)."""
+    if target.kind == "class":
+        return torch.softmax(logits, dim=1)
+    if target.kind == "labels":
+        return torch.sigmoid(logits)
+    low, high = target.range or (-1.0, 1.0)
+    return ((low + high) / 2 + (high - low) / 2 * logits).clamp(low, high)

@@ -16,6 +16,7 @@ from features.options import check_axes
 from features.video.views import FRAME_ARRAYS
 from heads.training.memory import Memory, Sample, Samples
 from heads.training.selection import Video, split_role
+from heads.training.targets import Label
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class Batch:
         features: (B, T, ...) in the dtype in which they are stored; T the longest of the role,
             zeros where padded.
         mask: bool (B, T), false where padded too.
-        labels: int64 (B,).
+        labels: int64 (B,) of one of several classes, else float32 (B, width), see `as_labels`.
     """
 
     features: dict[str, Tensor]
@@ -250,8 +251,13 @@ def collate(samples: Sequence[Sample]) -> Batch:
             real[n, :count] = sample.mask[role]
         features[role] = torch.from_numpy(rows)
         mask[role] = torch.from_numpy(real)
-    labels = torch.tensor([sample.label for sample in samples], dtype=torch.int64)
-    return Batch(features, mask, labels)
+    return Batch(features, mask, as_labels([sample.label for sample in samples]))
+
+
+def as_labels(labels: Sequence[Label]) -> Tensor:
+    """Return what is true of videos as losses take it: int64 (B,), or float32 (B, width)."""
+    dtype = torch.int64 if isinstance(labels[0], int) else torch.float32
+    return torch.tensor(labels, dtype=dtype)
 
 
 def draw_batches(

@@ -21,12 +21,14 @@ from torch import Tensor, nn
 from features.weights.file import load as load_weights
 from heads import Head, Rows
 from heads.layers.network import Network
-from heads.training.answer import answer
-from heads.training.data import Batch, Features, collate, draw_batches
+from heads.training.answer import answer, told
+from heads.training.data import Batch, Features, as_labels, collate, draw_batches
 from heads.training.held_out import held_out
 from heads.training.run import Epoch, Run
+from heads.training.scores import measure
 from heads.training.settings import Training
 from heads.training.standardise import Standardised, build_network, input_statistics
+from heads.training.targets import Target, strata
 
 _SGD_MOMENTUM = 0.9
 _DECAY = 0.1
@@ -97,7 +99,7 @@ def train_run(
     dataset: Features,
     train: Sequence[int],
     test: Sequence[int],
-    classes: Sequence[str],
+    target: Target,
     seed: int,
     device: str = "cpu",
     starts: Mapping[str, Path] | None = None,
@@ -111,31 +113,31 @@ def train_run(
         dataset: all videos of the experiment.
         train: positions of the training videos.
         test: positions of the test videos.
-        classes: names of the emotions.
+        target: what is told.
         seed: of this run, see `run_seed`.
         device: where the network trains.
         starts: role -> weights file that the network of the role starts from, see `heads.starts`;
             the others start as `build_network` draws them.
 
     Raises:
-        ValueError: roles that the head does not take, a bad feature file, weights that are not
-            its network's, a loss that is no number.
+        ValueError: roles or a target that the head does not take, a bad feature file, weights that
+            are not its network's, a loss that is no number.
     """
     generator = torch.Generator().manual_seed(seed)
     share = training.validation_share
-    train, validation = held_out(dataset.videos, train, share, seed)
+    train, validation = held_out(target, dataset.videos, train, share, seed)
     if share > 0 and not validation:
         raise ValueError(
             f"train.validation_share {share} of {len(train)} training videos leaves no video to "
             "validate on: raise it, or set it to 0"
         )
-    standardised = build_network(head, params, dataset.shapes, dataset.axes, classes, seed)
+    standardised = build_network(head, params, dataset.shapes, dataset.axes, target, seed)
     _start(standardised.network, starts or {}, dataset.shapes)
     for role, (mean, std) in input_statistics(dataset, train, training.standardise).items():
         standardised.mean[role].copy_(mean)
         standardised.std[role].copy_(std)
     trainer = _Trainer(standardised.to(device), training, dataset, torch.device(device))
-    labels = [dataset.videos[position].label for position in train]
+    even = strata(target, [dataset.videos[position].label for position in train])
     each = training.videos_per_class if training.sampling == "balanced" else None
     curve: list[Epoch] = []
     with _seeded(seed, device):  # dropout and the like
@@ -143,20 +145,20 @@ def train_run(
         for phase, modules in phases.items():
             source = _Outputs(trainer, _frozen(trainer, phase, [*train, *validation]))
             step = _stepper(source, phase, modules)
-            best, kept = -1.0, None
+            best, kept = -np.inf, None
             for _ in range(training.epochs):
-                drawn = draw_batches(labels, training.batch_videos, each, generator)
-                loss, accuracy = step([[train[position] for position in batch] for batch in drawn])
-                told = _accuracy(source, validation) if validation else np.nan
-                curve.append(Epoch(phase, loss, accuracy, told))
+                drawn = draw_batches(even, training.batch_videos, each, generator)
+                loss, measured = step([[train[position] for position in batch] for batch in drawn])
+                validated = _measured(source, validation) if validation else np.nan
+                curve.append(Epoch(phase, loss, measured, validated))
                 if not np.isfinite(loss):
                     raise ValueError(
                         f"the training loss must be a number, found {loss} in epoch "
                         f"{len(curve)}: lower train.learning_rate ({training.learning_rate}) or "
                         f"set train.standardise (now '{training.standardise}')"
                     )
-                if told > best:
-                    best, kept = told, (len(curve), _state(standardised))
+                if validated > best:
+                    best, kept = validated, (len(curve), _state(standardised))
     epoch = len(curve)
     if kept is not None:
         epoch, state = kept
@@ -222,14 +224,14 @@ class _Outputs:
         for wanted in positions:
             rows = [self.kept[position] for position in wanted]
             frozen = {name: torch.stack([row[name] for row in rows]) for name in rows[0]}
-            labels = [trainer.dataset.videos[position].label for position in wanted]
-            yield trainer.network.resume(frozen), torch.tensor(labels).to(trainer.device)
+            labels = as_labels([trainer.dataset.videos[position].label for position in wanted])
+            yield trainer.network.resume(frozen), labels.to(trainer.device)
 
 
 def _stepper(
     source: _Outputs, phase: str, modules: Sequence[nn.Module]
 ) -> Callable[[Sequence[Sequence[int]]], tuple[float, float]]:
-    """Return what trains `modules` for an epoch of batches, and tells mean loss and accuracy."""
+    """Return what trains `modules` for an epoch of batches, and tells mean loss and the measure."""
     network, training = source.trainer.network, source.trainer.training
     network.requires_grad_(False)
     for module in modules:
@@ -242,7 +244,7 @@ def _stepper(
         network.eval()
         for module in modules:
             module.train()
-        steps: list[tuple[int, Tensor, Tensor]] = []
+        steps: list[tuple[Tensor, Tensor, Tensor]] = []
         for output, labels in source.of(positions):
             loss = network.loss(output, labels, phase)
             optimiser.zero_grad()
@@ -250,11 +252,11 @@ def _stepper(
             optimiser.step()
             if schedule is not None:
                 schedule.step()
-            correct = (output["logits"].argmax(dim=1) == labels).sum()
-            steps.append((len(labels), loss.detach(), correct))  # a GPU is not waited for
-        drawn = sum(videos for videos, _, _ in steps)
-        loss_sum = sum(float(loss) * videos for videos, loss, _ in steps)
-        return loss_sum / drawn, sum(int(correct) for _, _, correct in steps) / drawn
+            steps.append((loss.detach(), output["logits"].detach(), labels))
+        # only now: a GPU is not waited for while there are steps
+        drawn = sum(len(labels) for _, _, labels in steps)
+        loss_sum = sum(float(loss) * len(labels) for loss, _, labels in steps)
+        return loss_sum / drawn, _measure(network.target, [step[1:] for step in steps])
 
     return epoch
 
@@ -264,12 +266,17 @@ def _state(network: nn.Module) -> dict[str, Tensor]:
 
 
 @torch.no_grad()
-def _accuracy(source: _Outputs, positions: Sequence[int]) -> float:
-    source.trainer.network.eval()
-    correct = 0
-    for output, labels in source.of(source.trainer.cut(positions)):
-        correct += int((output["logits"].argmax(dim=1) == labels).sum())
-    return correct / len(positions)
+def _measured(source: _Outputs, positions: Sequence[int]) -> float:
+    network = source.trainer.network.eval()
+    outputs = source.of(source.trainer.cut(positions))
+    return _measure(network.target, [(output["logits"], labels) for output, labels in outputs])
+
+
+def _measure(target: Target, outputs: Sequence[tuple[Tensor, Tensor]]) -> float:
+    """Return how well logits tell a target: of both, batches of (B, width) and labels."""
+    logits, labels = (torch.cat(parts).cpu() for parts in zip(*outputs, strict=True))
+    given = logits if target.kind == "class" else told(target, logits)
+    return measure(target, labels.double().numpy(), given.double().numpy())
 
 
 def _answer(trainer: _Trainer, test: Sequence[int], curve: list[Epoch], kept: int) -> Run:
@@ -280,18 +287,18 @@ def _answer(trainer: _Trainer, test: Sequence[int], curve: list[Epoch], kept: in
     timed = sorted({of.role for of in weighed.values() if isinstance(of, Rows)})
     attention: dict[str, list[NDArray[np.float32]]] = {name: [] for name in weighed}
     pts_s = {role: [trainer.dataset[position].pts_s[role] for position in test] for role in timed}
-    probabilities: list[NDArray[np.float32]] = []
+    values: list[NDArray[np.float32]] = []
     for position in test:
         video = collate([trainer.dataset[position]]).to(trainer.device)
         given = answer(trainer.standardised, video)
-        probabilities.append(given.probabilities)
+        values.append(given.values)
         for name, weights in given.attention.items():
             attention[name].append(weights)
     return Run(
         video_ids=tuple(video.video_id for video in videos),
-        labels=np.array([video.label for video in videos], dtype=np.int64),
-        probabilities=np.stack(probabilities),
-        predicted=np.stack(probabilities).argmax(axis=1),
+        target=network.target,
+        labels=np.array([video.label for video in videos]),
+        values=np.stack(values),
         attention=attention,
         weighed=weighed,
         pts_s=pts_s,

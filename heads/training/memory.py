@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from features.cache.arrays import Array
+from heads.training.targets import Label
 
 _TOKEN = slice(0, 16)
 """Bytes by which the file is known."""
@@ -41,14 +42,14 @@ class Sample:
 
     Attributes:
         video_id: `<label>/<name>`.
-        label: position of its label among the classes.
+        label: what is true of it.
         features: (T, ...) as stored, T may be 0.
         mask: bool (T,), false where the row means nothing.
         pts_s: float64 (T,), presentation time in seconds, NaN where padded.
     """
 
     video_id: str
-    label: int
+    label: Label
     features: dict[str, Array]
     mask: dict[str, NDArray[np.bool_]]
     pts_s: dict[str, NDArray[np.float64]]
@@ -118,7 +119,8 @@ class Samples:
         features, mask, pts_s = (
             {role: self._array(*place) for role, place in places.items()} for places in kinds
         )
-        return Sample(video_id, label, features, mask, pts_s)
+        told = tuple(label) if isinstance(label, list) else label
+        return Sample(video_id, told, features, mask, pts_s)
 
     def _array(self, offset: int, dtype: str, shape: list[int]) -> NDArray[Any]:
         values = np.frombuffer(self._content, dtype, math.prod(shape), offset)

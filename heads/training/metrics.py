@@ -54,14 +54,15 @@ def score_run(labels: Labels, predicted: Labels, classes: Sequence[str]) -> dict
     return scores
 
 
-def over_runs(values: Sequence[float], test_per_train: float) -> dict[str, float | int | None]:
-    """Return mean, standard deviation and 95 % intervals of one score in 0..1 over runs.
-
-    The intervals are cut at 0 and 1.
+def over_runs(
+    values: Sequence[float], test_per_train: float, bounds: tuple[float, float] = (0.0, 1.0)
+) -> dict[str, float | int | None]:
+    """Return mean, standard deviation and 95 % intervals of one score over runs.
 
     Args:
         values: the score of each run.
         test_per_train: n_test / n_train, test videos over training videos of a run.
+        bounds: between which the score lies; the intervals are cut there.
 
     Returns:
         `mean`; `std` (n - 1 in the denominator), `ci95_corrected_low` and `ci95_corrected_high`,
@@ -82,7 +83,7 @@ def over_runs(values: Sequence[float], test_per_train: float) -> dict[str, float
         low = high = None
         if std is not None:
             half = _quantile(runs) * std * sqrt(1 / runs + ratio)
-            low, high = max(0.0, mean - half), min(1.0, mean + half)
+            low, high = max(bounds[0], mean - half), min(bounds[1], mean + half)
         summary |= {f"ci95_{name}_low": low, f"ci95_{name}_high": high}
     return summary | {"runs": runs}
 

@@ -9,7 +9,17 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from features.cache import tables
+from heads.training.targets import (
+    Label,
+    Target,
+    chosen,
+    labels_of,
+    names_of,
+    read_targets,
+)
 
 # A class that a run never sees cannot be answered; with one video it has no triplet, but a loss.
 MIN_TRAIN_VIDEOS = 1
@@ -37,7 +47,7 @@ class Video:
 
     Attributes:
         video_id: `<label>/<name>`.
-        label: position of its label among the classes.
+        label: what is true of it, by the selection's target.
         files: backbone -> feature file.
         keys: backbone -> key that the file must carry.
         contents: backbone -> hash of what is in it, by which a run knows its features.
@@ -46,7 +56,7 @@ class Video:
     """
 
     video_id: str
-    label: int
+    label: Label
     files: dict[str, Path]
     keys: dict[str, str]
     contents: dict[str, str]
@@ -66,14 +76,14 @@ class Selection:
     """The videos of an experiment.
 
     Attributes:
-        classes: labels of the data set, sorted; `Video.label` counts in it.
+        target: what is told; `Video.label` is by it.
         videos: sorted by `video_id`.
         missing: `video_id` -> reason, the videos that are left out.
         splits: name of the split column -> its videos.
         pretrained: false when any of the features comes from seeded weights.
     """
 
-    classes: tuple[str, ...]
+    target: Target
     videos: tuple[Video, ...]
     missing: dict[str, str]
     splits: dict[str, Split]
@@ -126,7 +136,9 @@ def read_features(root: Path, backbones: Collection[str]) -> dict[str, dict[str,
     return {backbone: features[backbone] for backbone in sorted(backbones)}
 
 
-def select_videos(index: Path, root: Path, roles: Mapping[str, str]) -> Selection:
+def select_videos(
+    index: Path, root: Path, roles: Mapping[str, str], wanted: str | None = None
+) -> Selection:
     """Return the videos that have every feature an experiment reads, and the splits over them.
 
     Args:
@@ -135,9 +147,10 @@ def select_videos(index: Path, root: Path, roles: Mapping[str, str]) -> Selectio
             `class`, that is what is told, and a video without one is in no run.
         root: folder of the features and their table, see `read_features`.
         roles: role -> `<backbone>/<feature>`.
+        wanted: name of the data set's target; None for the first.
 
     Raises:
-        ValueError: a malformed role or index, or a split that cannot be trained on.
+        ValueError: a malformed role or index, no such target, or a split that cannot be trained on.
     """
     backbones = {split_role(role, source)[0] for role, source in roles.items()}
     features = read_features(root, backbones)
@@ -145,7 +158,7 @@ def select_videos(index: Path, root: Path, roles: Mapping[str, str]) -> Selectio
     rows = [row | {"label": row["class"]} if "class" in row else row for row in rows]
     rows = [row for row in rows if row["label"] is not None]
     rows.sort(key=lambda row: str(row["video_id"]))
-    classes = tuple(sorted({str(row["label"]) for row in rows}))
+    target, labels = labels_of(rows, chosen(index, read_targets(index), wanted))
     columns = sorted({name for row in rows for name in row if name.startswith(_SPLIT_COLUMN)})
     if not columns:
         raise ValueError(
@@ -167,7 +180,7 @@ def select_videos(index: Path, root: Path, roles: Mapping[str, str]) -> Selectio
         videos.append(
             Video(
                 video_id=video_id,
-                label=classes.index(str(row["label"])),
+                label=labels[video_id],
                 files={backbone: item.path for backbone, item in feature_rows.items()},
                 keys={backbone: item.key for backbone, item in feature_rows.items()},
                 contents={backbone: item.content for backbone, item in feature_rows.items()},
@@ -177,8 +190,8 @@ def select_videos(index: Path, root: Path, roles: Mapping[str, str]) -> Selectio
         parts.append({name: row[name] for name in columns})
     splits = {name: _read_split(index, name, parts) for name in columns}
     for name, split in splits.items():
-        _check_split(index, name, split, videos, classes, missing)
-    return Selection(classes, tuple(videos), missing, splits, pretrained)
+        _check_split(index, name, split, videos, target, missing)
+    return Selection(target, tuple(videos), missing, splits, pretrained)
 
 
 def _why_missing(
@@ -211,19 +224,35 @@ def _check_split(
     name: str,
     split: Split,
     videos: Sequence[Video],
-    classes: Sequence[str],
+    target: Target,
     missing: Mapping[str, str],
 ) -> None:
-    """Raise ValueError for a run without test videos or a class with too few to train on."""
+    """Raise ValueError for a run without test videos, or too few to train on.
+
+    A class, or a label, needs a video that has it; dimensions need two of different values.
+    """
     left_out = f"{len(missing)} videos were left out"
     if missing:
         left_out += f", the first: {next(f'{k}: {why}' for k, why in missing.items())}"
     if not split.test:
         raise ValueError(f"{index}: {name} has no test video ({left_out})")
-    counts = Counter(classes[videos[position].label] for position in split.train)
-    few = {label: counts[label] for label in classes if counts[label] < MIN_TRAIN_VIDEOS}
+    trained = [videos[position].label for position in split.train]
+    if target.kind == "dimensions":
+        values = np.array(trained).reshape(len(trained), target.width)
+        if flat := [n for n, of in zip(target.names, values.T, strict=True) if len({*of}) < 2]:
+            raise ValueError(
+                f"{index}: {name} must train on videos of different {flat[0]}, found "
+                f"{len(trained)} videos and one value ({left_out})"
+            )
+        return
+    tested = [videos[position].label for position in split.test]
+    if not any(names_of(target, one) for one in tested):
+        raise ValueError(f"{index}: {name} must test on a video that has a label ({left_out})")
+    counts = Counter(label for one in trained for label in names_of(target, one))
+    few = {label: counts[label] for label in target.names if counts[label] < MIN_TRAIN_VIDEOS}
     if few:
+        what = "class" if target.kind == "class" else "label"
         raise ValueError(
-            f"{index}: {name} must train on at least {MIN_TRAIN_VIDEOS} videos of each class, "
-            f"found {few} ({left_out}): add videos of these classes or remove the class"
+            f"{index}: {name} must train on at least {MIN_TRAIN_VIDEOS} videos of each {what}, "
+            f"found {few} ({left_out}): add such videos or remove the {what}"
         )

@@ -17,7 +17,9 @@ class Training:
         epochs: passes over the training videos, in each phase of a head that has several.
         batch_videos: videos of a batch; a last one that would be alone joins the batch before.
         sampling: `balanced` draws as many videos of each class in a batch, so that a triplet loss
-            finds its pairs and a rare class is drawn more often; `shuffled` takes a permutation.
+            finds its pairs and a rare class is drawn more often; of labels and dimensions it goes
+            by `heads.training.targets.strata`, so that in a small batch the truth varies, as a
+            concordance needs. `shuffled` takes a permutation.
         videos_per_class: videos of one class in a balanced batch, at least 2.
         optimiser: `adam`, or `sgd` with momentum 0.9.
         learning_rate: at the start of a phase.
@@ -29,8 +31,8 @@ class Training:
             the feature file names have it; `scale` divides by the root mean square of the
             feature; `none` leaves the raw activations, as the paper seems to.
         validation_share: share of each class's training videos that is not trained on but tells
-            which epoch of the last phase is kept: the first with the best accuracy on them. With
-            0 it is the last epoch.
+            which epoch of the last phase is kept: the first with the best accuracy (or mAP, or CCC)
+            on them. With 0 it is the last epoch.
         seed: of the weights, the batches and everything else that is drawn.
         threads: CPU threads of a run. It is a part of the result: a sum that is split over
             threads is rounded in another order. Runs are trained side by side, a core each; more
@@ -72,13 +74,12 @@ class Training:
                 f"validation_share must be at least 0 and below 1, found {self.validation_share}"
             )
 
-    @property
-    def selection(self) -> str:
-        """Say which network answers."""
+    def selected_by(self, measure: str) -> str:
+        """Say which network answers, where `measure` says how well one does."""
         if self.validation_share == 0:
             return "last epoch"
         share = f"{self.validation_share:.0%} of the training videos"
-        return f"epoch with the best accuracy on {share}, which are not trained on"
+        return f"epoch with the best {measure} on {share}, which are not trained on"
 
 
 def training_of(settings: Mapping[str, object] | Iterable[tuple[str, object]]) -> Training:

@@ -12,6 +12,7 @@ from heads import Head
 from heads.layers.network import Network
 from heads.training.data import Features
 from heads.training.settings import Standardise
+from heads.training.targets import Target
 
 # A dimension that hardly varies over the training rows is not blown up to unit deviation: no
 # deviation counts as less than this share of the feature's mean deviation.
@@ -59,7 +60,7 @@ def build_network(
     params: Any,
     shapes: dict[str, tuple[int, ...]],
     axes: Mapping[str, str],
-    classes: Sequence[str],
+    target: Target,
     seed: int,
 ) -> Standardised:
     """Return the head with fresh weights, drawn from `seed` alone, statistics still 0 and 1.
@@ -69,21 +70,26 @@ def build_network(
         params: its hyper-parameters.
         shapes: role -> shape of a row, without the time axis.
         axes: role -> its axes, see `Features.axes`.
-        classes: names of the emotions.
+        target: what is told.
         seed: any non-negative integer.
 
     Raises:
-        ValueError: a role that the head does not know.
+        ValueError: a role that the head does not know, or a target that it does not take.
     """
+    name = head.__name__.rpartition(".")[2]
     unknown = sorted(set(shapes) - head.ROLES) if head.ROLES is not None else []
     if unknown:
         raise ValueError(
-            f"{head.__name__.rpartition('.')[2]} has no role {', '.join(unknown)}: "
-            f"its roles are {sorted(head.ROLES or ())}"
+            f"{name} has no role {', '.join(unknown)}: its roles are {sorted(head.ROLES or ())}"
         )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return Standardised(head.build(params, shapes, classes), shapes, axes)
+        network: Network = head.build(params, shapes, target.names)
+    try:
+        network.aim(target)
+    except ValueError as error:
+        raise ValueError(f"head {name!r}: {error}") from None
+    return Standardised(network, shapes, axes)
 
 
 def input_statistics(

@@ -95,11 +95,16 @@ class Target:
 
     def told(self, label: Label) -> str | list[float]:
         """Return what is true of a video as tables and keys have it."""
-        if isinstance(label, int):
-            return self.names[label]
-        if self.kind == "labels":
-            return BETWEEN.join(n for n, is_so in zip(self.names, label, strict=True) if is_so)
-        return list(label)
+        if self.kind == "dimensions":
+            return list(cast(tuple[float, ...], label))
+        return BETWEEN.join(names_of(self, label))
+
+
+def names_of(target: Target, label: Label) -> list[str]:
+    """Return the class of a video, or its labels."""
+    if isinstance(label, int):
+        return [target.names[label]]
+    return [name for name, is_so in zip(target.names, label, strict=True) if is_so]
 
 
 def of_classes(names: Sequence[str]) -> Target:

@@ -8,7 +8,8 @@ In the folder ``<experiment>``:
 ``about.json``
     head, settings, where the features came from, the paper's numbers, videos left out.
 ``predictions.parquet``
-    a row a run and test video, with the probability of every class.
+    a row a run and test video, with the probability of every class or label, or what was told of
+    every dimension.
 ``attention.parquet``
     a row for each weight that the head gave: to a row of a test video (``row``, ``pts_s``), as a
     number (``value``) or a map (``map``, flattened, of the shape ``shape``), or to a role.
@@ -32,6 +33,8 @@ import pyarrow as pa
 import heads
 from features.cache import arrays, tables
 from heads import Head, Reported
+from heads.training.scores import measured_of
+from heads.training.targets import Target, of_stated
 from stages.engine.progress import reason
 
 ATTENTION = {
@@ -65,7 +68,8 @@ class Result:
         folder: where the files lie.
         metrics: `scores.json`.
         about: `about.json`.
-        predictions: rows with run, video_id, label and predicted.
+        predictions: rows with run, video_id, label and predicted; of dimensions with true_<name>
+            and predicted_<name> of each.
         curves: rows of `curves.csv`, as text.
         per_class: rows of `per_class.csv`, as text.
     """
@@ -77,6 +81,11 @@ class Result:
     predictions: list[tables.Row]
     curves: list[dict[str, str]]
     per_class: list[dict[str, str]]
+
+    @property
+    def target(self) -> Target:
+        """What was told."""
+        return of_stated(self.about)
 
     @property
     def runs(self) -> list[str]:
@@ -100,7 +109,7 @@ def read_result(results: Path, name: str) -> Result:
             f"{folder}: expected the results of train@{name}, found: {reason(error)}; run "
             f"`dvc repro train@{name}`, or `dvc pull train@{name}` if someone else has"
         ) from error
-    columns = ("run", "video_id", "label", "predicted")
+    columns = _schema(of_stated(about)).names
     predictions = tables.read(folder / "predictions.parquet", columns)
     return Result(name, folder, metrics, about, predictions, curves, per_class)
 
@@ -142,16 +151,17 @@ def write_json(path: Path, content: Mapping[str, object]) -> None:
 def write_scores(folder: Path, scores: Mapping[str, Any]) -> None:
     """Write all of an experiment's scores into its folder, and beside it those that DVC shows.
 
+    Their names say what they measure: accuracy of classes, mAP of labels, CCC of dimensions.
     Accuracies are shares, not per cent.
     """
     write_json(folder / "scores.json", scores)
-    low, high = interval(scores["accuracy"])
+    first, *others = measured_of(scores)
+    low, high = interval(scores[first])
     shown = {
-        "accuracy": scores["accuracy"]["mean"],
-        "accuracy_low": low,
-        "accuracy_high": high,
-        "balanced_accuracy": scores["balanced_accuracy"]["mean"],
-        "macro_f1": scores["macro_f1"]["mean"],
+        first: scores[first]["mean"],
+        f"{first}_low": low,
+        f"{first}_high": high,
+        **{name: scores[name]["mean"] for name in others},
     }
     write_json(folder.with_name(f"{folder.name}.json"), shown)
 
@@ -165,32 +175,34 @@ def interval(score: Mapping[str, Any]) -> tuple[float | None, float | None]:
     return score.get(f"ci95_{kind}_low"), score.get(f"ci95_{kind}_high")
 
 
-def write_tables(folder: Path, answers: Answers, classes: Sequence[str]) -> None:
-    """Write the predictions, the attention and the files for plots below ``folder``."""
+def write_tables(folder: Path, answers: Answers, target: Target) -> None:
+    """Write the predictions, the attention and the files for plots below ``folder``.
+
+    Confusion is of classes alone: of labels and dimensions that file has no rows.
+    """
     predictions: list[tables.Row] = []
     attention: list[tables.Row] = []
     curves: list[Sequence[object]] = []
+    columns = tuple(target.measure if name == "accuracy" else name for name in CURVES)
     for run, answer in answers.items():
-        predictions += _prediction_rows(run, answer, classes)
+        predictions += _prediction_rows(run, answer, target)
         attention += _attention_rows(run, answer)
-        numbers = (answer[f"epoch_{name}"].tolist() for name in CURVES[3:])
+        numbers = (answer[f"epoch_{name}"].tolist() for name in columns[3:])
         for epoch, (phase, *values) in enumerate(
             zip(answer["epoch_phase"].tolist(), *numbers, strict=True), start=1
         ):
             written = ("" if isnan(value) else round(value, DECIMALS) for value in values)
             curves.append((run, epoch, phase.decode(), *written))
-    columns = {"run": pa.string(), "video_id": pa.string()}
-    columns |= {"label": pa.string(), "predicted": pa.string()}
-    columns |= {f"p_{name}": pa.float32() for name in classes}
-    tables.write(folder / "predictions.parquet", predictions, pa.schema(list(columns.items())))
+    tables.write(folder / "predictions.parquet", predictions, _schema(target))
     tables.write(folder / "attention.parquet", attention, pa.schema(list(ATTENTION.items())))
-    tables.write_csv(folder / "curves.csv", CURVES, curves)
-    pairs = [(row["label"], row["predicted"]) for row in predictions]
+    tables.write_csv(folder / "curves.csv", columns, curves)
+    is_class = target.kind == "class"
+    pairs = [(row["label"], row["predicted"]) for row in predictions if is_class]
     tables.write_csv(folder / "confusion.csv", ("actual", "predicted"), pairs)
 
 
 def write_per_class(folder: Path, scores: Mapping[str, Mapping[str, float]]) -> None:
-    """Write class -> precision, recall, f1 (means over the runs) as a CSV below ``folder``."""
+    """Write class (or label) -> precision, recall, f1, means over runs, as a CSV in ``folder``."""
     rows = [
         (name, *(round(score[kind], DECIMALS) for kind in ("precision", "recall", "f1")))
         for name, score in scores.items()
@@ -198,21 +210,37 @@ def write_per_class(folder: Path, scores: Mapping[str, Mapping[str, float]]) -> 
     tables.write_csv(folder / "per_class.csv", ("class", "precision", "recall", "f1"), rows)
 
 
+def _schema(target: Target) -> pa.Schema:
+    """Return the columns of `predictions.parquet`."""
+    columns = {"run": pa.string(), "video_id": pa.string()}
+    if target.kind == "dimensions":
+        columns |= {f"true_{name}": pa.float64() for name in target.names}
+        columns |= {f"predicted_{name}": pa.float32() for name in target.names}
+    else:
+        columns |= {"label": pa.string(), "predicted": pa.string()}
+        columns |= {f"p_{name}": pa.float32() for name in target.names}
+    return pa.schema(list(columns.items()))
+
+
 def _prediction_rows(
-    run: str, answer: Mapping[str, arrays.Array], classes: Sequence[str]
+    run: str, answer: Mapping[str, arrays.Array], target: Target
 ) -> list[tables.Row]:
+    """Return a row a video: what is true of it, and what was told."""
+    is_of_numbers = target.kind == "dimensions"
+    truth = answer["label"].tolist()
+    given = answer["estimates" if is_of_numbers else "probabilities"].tolist()
     rows: list[tables.Row] = []
     for number, video_id in enumerate(answer["video_id"].tolist()):
-        chances = answer["probabilities"][number].tolist()
-        rows.append(
-            {
-                "run": run,
-                "video_id": video_id.decode(),
-                "label": classes[int(answer["label"][number])],
-                "predicted": classes[int(answer["predicted"][number])],
-                **{f"p_{name}": chance for name, chance in zip(classes, chances, strict=True)},
-            }
-        )
+        row: tables.Row = {"run": run, "video_id": video_id.decode()}
+        values = zip(target.names, given[number], strict=True)
+        if is_of_numbers:
+            row |= {f"true_{n}": v for n, v in zip(target.names, truth[number], strict=True)}
+            row |= {f"predicted_{name}": value for name, value in values}
+        else:
+            row["label"] = target.told(truth[number])
+            row["predicted"] = target.told(answer["predicted"][number].tolist())
+            row |= {f"p_{name}": chance for name, chance in values}
+        rows.append(row)
     return rows
 
 

@@ -11,6 +11,7 @@ import heads
 from features.backbones import resnet18_mfcc
 from features.networks import resnet18
 from heads import vaanet
+from heads.training.targets import of_classes
 from tests.heads.conftest import random_batch
 
 CLASSES = ("anger", "joy", "sadness")
@@ -422,8 +423,8 @@ def test_the_polarity_of_the_papers_data_sets_is_known(
 def test_a_class_without_polarity_is_refused_where_the_loss_needs_it() -> None:
     classes = ("Anger", "Happy", "Neutral", "Sadness")
     with pytest.raises(ValueError, match="found Happy, Neutral in neither.*`positive`.*`penalty`"):
-        vaanet.build(vaanet.Params(), AUDIO, classes)
-    vaanet.build(vaanet.Params(penalty=0.0), AUDIO, classes)
+        vaanet.build(vaanet.Params(), AUDIO, classes).aim(of_classes(classes))
+    vaanet.build(vaanet.Params(penalty=0.0), AUDIO, classes).aim(of_classes(classes))
     built = vaanet.build(
         vaanet.Params(positive=("happy", "NEUTRAL"), negative=("Anger", "sadness")), AUDIO, classes
     )

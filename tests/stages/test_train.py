@@ -27,6 +27,7 @@ from heads.training.metrics import over_runs
 from heads.training.selection import select_videos
 from heads.training.settings import Training
 from heads.training.standardise import build_network
+from heads.training.targets import of_stated
 from stages import train
 from stages.engine.device import GIB
 from stages.engine.params import Engine, load_params
@@ -421,7 +422,7 @@ def test_a_checkpoint_alone_gives_the_same_answers(data: Folder) -> None:
     head = heads.load(known["head"])
     params = heads.validate(head, known["params"])
     shapes = {role: tuple(shape) for role, shape in known["shapes"].items()}
-    network = build_network(head, params, shapes, known["axes"], known["classes"], seed=0)
+    network = build_network(head, params, shapes, known["axes"], of_stated(known), seed=0)
     network.load_state_dict(load_file(path))
     selection = select_videos(data.index, data.root, known["roles"])
     videos = Features(selection.videos, known["roles"])

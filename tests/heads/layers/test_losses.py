@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from heads.layers.losses import frame_cross_entropy, polarity_cross_entropy, triplet
+from heads.layers.losses import frame_loss, polarity_cross_entropy, triplet
+from heads.training.targets import of_classes
 
 LABELS = [0, 1, 0, 2, 1, 0]
 
@@ -67,7 +68,7 @@ def test_a_batch_without_a_triplet_has_loss_zero_and_a_gradient(
     assert x.grad is not None and not x.grad.any()
 
 
-def test_frame_cross_entropy_is_minus_the_log_probability_of_real_frames() -> None:
+def test_frame_loss_is_minus_the_log_probability_of_real_frames() -> None:
     logits = np.random.default_rng(0).normal(size=(2, 3, 4))
     mask = np.array([[True, False, True], [True, True, False]])
     labels = [3, 1]
@@ -77,15 +78,17 @@ def test_frame_cross_entropy_is_minus_the_log_probability_of_real_frames() -> No
         for b, i in product(range(2), range(3))
         if mask[b, i]
     ]
-    loss = frame_cross_entropy(
-        torch.from_numpy(logits), torch.tensor(labels), torch.from_numpy(mask)
+    loss = frame_loss(
+        of_classes("abc"), torch.from_numpy(logits), torch.tensor(labels), torch.from_numpy(mask)
     )
     assert loss.item() == pytest.approx(np.mean(values))
 
 
-def test_frame_cross_entropy_without_a_real_frame_is_zero() -> None:
+def test_frame_loss_without_a_real_frame_is_zero() -> None:
     mask = torch.zeros(2, 3, dtype=torch.bool)
-    assert frame_cross_entropy(torch.ones(2, 3, 4), torch.tensor([0, 1]), mask).item() == 0
+    assert (
+        frame_loss(of_classes("abcd"), torch.ones(2, 3, 4), torch.tensor([0, 1]), mask).item() == 0
+    )
 
 
 def polarity_loss(logits: torch.Tensor, labels: list[int], penalty: float) -> torch.Tensor:

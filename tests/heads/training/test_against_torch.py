@@ -18,6 +18,7 @@ from heads.training.run import Run
 from heads.training.selection import select_videos
 from heads.training.settings import Training
 from heads.training.standardise import build_network, input_statistics
+from heads.training.targets import of_classes
 from tests.heads.conftest import EMOTIONS, Folder
 
 ROLES = {"context": "vgg16/fc6"}
@@ -62,7 +63,9 @@ def data_of(folder: Folder) -> tuple[Features, Sequence[int], Sequence[int]]:
 
 def ours(folder: Folder, training: Training, separate: bool = False) -> Run:
     data, train, test = data_of(folder)
-    return train_run(head_of(separate), None, training, data, train, test, EMOTIONS, SEED)
+    return train_run(
+        head_of(separate), None, training, data, train, test, of_classes(EMOTIONS), SEED
+    )
 
 
 def theirs(
@@ -73,7 +76,9 @@ def theirs(
     It shares with ours what is drawn: the first weights, the batches, the seed of the dropout.
     """
     data, train, _ = data_of(folder)
-    network = build_network(head_of(separate), None, data.shapes, data.axes, EMOTIONS, SEED)
+    network = build_network(
+        head_of(separate), None, data.shapes, data.axes, of_classes(EMOTIONS), SEED
+    )
     mean, std = input_statistics(data, train, training.standardise)["context"]
     generator = torch.Generator().manual_seed(SEED)
     small = network.network

@@ -16,6 +16,7 @@ from heads.training.loop import train_run
 from heads.training.run import Run
 from heads.training.selection import select_videos
 from heads.training.settings import Training
+from heads.training.targets import of_classes
 from tests.heads.conftest import EMOTIONS, Folder
 
 ROLES = {"face": "vggface/fc6", "image": "vgg16/fc6"}
@@ -36,7 +37,7 @@ def run_of(folder: Folder, name: str, params: dict[str, object], **training: Any
     data = Features(selection.videos, ROLES)
     settings = replace(TRAINING, **training)
     made = heads.validate(head, params)
-    return train_run(head, made, settings, data, split.train, split.test, EMOTIONS, 5)
+    return train_run(head, made, settings, data, split.train, split.test, of_classes(EMOTIONS), 5)
 
 
 @pytest.mark.parametrize(("name", "params", "network"), CASES)
@@ -52,10 +53,10 @@ def test_a_frozen_part_gives_the_same_run_as_if_it_were_computed_each_epoch(
     anew = run_of(folder, name, params)
     assert once.kept == anew.kept
     for got, wanted in zip(once.curve, anew.curve, strict=True):
-        assert (got.phase, got.accuracy) == (wanted.phase, wanted.accuracy)
+        assert (got.phase, got.measured) == (wanted.phase, wanted.measured)
         assert got.validation == wanted.validation
         assert got.loss == pytest.approx(wanted.loss, rel=1e-5)
-    np.testing.assert_allclose(once.probabilities, anew.probabilities, rtol=1e-4)
+    np.testing.assert_allclose(once.values, anew.values, rtol=1e-4)
     for key, value in anew.state.items():
         torch.testing.assert_close(once.state[key], value, rtol=1e-4, atol=1e-5)
 

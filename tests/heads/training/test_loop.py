@@ -17,6 +17,7 @@ from heads.training.run import Run, run_arrays
 from heads.training.selection import Selection, select_videos
 from heads.training.settings import Training, training_of
 from heads.training.standardise import build_network
+from heads.training.targets import of_classes
 from tests.heads.conftest import EMOTIONS, Folder, frames, make_folder
 
 ROLES = {"face": "vggface/fc6", "context": "vgg16/fc6"}
@@ -36,13 +37,15 @@ def trained(
     selection, data = selected(folder)
     split = selection.splits[run]
     params = heads.validate(head, SMALL)
-    return train_run(head, params, training, data, split.train, split.test, EMOTIONS, seed)
+    return train_run(
+        head, params, training, data, split.train, split.test, of_classes(EMOTIONS), seed
+    )
 
 
 def test_a_planted_signal_is_learnt(tmp_path: Path) -> None:
     run = trained(make_folder(tmp_path, videos=54), replace(QUICK, epochs=15))
     assert np.mean(run.predicted == run.labels) >= 5 / 6
-    assert run.curve[-1].accuracy == 1
+    assert run.curve[-1].measured == 1
     assert run.curve[-1].loss < run.curve[0].loss
 
 
@@ -65,13 +68,13 @@ def test_a_seed_gives_the_same_numbers_bit_for_bit(folder: Folder) -> None:
     one = trained(folder)
     torch.manual_seed(2)
     two = trained(folder)
-    assert np.array_equal(one.probabilities, two.probabilities)
+    assert np.array_equal(one.values, two.values)
     assert one.curve == two.curve
     assert all(torch.equal(value, two.state[name]) for name, value in one.state.items())
 
 
 def test_another_seed_gives_other_numbers(folder: Folder) -> None:
-    assert not np.array_equal(trained(folder).probabilities, trained(folder, seed=6).probabilities)
+    assert not np.array_equal(trained(folder).values, trained(folder, seed=6).values)
 
 
 def test_training_leaves_the_global_generator_alone(folder: Folder) -> None:
@@ -88,7 +91,7 @@ def test_a_run_reports_the_test_videos_and_nothing_of_them_goes_into_training(
     wanted = trained(folder)
     tested = [row for row in folder.videos if row["split_00"] == "test"]
     assert list(wanted.video_ids) == sorted(str(row["video_id"]) for row in tested)
-    assert np.allclose(wanted.probabilities.sum(1), 1, atol=1e-6)
+    assert np.allclose(wanted.values.sum(1), 1, atol=1e-6)
     draw = np.random.default_rng(0)
     for row in tested:
         found = frames(draw.normal(0, 50, (9, 10)), np.ones(9, bool))
@@ -119,7 +122,7 @@ def test_the_state_gives_the_same_answers_when_loaded(folder: Folder) -> None:
     head = heads.load("caan")
     selection, data = selected(folder)
     network = build_network(
-        head, heads.validate(head, SMALL), data.shapes, data.axes, EMOTIONS, seed=99
+        head, heads.validate(head, SMALL), data.shapes, data.axes, of_classes(EMOTIONS), seed=99
     )
     network.load_state_dict(run.state)
     for at, video_id in enumerate(run.video_ids):
@@ -127,7 +130,7 @@ def test_the_state_gives_the_same_answers_when_loaded(folder: Folder) -> None:
         features = {r: torch.from_numpy(x)[None].float() for r, x in sample.features.items()}
         mask = {r: torch.from_numpy(m)[None] for r, m in sample.mask.items()}
         found = torch.softmax(network.eval()(features, mask)["logits"], 1)[0]
-        np.testing.assert_allclose(found.detach(), run.probabilities[at], atol=1e-6)
+        np.testing.assert_allclose(found.detach(), run.values[at], atol=1e-6)
 
 
 def test_arrays_of_a_run_hold_it_whole(folder: Folder) -> None:
@@ -182,15 +185,15 @@ def test_phases_train_one_after_the_other_and_the_rest_stays_as_it_is(folder: Fo
         return built[-1]
 
     head: Any = SimpleNamespace(__name__="heads.two_phases", ROLES=None, build=build)
-    fresh = build_network(head, None, data.shapes, data.axes, EMOTIONS, 5).state_dict()
-    run = train_run(head, None, QUICK, data, split.train, split.test, EMOTIONS, 5)
+    fresh = build_network(head, None, data.shapes, data.axes, of_classes(EMOTIONS), 5).state_dict()
+    run = train_run(head, None, QUICK, data, split.train, split.test, of_classes(EMOTIONS), 5)
     assert [epoch.phase for epoch in run.curve] == ["first"] * QUICK.epochs + [
         "last"
     ] * QUICK.epochs
     assert set(built[-1].seen) == {("first", False), ("last", True)}
     assert not torch.equal(run.state["network.first.weight"], fresh["network.first.weight"])
     only_first = replace(QUICK, epochs=1)
-    once = train_run(head, None, only_first, data, split.train, split.test, EMOTIONS, 5)
+    once = train_run(head, None, only_first, data, split.train, split.test, of_classes(EMOTIONS), 5)
     assert once.kept == 2 and run.kept == 2 * QUICK.epochs
     found, axes = run_arrays(run)
     assert found["roles:roles"].tolist() == [b"context", b"face"]
@@ -201,7 +204,7 @@ def test_validation_videos_are_not_trained_on_and_choose_the_epoch(folder: Folde
     selection, data = selected(folder)
     split = selection.splits["split_00"]
     training = replace(QUICK, validation_share=0.3, epochs=6)
-    _, validation = held_out(data.videos, split.train, 0.3, 5)
+    _, validation = held_out(selection.target, data.videos, split.train, 0.3, 5)
     run = trained(folder, training)
     told = [epoch.validation for epoch in run.curve]
     assert run.kept == 1 + int(np.argmax(told))
@@ -211,7 +214,7 @@ def test_validation_videos_are_not_trained_on_and_choose_the_epoch(folder: Folde
         folder.write("vgg16", data.videos[at].video_id, found)
     changed = trained(folder, training)
     assert [epoch.loss for epoch in changed.curve] == [epoch.loss for epoch in run.curve]
-    assert "30% of the training videos" in training.selection
+    assert "30% of the training videos" in training.selected_by("accuracy")
 
 
 def test_too_small_a_share_to_validate_on_is_an_error(folder: Folder) -> None:

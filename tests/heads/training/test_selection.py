@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 
 from heads.training.selection import read_features, select_videos, split_role
+from heads.training.targets import of_classes
 from tests.heads.conftest import EMOTIONS, Folder
 
 ROLES = {"face": "vggface/fc6", "context": "vgg16/fc6"}
@@ -10,7 +11,7 @@ ROLES = {"face": "vggface/fc6", "context": "vgg16/fc6"}
 
 def test_every_video_is_selected_with_its_label_and_its_part_of_each_run(folder: Folder) -> None:
     selection = select_videos(folder.index, folder.root, ROLES)
-    assert selection.classes == EMOTIONS
+    assert selection.target == of_classes(EMOTIONS)
     assert [video.video_id for video in selection.videos] == sorted(
         str(row["video_id"]) for row in folder.videos
     )
@@ -132,6 +133,6 @@ def test_the_class_of_several_corpora_is_told_and_who_has_none_is_in_no_run(fold
             row["split_00"] = row["split_01"] = None
     folder.save()
     selection = select_videos(folder.index, folder.root, ROLES)
-    assert selection.classes == ("angry", "happy") and not selection.missing
-    told = {video.video_id: selection.classes[video.label] for video in selection.videos}
+    assert selection.target.names == ("angry", "happy") and not selection.missing
+    told = {video.video_id: selection.target.names[video.label] for video in selection.videos}
     assert told == {row["video_id"]: row["class"] for row in folder.videos if row["class"]}

@@ -8,6 +8,7 @@ import torch
 import heads
 from heads.layers.network import Network
 from heads.training.standardise import Standardised, build_network, input_statistics
+from heads.training.targets import of_classes
 from tests.heads.conftest import EMOTIONS, Folder, frames
 from tests.heads.training.test_loop import selected, trained
 
@@ -127,4 +128,4 @@ def test_a_role_that_the_head_does_not_know_is_an_error() -> None:
     with pytest.raises(ValueError, match=r"caan has no role sound: its roles are \['context'"):
         shapes = {"face": (3,), "sound": (4,)}
         axes = dict.fromkeys(shapes, "D")
-        build_network(head, head.Params(), shapes, axes, EMOTIONS, seed=0)
+        build_network(head, head.Params(), shapes, axes, of_classes(EMOTIONS), seed=0)

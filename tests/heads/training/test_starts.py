@@ -20,6 +20,7 @@ from heads.training.loop import _start, train_run
 from heads.training.memory import Sample
 from heads.training.selection import Video
 from heads.training.settings import Training
+from heads.training.targets import of_classes
 
 CLASSES = ("anger", "joy", "sadness")
 MFCC: dict[str, tuple[int, ...]] = {"audio": (8, 32)}
@@ -74,7 +75,15 @@ def test_the_resnet_of_the_sound_starts_from_a_weights_file_and_is_trained(
     state = {}
     for starts in ({}, {"audio": tmp_path / "w.safetensors"}):
         run = train_run(
-            head, params, training, data, everything, everything, CLASSES, 0, starts=starts
+            head,
+            params,
+            training,
+            data,
+            everything,
+            everything,
+            of_classes(CLASSES),
+            0,
+            starts=starts,
         )
         state[len(starts)] = run.state
     layers = [name for name in wanted if name.endswith("weight")]

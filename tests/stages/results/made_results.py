@@ -11,6 +11,7 @@ from heads import Attention, Rows
 from heads.training.measures import measured
 from heads.training.metrics import per_class, score_run
 from heads.training.run import Epoch, Run, run_arrays
+from heads.training.targets import of_classes
 from stages.results import files
 from stages.results.files import Result, read_result
 
@@ -64,8 +65,8 @@ def make_run(
     return Run(
         video_ids=tuple(videos),
         labels=labels,
-        probabilities=chances / chances.sum(axis=1, keepdims=True),
-        predicted=predicted,
+        target=of_classes(classes),
+        values=chances / chances.sum(axis=1, keepdims=True),
         attention=weights,
         weighed=weighed,
         pts_s={role: [np.arange(rows) / 2 for _ in labels] for role in timed},
@@ -122,7 +123,7 @@ def write_result(
         answers[f"split_{number:02d}"] = run_arrays(run)[0]
         scores.append(score_run(run.labels, run.predicted, classes))
     (folder / name).mkdir(parents=True)
-    files.write_tables(folder / name, answers, classes)
+    files.write_tables(folder / name, answers, of_classes(classes))
     files.write_per_class(folder / name, per_class(scores, classes))
     settings = {**vars(heads.validate(heads.load(head), {})), **(params or {})}
     origin = {
