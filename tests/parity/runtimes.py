@@ -1,6 +1,7 @@
 """OpenVINO beside torch: every network of torch in both runtimes, with the same weights.
 
-The three of VGG-16 up to fc6 are one network; vgg16 stands for them.
+The three of VGG-16 up to fc6 are one network; vgg16 stands for them. The detector that is a network
+of torch, RetinaFace, goes through one graph for frames of all sizes.
 """
 
 from collections.abc import Iterator
@@ -12,13 +13,17 @@ from skimage import data
 from torch import Tensor
 
 from features import backbones
+from features.detectors import retinaface
 from features.networks import runtimes
 from features.weights.seeding import initialise
 from tests.conftest import waveform
 from tests.parity import Certificate
+from tests.parity.retinaface import detector
 
 SAME = ("places365_vgg16", "vggface")
 ROWS = 2
+
+ORACLE = "torch; ours by OpenVINO (`engine.runtime`)"
 
 
 def certificates() -> Iterator[Certificate]:
@@ -37,11 +42,33 @@ def certificates() -> Iterator[Certificate]:
             yield Certificate(
                 backbone=name,
                 feature=feature,
-                oracle="torch; ours by OpenVINO (`engine.runtime`)",
+                oracle=ORACLE,
                 input="two rows of a picture" if module.VIEW != "sound" else "two rows of noise",
                 reference=values,
                 ours=ours[feature].numpy(),
             )
+    yield from _faces()
+
+
+def _faces() -> Iterator[Certificate]:
+    """Compare the faces of a frame of another size than the one that the graph was made with."""
+    network = detector(retinaface.Options(min_score=0.6, max_overlap=0.3, max_size=160))
+    frame = data.astronaut()[:, :400]
+    reference = network.detect(frame)
+    rows = network.prepare(data.astronaut()[None, :300])
+    network.computed_by = runtimes.forward_of(
+        *runtimes.converted(network, rows, retinaface.FREE_AXES)
+    )
+    ours = network.detect(frame)
+    for feature in ("boxes", "scores", "landmarks"):
+        yield Certificate(
+            backbone="retinaface",
+            feature=feature,
+            oracle=ORACLE,
+            input="astronaut, 512 x 400 at 160",
+            reference=getattr(reference, feature),
+            ours=getattr(ours, feature),
+        )
 
 
 def rows(module: ModuleType) -> Tensor:
