@@ -18,7 +18,7 @@ from features.cache.arrays import ArrayFileError, content_sha256, read_attribute
 from features.cache.keys import canonical, item_key
 from features.cache.store import ItemStore, store_root
 from features.options import dtypes_of, options_of
-from features.weights.file import tensors_sha256, write_seeded
+from features.weights.file import remembered_sha256, tensors_sha256, write_seeded
 from features.weights.imported import Imported
 from stages.decode import wanted_views
 from stages.engine import imported
@@ -98,7 +98,8 @@ class Plan:
                     write_seeded(made, name, block.seed)
                     self.weights[name] = tensors_sha256(made)
             else:
-                self.weights[name] = tensors_sha256(path) if path.is_file() else None
+                there = path.is_file()
+                self.weights[name] = remembered_sha256(path, store_root()) if there else None
         return self.weights[name]
 
     @cached_property

@@ -18,7 +18,7 @@ from affectline.plan import Link, Plan
 from features.cache import claims, tables
 from features.cache.store import ItemStore, store_root
 from features.options import near
-from features.weights.file import tensors_sha256
+from features.weights.file import remembered_sha256
 from stages import decode, extract, faces, train
 from stages.engine.items import Outcome, fill, merge_reasons, outcome_of
 from stages.engine.outputs import check_failures
@@ -107,7 +107,7 @@ def _check_weights(plan: Plan, stage: str) -> None:
         to_do = f"`dvc repro {'detector' if name == 'detector' else f'weights@{name}'}`"
         if not file.is_file():
             raise ParamsError(f"{file}: {stage} needs these weights; {to_do}, then run this again")
-        if plan.weights_sha256(name, block) != tensors_sha256(file):
+        if plan.weights_sha256(name, block) != remembered_sha256(file, store_root()):
             raise ParamsError(f"{file}: not the weights that params.yaml asks for; {to_do}")
 
 

@@ -30,6 +30,8 @@ from pathlib import Path
 from typing import Annotated, Any
 from unittest import mock
 
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # as the stage has it, see stages/__init__.py
+
 import numpy as np
 import torch
 import typer

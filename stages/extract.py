@@ -39,7 +39,7 @@ from features.networks.extraction import (
 )
 from features.options import axes_of, options_of, views_of
 from features.waveform import Samples, Waveform
-from features.weights.file import load, metadata, tensors_sha256
+from features.weights.file import load, metadata, remembered_sha256
 from stages.engine import imported
 from stages.engine.ahead import ahead
 from stages.engine.device import (
@@ -161,7 +161,7 @@ def work(
     block, weights = params.backbones[backbone], weights_file(backbone, folder)
     module, device = backbones.load(block.module), device_of(params.engine)
     chosen, dtypes = block.choices(f"backbones.{backbone}", module)
-    options, digest = asdict(chosen), tensors_sha256(weights)
+    options, digest = asdict(chosen), remembered_sha256(weights, store_root())
     one_core = getattr(module, "ONE_CORE", False)
     has_choice = device == "cpu" and block.precision == "float32" and not one_core
     runtime = params.engine.runtime if has_choice else "torch"

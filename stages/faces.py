@@ -36,7 +36,7 @@ from features.faces import (
     shots,
 )
 from features.options import options_of
-from features.weights.file import load, metadata, tensors_sha256
+from features.weights.file import load, metadata, remembered_sha256
 from stages.engine.device import be_reproducible, device_of
 from stages.engine.ingredients import of_faces
 from stages.engine.items import (
@@ -156,7 +156,7 @@ def work(params: Params, videos: Iterable[Input], folder: Path = WEIGHTS) -> Wor
         folder: of the weights files.
     """
     weights = weights_file("detector", folder)
-    digest, network = tensors_sha256(weights), _network(params, weights)
+    digest, network = remembered_sha256(weights, store_root()), _network(params, weights)
     options = json.loads(network.options)
     items = items_of(
         videos,
@@ -180,7 +180,8 @@ def _network(params: Params, weights: Path) -> Network:
     runtime = params.engine.runtime if has_choice else "torch"
     code = code_fingerprint(*defined(f"features.detectors.{block.module}", ("build",)))
     made_of = {name: value for name, value in options.items() if name != "min_score"}
-    sha256 = item_key({"code": code, "options": made_of, "weights": tensors_sha256(weights)})
+    digest = remembered_sha256(weights, store_root())
+    sha256 = item_key({"code": code, "options": made_of, "weights": digest})
     text = json.dumps(options, sort_keys=True)
     return Network(block.module, text, weights, device, runtime, sha256)
 

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # see stages/__init__.py
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # the cores are for tests side by side
+if "PYTEST_VERSION" in os.environ:  # the cores are for tests side by side; benchmarks have them all
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 settings.register_profile("any machine", deadline=None)
 settings.load_profile("any machine")
 

@@ -1,4 +1,4 @@
-"""The sha256 of files, remembered: a file that has not changed since is not read again.
+"""Hashes of files, remembered: a file that has not changed since is not read again.
 
 A file counts as unchanged while its size, its times and its inode are the same. The time of the
 last change of the inode cannot be set by hand: a file that was edited and given its old date is
@@ -7,7 +7,7 @@ read again. What is remembered belongs to a machine; to lose it costs time only.
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -26,14 +26,20 @@ Stamp = list[int]
 class Digests:
     """Digests of files by path; several threads may ask at once."""
 
-    def __init__(self, path: Path) -> None:
-        """Read what is remembered in ``path``: nothing, where it is not whole."""
+    def __init__(self, path: Path, digest: Callable[[Path], str] | None = None) -> None:
+        """Read what is remembered in ``path``: nothing, where it is not whole.
+
+        Args:
+            path: of what is remembered.
+            digest: makes a file's digest; its sha256, where it is not given.
+        """
         self._path = path
+        self._digest = digest or file_sha256
         self._known = _read(path)
         self._new: dict[str, tuple[Stamp, str]] = {}
 
     def sha256(self, file: Path) -> str:
-        """Return the sha256 of a file's bytes, 64 hexadecimal digits.
+        """Return the digest of a file, 64 hexadecimal digits.
 
         Raises:
             OSError: it cannot be read.
@@ -42,7 +48,7 @@ class Digests:
         known = self._known.get(name)
         if known is not None and known[0] == stamp:
             return known[1]
-        digest = file_sha256(file)
+        digest = self._digest(file)
         if _stamp(file) == stamp and time.time_ns() - max(stamp[1:3]) > SETTLED_NS:
             self._new[name] = (stamp, digest)
         return digest
@@ -58,9 +64,17 @@ class Digests:
 
 
 @contextmanager
-def digests(store: Path) -> Iterator[Digests]:
-    """Yield the digests that this machine remembers in a store, and keep the new ones after."""
-    known = Digests(store / "digests" / f"{host()}.json")
+def digests(
+    store: Path, kind: str = "", digest: Callable[[Path], str] | None = None
+) -> Iterator[Digests]:
+    """Yield the digests that this machine remembers in a store, and keep the new ones after.
+
+    Args:
+        store: the store's folder.
+        kind: of digests, ``-<noun>``, where they are not of a file's bytes.
+        digest: makes one of this kind.
+    """
+    known = Digests(store / "digests" / f"{host()}{kind}.json", digest)
     yield known
     with suppress(OSError):  # a store that is only read: the files are read again, no more
         known.save()

@@ -36,9 +36,11 @@ def resized_middle(
     frame_px = frames.shape[1:3]
     resized_px = size_of(frame_px, size_px)
     mode = "bicubic" if is_bicubic else "bilinear"
-    weights = [_weights(*sizes, side_px, mode) for sizes in zip(frame_px, resized_px, strict=True)]
-    if max(map(_most_taps, weights)) <= MOST_TAPS:
-        middle_TCHW = _products(frames, *weights)
+    (rows, along_H), (columns, along_W) = (
+        _weights(*sizes, side_px, mode) for sizes in zip(frame_px, resized_px, strict=True)
+    )
+    if max(map(_most_taps, (along_H, along_W))) <= MOST_TAPS:
+        middle_TCHW = _products(frames[:, rows, columns], along_H, along_W)
     else:
         frames_TCHW = torch.from_numpy(np.array(frames, order="C")).permute(0, 3, 1, 2).float()
         whole_TCHW = interpolate(frames_TCHW, resized_px, mode=mode, antialias=True)
@@ -61,17 +63,20 @@ def _first(after_px: int, side_px: int) -> int:
 
 
 @lru_cache(maxsize=64)
-def _weights(before_px: int, after_px: int, side_px: int, mode: str) -> Tensor:
-    """Return what each of the ``side_px`` middle pixels of a resized line takes of each before it.
+def _weights(before_px: int, after_px: int, side_px: int, mode: str) -> tuple[slice, Tensor]:
+    """Return what each of the ``side_px`` middle pixels of a resized line takes of those before.
 
     Returns:
-        Sparse, (side_px, before_px): torch's own weights, which it shows of an identity.
+        Which pixels are taken from at all, n of them; and sparse, (side_px, n): torch's own
+        weights, which it shows of an identity.
     """
     identity = torch.eye(before_px)[None, None]
     whole: Tensor = interpolate(identity, (before_px, after_px), mode=mode, antialias=True)[0, 0].T
     first = _first(after_px, side_px)
-    weights: Tensor = whole[first : first + side_px].to_sparse().coalesce()
-    return weights
+    middle = whole[first : first + side_px]
+    taken = middle.any(dim=0).nonzero()
+    span = slice(int(taken[0]), int(taken[-1]) + 1)
+    return span, middle[:, span].to_sparse().coalesce()
 
 
 def _most_taps(weights: Tensor) -> int:

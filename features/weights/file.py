@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 
 from safetensors import SafetensorError, safe_open, serialize_file
 
+from features.cache.digests import digests
 from features.cache.keys import canonical, code_fingerprint, item_key
 from features.cache.store import replacing
 from features.weights.naming import Tensors
@@ -176,6 +177,21 @@ def tensors_sha256(path: Path) -> str:
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
+
+
+def remembered_sha256(path: Path, store: Path) -> str:
+    """Return :func:`tensors_sha256`, which a store remembers while the file is left alone.
+
+    Half a gigabyte is read and hashed in as long as torch is imported.
+
+    Raises:
+        WeightsError: as :func:`metadata`.
+    """
+    with digests(store, "-tensors", tensors_sha256) as known:
+        try:
+            return known.sha256(path)
+        except OSError:
+            return tensors_sha256(path)  # which says what is wrong
 
 
 def load(path: Path, module: "nn.Module") -> "nn.Module":

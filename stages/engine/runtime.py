@@ -114,15 +114,15 @@ def fastest(
             return "openvino", runtimes.forward_of(folder / GRAPH, trial.names, at_once)
     note("comparing torch and OpenVINO on this network, once on this machine")
     network = load()
-    trial, forward = _tried(network, rows, free, at_once, folder, is_wanted=wanted == "openvino")
+    trial = _tried(network, rows, free, at_once, folder, is_wanted=wanted == "openvino")
     with replacing(path) as partial:
         partial.write_text(canonical(asdict(trial)), encoding="utf-8")
     if trial.problem and wanted == "openvino":
         raise RuntimeFails(f"engine.runtime: openvino: {trial.problem}; expected auto or torch")
     if trial.problem:
         note(f"torch is taken: {trial.problem}")
-    if wanted == "openvino" or trial.runtime == "openvino":
-        return "openvino", forward
+    if wanted == "openvino" or trial.runtime == "openvino":  # from its file, without torch's copy
+        return "openvino", runtimes.forward_of(folder / GRAPH, trial.names, at_once)
     return "torch", forward_of(network)
 
 
@@ -134,20 +134,22 @@ def _tried(
     folder: Path,
     *,
     is_wanted: bool,
-) -> tuple[Trial, Forward]:
-    """Compare the runtimes on a batch; OpenVINO's form is kept where it is taken."""
+) -> Trial:
+    """Compare the runtimes on a batch; OpenVINO's form is kept where it is taken.
+
+    The memory that each takes for a batch is not taken at once: torch has its turns first.
+    """
     in_torch = forward_of(network)
     try:
         model, names = runtimes.converted(network, rows, free)
+        reference = in_torch(rows)
+        torch_s = min(_seconds(in_torch, rows) for _ in range(TURNS))
         in_openvino = runtimes.forward_of(model, names, at_once)
-        relative = runtimes.difference(in_torch(rows), in_openvino(rows))
+        relative = runtimes.difference(reference, in_openvino(rows))
     except Exception as error:  # a network of anybody's making, in two libraries' hands
         problem = f"OpenVINO cannot take the network: {' '.join(str(error).split())[:LONGEST]}"
-        return Trial("torch", 0.0, 0.0, 0.0, problem, [], {}), in_torch
-    torch_s = openvino_s = float("inf")
-    for _ in range(TURNS):
-        torch_s = min(torch_s, _seconds(in_torch, rows))
-        openvino_s = min(openvino_s, _seconds(in_openvino, rows, at_once))
+        return Trial("torch", 0.0, 0.0, 0.0, problem, [], {})
+    openvino_s = min(_seconds(in_openvino, rows, at_once) for _ in range(TURNS))
     problem = ""
     if not relative <= LARGEST:
         relative = min(relative, LARGEST_NUMBER)
@@ -155,7 +157,7 @@ def _tried(
     is_faster = not problem and openvino_s <= FASTER * torch_s
     files = _kept(model, folder) if is_faster or (is_wanted and not problem) else {}
     runtime: Runtime = "openvino" if is_faster else "torch"
-    return Trial(runtime, torch_s, openvino_s, relative, problem, names, files), in_openvino
+    return Trial(runtime, torch_s, openvino_s, relative, problem, names, files)
 
 
 def _seconds(forward: Forward, rows: Tensor, at_once: int = 1) -> float:

@@ -1,4 +1,5 @@
 import json
+import os
 import types
 from pathlib import Path
 
@@ -7,11 +8,14 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
+from features.cache import digests
 from features.cache.keys import file_sha256
+from features.weights import file as weights_file
 from features.weights.file import (
     check_keys,
     load,
     metadata,
+    remembered_sha256,
     tensors_sha256,
     write,
     write_pretrained,
@@ -223,3 +227,27 @@ def test_what_a_file_gives_a_network_counts_and_not_where_it_is_from(tmp_path: P
     others.append({**given, "b": torch.zeros(2, dtype=torch.int32)})
     assert len({before, *(pretrained(other, "MIT", "a") for other in others)}) == 5
     assert seeded("one", 1) == seeded("other", 1) != seeded("one", 2)
+
+
+def test_a_file_is_hashed_once_while_it_is_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An edited one is hashed again, though it has its old size and date."""
+    monkeypatch.setattr(digests, "SETTLED_NS", -(10**18))  # what is new is remembered at once
+    path, hashed = tmp_path / "net.safetensors", []
+    monkeypatch.setattr(
+        weights_file,
+        "tensors_sha256",
+        lambda file: hashed.append(file) or tensors_sha256(file),  # type: ignore[func-returns-value]
+    )
+    write(path, {"w": torch.zeros(2)}, FACTS)
+    before = [remembered_sha256(path, tmp_path / "store") for _ in range(3)]
+    assert before == [tensors_sha256(path)] * 3 and len(hashed) == 1
+    date = path.stat().st_mtime_ns
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    os.utime(path, ns=(date, date))
+    assert remembered_sha256(path, tmp_path / "store") == tensors_sha256(path) != before[0]
+    with pytest.raises(WeightsError, match="none.safetensors: expected a weights file"):
+        remembered_sha256(tmp_path / "none.safetensors", tmp_path / "store")

@@ -63,7 +63,8 @@ def take(tmp_path: Path, notes: list[str]) -> Callable[..., tuple[str, Forward]]
 def seconds(monkeypatch: pytest.MonkeyPatch, torch_s: float, openvino_s: float) -> None:
     """Let the clock say how long the runtimes take for a batch, turn by turn."""
     now = [0.0]
-    steps = iter([0.0, torch_s, 0.0, openvino_s] * 100)
+    turns = [[0.0, seconds] * runtime.TURNS for seconds in (torch_s, openvino_s)]
+    steps = iter([*turns[0], *turns[1]] * 100)
 
     def clock() -> float:
         now[0] += next(steps)
@@ -250,3 +251,25 @@ def test_a_trial_is_a_small_file_of_json(
     assert (trial["torch_s"], trial["openvino_s"], trial["runtime"]) == (1.0, 0.5, "openvino")
     assert set(trial["files"]) == {GRAPH, WEIGHTS}
     assert {each.name for each in path.parent.iterdir()} == {path.name, GRAPH, WEIGHTS}
+
+
+def test_torch_has_its_turns_before_openvino_takes_memory_and_what_is_run_comes_from_its_file(
+    take: Callable[..., tuple[str, Forward]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Weights that torch and OpenVINO hold at once, and room for a batch in each, are memory."""
+    steps: list[object] = []
+    in_torch, in_openvino = runtime.forward_of, runtimes.forward_of
+
+    def of_torch(network: nn.Module) -> Forward:
+        forward = in_torch(network)
+        return lambda rows: steps.append("torch") or forward(rows)  # type: ignore[func-returns-value]
+
+    def of_openvino(model: object, names: list[str], at_once: int) -> Forward:
+        steps.append(model if isinstance(model, Path) else "openvino")
+        return in_openvino(model, names, at_once)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(runtime, "forward_of", of_torch)
+    monkeypatch.setattr(runtimes, "forward_of", of_openvino)
+    take(Toy(), "openvino")
+    (graph,) = graphs(tmp_path)
+    assert steps == ["torch"] * (1 + runtime.TURNS) + ["openvino", graph]
