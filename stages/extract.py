@@ -27,7 +27,7 @@ from features import backbones
 from features.cache import arrays, tables
 from features.cache.keys import code_fingerprint, defined, item_key
 from features.cache.store import store_root
-from features.networks import runtimes
+from features.networks import runtimes, streams
 from features.networks.extraction import (
     BATCH,
     Forward,
@@ -45,9 +45,11 @@ from stages.engine.ahead import ahead
 from stages.engine.device import (
     BFLOAT16_COST,
     be_reproducible,
+    check_precision,
     cores_kept,
     device_of,
     has_bfloat16,
+    readers_of,
     use_one_core,
 )
 from stages.engine.ingredients import of_features
@@ -64,6 +66,7 @@ from stages.engine.outputs import check_failures, fresh_outputs, write_index
 from stages.engine.params import Params
 from stages.engine.paths import FEATURES, PARAMS, TABLES, VIEWS, WEIGHTS, index_of, weights_file
 from stages.engine.progress import StageRun, told
+from stages.engine.readers import made_ahead, sendable
 from stages.engine.runtime import fastest
 from stages.engine.start import item_of, launch, start
 from stages.engine.workers import Input, Job, Result, Results, Work, networks, workers
@@ -74,6 +77,9 @@ COLUMNS = {"rows": pa.int32(), "rows_valid": pa.int32(), "pretrained": pa.bool_(
 AHEAD = 4
 """Parts of views that wait for the network at most: a part is a batch of a video's frames, or 64
 rows of its sound."""
+
+BATCH_ON_GPU = 48
+"""Rows that go through a network on a GPU at once; as on a CPU, a batch always has so many."""
 
 BEHIND = 4
 """Videos whose features wait to be packed at most."""
@@ -91,6 +97,7 @@ class Network:
         device: where it runs.
         runtime: ``torch``, or on a CPU ``openvino``, or the faster (``auto``).
         sha256: of its code, options and weights; a trial of its runtimes is remembered by it.
+        readers: processes that read and prepare frames ahead of it; 0: a thread does.
     """
 
     module: str
@@ -100,6 +107,12 @@ class Network:
     device: str
     runtime: Literal["auto", "torch", "openvino"] = "torch"
     sha256: str = ""
+    readers: int = 0
+
+    @property
+    def batch(self) -> int:
+        """Rows that go through it at once."""
+        return BATCH_ON_GPU if self.device == "cuda" else BATCH
 
 
 @dataclass(frozen=True)
@@ -121,6 +134,7 @@ def main(backbone: Annotated[str, item_of("backbones")]) -> None:
         block.choices(f"backbones.{backbone}", backbones.load(block.module))
     with told():
         device, is_pretrained = device_of(params.engine), metadata(weights)["pretrained"] == "true"
+        check_precision(f"backbones.{backbone}", block.precision, device)
     with StageRun("extract", backbone) as run:
         videos = tables.read(index_of(view), ["video_id", "content", "path"])
         if block.source == "imported":
@@ -159,16 +173,22 @@ def work(
         folder: of the weights files.
     """
     block, weights = params.backbones[backbone], weights_file(backbone, folder)
-    module, device = backbones.load(block.module), device_of(params.engine)
+    module = backbones.load(block.module)
+    one_core = getattr(module, "ONE_CORE", False)
+    device = "cpu" if one_core else device_of(params.engine)
+    check_precision(f"backbones.{backbone}", block.precision, device)
     chosen, dtypes = block.choices(f"backbones.{backbone}", module)
     options, digest = asdict(chosen), remembered_sha256(weights, store_root())
-    one_core = getattr(module, "ONE_CORE", False)
-    has_choice = device == "cpu" and block.precision == "float32" and not one_core
+    has_choice = device == "cuda" or (device == "cpu" and block.precision == "float32")
+    has_choice = has_choice and not one_core
     runtime = params.engine.runtime if has_choice else "torch"
     code = code_fingerprint(*defined(f"features.backbones.{block.module}", ("build",)))
     sha256 = item_key({"code": code, "options": options, "weights": digest})
     text = json.dumps(options, sort_keys=True)
-    network = Network(block.module, text, block.precision, weights, device, runtime, sha256)
+    readers = 0 if block.view == "sound" else readers_of(params.engine, device)
+    network = Network(
+        block.module, text, block.precision, weights, device, runtime, sha256, readers
+    )
     items = items_of(
         videos,
         lambda content: of_features(block, options, dtypes, digest, content),
@@ -183,7 +203,7 @@ def work(
 @lru_cache(maxsize=1)
 def _loaded(network: Network) -> nn.Module:
     module = backbones.load(network.module)
-    be_reproducible(network.device)
+    be_reproducible(network.device, network.precision)
     built = module.build(options_of(module, json.loads(network.options)))
     return load(network.weights, built).eval().to(network.device)
 
@@ -211,6 +231,16 @@ class Running:
         if self._forward is not None or not len(rows):
             return
         network = self._network
+        if network.device == "cuda":
+            self.runtime, self._forward = streams.on_gpu(
+                _loaded(network),
+                network.precision,
+                _batch(rows, network.batch),
+                may_record=network.runtime == "auto",
+                note=self._note,
+            )
+            self.at_once = streams.IN_FLIGHT
+            return
         if network.runtime == "torch":
             self._forward = forward_of(_loaded(network), network.precision)
             return
@@ -219,7 +249,7 @@ class Running:
                 store_root(),
                 network.sha256,
                 lambda: _loaded(network),
-                _batch(rows),
+                _batch(rows, network.batch),
                 wanted=network.runtime,
                 note=self._note,
                 at_once=runtimes.side_by_side(),
@@ -238,10 +268,10 @@ class Running:
         return outputs
 
 
-def _batch(rows: Tensor) -> Tensor:
+def _batch(rows: Tensor, size: int) -> Tensor:
     """Return a batch of rows, which are repeated until it is full."""
-    times = -(-BATCH // len(rows))
-    return rows[:BATCH].repeat(times, *[1] * (rows.ndim - 1))[:BATCH].contiguous()
+    times = -(-size // len(rows))
+    return rows[:size].repeat(times, *[1] * (rows.ndim - 1))[:size].contiguous()
 
 
 def computed_together(
@@ -251,7 +281,8 @@ def computed_together(
 ) -> Results[Task]:
     """Make the features of videos that share batches.
 
-    A thread reads and prepares ahead of the network, another packs behind it; each has one core.
+    A thread reads and prepares ahead of the network, or has processes do it, another packs behind
+    it; each has one core.
     """
     videos: dict[Passage, Job[Task]] = {}
     packing: deque[tuple[Job[Task], Future[None] | None]] = deque()
@@ -259,11 +290,11 @@ def computed_together(
     by = software()  # before those threads set how many cores they have
     with (
         cores_kept(),
-        closing(ahead(_pieces(jobs, videos), AHEAD)) as pieces,
+        closing(ahead(_pieces(network, jobs, videos), AHEAD)) as pieces,
         ThreadPoolExecutor(1, initializer=use_one_core) as packer,
     ):
         begun = _begun(pieces, forward)
-        for passage in through(begun, forward, BATCH, lambda: forward.at_once):
+        for passage in through(begun, forward, network.batch, lambda: forward.at_once):
             if passage is None:  # others wait for what is claimed here, and we for what they claim
                 while packing:
                     yield _outcome(*packing.popleft(), forward.seconds - counted)
@@ -306,10 +337,15 @@ def _outcome(
 
 
 def _pieces(
-    jobs: Generator[Job[Task] | None, None, None], videos: dict[Passage, Job[Task]]
+    network: Network,
+    jobs: Generator[Job[Task] | None, None, None],
+    videos: dict[Passage, Job[Task]],
 ) -> Generator[Piece, None, None]:
     """Yield the rows of all videos, in a thread of its own; ``videos`` gets the job of each."""
     use_one_core()
+    if network.readers:
+        yield from _from_readers(network, jobs, videos)
+        return
     for job in jobs:
         if job is None:
             yield None
@@ -319,6 +355,32 @@ def _pieces(
         if job.paths:
             yield from _rows(job.item.task, passage)
         yield passage, None
+
+
+def _from_readers(
+    network: Network,
+    jobs: Generator[Job[Task] | None, None, None],
+    videos: dict[Passage, Job[Task]],
+) -> Generator[Piece, None, None]:
+    """Yield the rows of all videos, which processes have prepared."""
+    for job, whole in made_ahead(jobs, _read, network.readers):
+        if job is None:
+            yield None
+            continue
+        passage = _passage(job.item.task)
+        videos[passage] = job
+        if whole is not None:
+            passage.error, passage.known, parts = whole
+            for rows in parts:
+                yield passage, rows
+        yield passage, None
+
+
+def _read(task: Task) -> tuple[Exception | None, dict[str, arrays.Array], list[Tensor]]:
+    """Return a video's rows as its network reads them: why there are none, what is known, rows."""
+    passage = _passage(task)
+    parts = [piece[1] for piece in _rows(task, passage) if piece and piece[1] is not None]
+    return sendable(passage.error), passage.known, [] if passage.error else parts
 
 
 def _passage(task: Task) -> Passage:

@@ -53,6 +53,7 @@ BOOKKEEPING = (
     "features.cache.tables",
     "features.detectors.load",
     "features.networks.runtimes",
+    "features.networks.streams",
     "features.options",
     "features.sources.archives.LARGEST_BYTES",
     "features.sources.archives.sizes",
@@ -64,6 +65,7 @@ BOOKKEEPING = (
     "stages.engine.items",
     "stages.engine.params",
     "stages.engine.progress",
+    "stages.engine.readers",
     "stages.engine.runtime",
     "stages.engine.workers",
 )

@@ -42,15 +42,16 @@ class Passage:
 
     Attributes:
         error: why there are no features, where something failed on the way.
+        known: number, time and validity of each row, (T,) each, when all have gone in.
     """
 
     def __init__(self, module: ModuleType, options: Any) -> None:
         """Begin, for a backbone's module and its ``Options``."""
         self.error: Exception | None = None
+        self.known: dict[str, Array] = {}
         self._module = module
         self._options = options
         self._starts_s: list[NDArray[np.float64]] = [np.zeros(0)]
-        self._known: dict[str, Array] = {}
         self._outputs: list[Mapping[str, Tensor]] = []
 
     def inputs(self, view: Mapping[str, Array] | Waveform) -> Iterator[Tensor]:
@@ -63,9 +64,9 @@ class Passage:
         if isinstance(view, Waveform):
             yield from self._sound(view)
             return
-        self._known = {name: view[name].copy() for name in FRAME_ARRAYS}
-        if self._known["index"].ndim == 2:  # a snippet is where its first frame is
-            self._known |= {name: self._known[name][:, 0] for name in ("index", "pts_s")}
+        self.known = {name: view[name].copy() for name in FRAME_ARRAYS}
+        if self.known["index"].ndim == 2:  # a snippet is where its first frame is
+            self.known |= {name: self.known[name][:, 0] for name in ("index", "pts_s")}
         rows = np.flatnonzero(view["valid"])
         for first in range(0, len(rows), BATCH):  # in float32 a clip is large
             part = rows[first : first + BATCH]
@@ -77,7 +78,7 @@ class Passage:
                 self._starts_s.append(start_s)
                 yield rows
         pts_s = waveform.start_s + np.concatenate(self._starts_s)
-        self._known = {
+        self.known = {
             "index": np.arange(len(pts_s), dtype=np.int64),
             "pts_s": pts_s,
             "valid": np.ones(len(pts_s), bool),
@@ -103,7 +104,7 @@ class Passage:
         """
         if self.error is not None:
             raise self.error
-        arrays = dict(self._known)
+        arrays = dict(self.known)
         rows = np.flatnonzero(arrays["valid"])
         outputs = self._outputs
         if outputs and "valid" in outputs[0]:
@@ -150,20 +151,32 @@ def forward_of(network: nn.Module, precision: str = "float32") -> Forward:
 
     Args:
         network: in eval mode, on its device.
-        precision: ``float32``, or ``bfloat16`` for products and convolutions in that type.
+        precision: as of :func:`outputs_of`.
     """
     device = next((p.device for p in network.parameters()), torch.device("cpu"))
 
     def forward(rows: Tensor) -> dict[str, Tensor]:
-        half = torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16")
-        with torch.inference_mode(), half:
-            outputs = network(rows.to(device, non_blocking=True))
-            return {
-                name: (value.float() if value.dtype == torch.bfloat16 else value).cpu()
-                for name, value in outputs.items()
-            }
+        outputs = outputs_of(network, rows.to(device), precision)
+        return {name: value.cpu() for name, value in outputs.items()}
 
     return forward
+
+
+def outputs_of(network: nn.Module, rows: Tensor, precision: str) -> dict[str, Tensor]:
+    """Return a network's features of rows, both on one device; none of them in bfloat16.
+
+    Args:
+        network: in eval mode.
+        rows: (T, ...).
+        precision: ``bfloat16`` for products and convolutions in that type; else as the process is
+            set up.
+    """
+    half = torch.autocast(rows.device.type, torch.bfloat16, enabled=precision == "bfloat16")
+    with torch.inference_mode(), half:
+        return {
+            name: value.float() if value.dtype == torch.bfloat16 else value
+            for name, value in network(rows).items()
+        }
 
 
 def through(

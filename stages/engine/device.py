@@ -3,10 +3,12 @@
 Also how much memory of this machine may hold features.
 """
 
+import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, Literal
 
 from stages.engine.params import Engine
 
@@ -158,14 +160,75 @@ def has_bfloat16() -> bool:
     return any(able and "bf16" in name for name, able in torch.cpu.get_capabilities().items())
 
 
-def be_reproducible(device: str) -> None:
-    """Have networks on ``device`` give the same numbers in every run, in full float32."""
+TF32 = (8, 0)
+"""Compute capability of the first GPUs with products of TF32."""
+
+
+def check_precision(where: str, precision: str, device: str) -> None:
+    """Check that networks on ``device`` can compute in a precision whose numbers are its own.
+
+    Args:
+        where: what asks for it, ``backbones.vgg16``.
+        precision: of products and convolutions.
+        device: of the networks.
+
+    Raises:
+        DeviceError: they cannot.
+    """
+    if precision != "tf32":
+        return
+    found = f"networks run on {device} here"
+    if device == "cuda":
+        import torch
+
+        capability = torch.cuda.get_device_capability()
+        if capability >= TF32:
+            return
+        found = "this GPU's compute capability is {}.{}".format(*capability)
+    raise DeviceError(
+        f"params.yaml: {where}.precision: tf32 is computed by GPUs of compute capability "
+        f"{TF32[0]}.{TF32[1]} and above alone, and {found}; expected float32 or bfloat16"
+    )
+
+
+def readers_of(engine: Engine, device: str) -> int:
+    """Return how many processes read and prepare frames ahead of a network.
+
+    None beside a network on a CPU, which has all cores. A GPU takes more frames than a process can
+    prepare: it has ``workers`` of them, or the cores that it does not share with another GPU.
+    """
+    if device != "cuda":
+        return 0
+    if engine.executor == "slurm":
+        return engine.slurm.cpus
+    if engine.executor == "ray":
+        return math.ceil(engine.ray.cpus)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return engine.workers or max(1, (cores or 1) // max(1, len(devices_of(engine, device))))
+
+
+def be_reproducible(device: str, precision: str = "float32") -> None:
+    """Have networks on ``device`` give the same numbers in every run, in full float32 or in TF32.
+
+    Args:
+        device: of the networks.
+        precision: ``tf32`` for products and convolutions of float32 in that type.
+    """
     if device == "cuda":
         import torch
 
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True)
-        torch.backends.cudnn.conv.fp32_precision = "ieee"  # type: ignore[attr-defined]  # not TF32
+        set_products("tf32" if precision == "tf32" else "ieee")
+
+
+def set_products(kind: Literal["ieee", "tf32"]) -> None:
+    """Have GPUs multiply numbers of float32 in full, or as TF32; torch itself convolves in TF32."""
+    from torch import backends
+
+    parts: tuple[Any, ...] = (backends.cuda.matmul, backends.cudnn.conv, backends.cudnn.rnn)  # type: ignore[attr-defined]
+    for part in parts:
+        part.fp32_precision = kind
 
 
 def use_one_core() -> None:

@@ -89,7 +89,8 @@ class Engine(Section):
         ray: that cluster.
         slurm: those jobs.
         runtime: what computes float32 networks on a CPU: ``torch``, ``openvino``, or ``auto``, the
-            faster for each network by a trial that is remembered.
+            faster for each network by a trial that is remembered; on a GPU ``auto`` launches a
+            network as a CUDA graph where that is faster and the same to the bit.
         cache_gib: of features that training keeps in memory, GiB, for all its processes together;
             the rest is read again in each epoch. Null takes half of the memory that is free.
     """
@@ -270,12 +271,13 @@ class Backbone(Model):
     Attributes:
         view: the view that it reads, ``none`` of imported arrays; it stands here so that DVC knows
             it too.
-        precision: of products and convolutions; ``bfloat16`` is faster where the machine has it.
+        precision: of products and convolutions; ``bfloat16`` is faster where the machine has it,
+            ``tf32`` on GPUs alone, which have it.
         dtypes: feature -> the dtype that it is stored in, where it is to be another than usual.
     """
 
     view: Literal["segments", "uniform", "snippets", "sound", "faces", "none"]
-    precision: Literal["float32", "bfloat16"] = "float32"
+    precision: Literal["float32", "bfloat16", "tf32"] = "float32"
     dtypes: dict[str, Literal["float16", "float32"]] = {}
 
     def choices(self, where: str, module: ModuleType) -> tuple[Any, dict[str, str]]:

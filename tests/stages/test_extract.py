@@ -1,20 +1,24 @@
 import json
 import shutil
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
+import torch
 import yaml
-from torch import nn
+from torch import Tensor, nn
 
 from features.cache import arrays, tables
-from features.networks import extraction
+from features.networks import extraction, streams
 from features.weights.file import write_seeded
 from stages import extract
 from stages.engine.outputs import INDEX
-from stages.engine.workers import Item, Job
+from stages.engine.params import load_params
+from stages.engine.readers import sendable
+from stages.engine.workers import Input, Item, Job
 
 PROJECT = Path(__file__).parents[2]
 
@@ -212,3 +216,82 @@ def test_a_view_that_the_module_cannot_read_is_refused(
         run()
     said = " ".join(capsys.readouterr().err.split())
     assert "backbones.vggish.view: found 'uniform', vggish reads sound" in said
+
+
+def test_tf32_is_refused_without_a_gpu(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    change(precision="tf32")
+    with pytest.raises(SystemExit):
+        run()
+    said = " ".join(capsys.readouterr().err.split())
+    assert "backbones.vggish.precision: tf32" in said and "networks run on cpu here" in said
+
+
+def test_a_gpu_has_larger_batches_several_in_flight_and_readers(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(extract, "device_of", lambda engine: "cuda")
+    monkeypatch.setattr("stages.engine.workers.devices_of", lambda engine, device: ())
+    monkeypatch.setattr("stages.engine.device.devices_of", lambda engine, device: ())
+    change(runtime="auto")
+    params = load_params()
+    extract._loaded.cache_clear()
+    monkeypatch.setattr(extract, "_loaded", lambda network: nn.Identity())
+    taken: list[tuple[int, str, bool]] = []
+
+    def on_gpu(
+        network: nn.Module, precision: str, rows: Tensor, *, may_record: bool, note: object
+    ) -> tuple[str, Callable[[Tensor], dict[str, Tensor]]]:
+        taken.append((len(rows), precision, may_record))
+        return "torch, CUDA graph", lambda batch: {"y": batch}
+
+    monkeypatch.setattr(streams, "on_gpu", on_gpu)
+    (item,) = extract.work(params, "vggish", [Input("joy/loud", "c", Path("loud.h5"))]).items
+    network: Any = item.task.network
+    running = extract.Running(network)
+    running.begin(torch.zeros(5, 2))
+    assert taken == [(48, "float32", True)] and network.batch == 48
+    assert (running.runtime, running.at_once) == ("torch, CUDA graph", 3)
+    assert network.readers == 0  # of sound a thread is enough
+    frames = next(iter(name for name, block in params.backbones.items() if block.view != "sound"))
+    write_seeded(Path(f"data/weights/{frames}.safetensors"), frames, 3)
+    (item,) = extract.work(params, frames, [Input("joy/loud", "c", Path("loud.h5"))]).items
+    assert item.task.network.readers > 0
+
+
+@pytest.mark.slow  # a process imports torch
+def test_what_readers_prepare_is_what_a_thread_prepares(project: Path) -> None:
+    """In the order of the jobs; what cannot be read is its video's error."""
+    weights = Path("data/weights/vggish.safetensors")
+    paths = {name: Path(f"data/views/sound/joy/{name}.h5") for name in ("loud", "silent")}
+    paths["none"] = Path("data/views/sound/joy/none.h5")
+
+    def made(readers: int) -> dict[str, object]:
+        network = extract.Network("vggish", "{}", "float32", weights, "cpu", readers=readers)
+
+        def jobs() -> Generator[Job[extract.Task] | None, None, None]:
+            for number, name in enumerate(("loud", "none", "silent", "loud")):
+                task = extract.Task(paths[name], network, {}, {})
+                out = {} if number == 3 else {"k": Path(f"{readers}_{name}.h5")}
+                yield Job(Item(name, {"k": name}, task), ("k",), out)
+                yield None
+
+        results = extract.computed_together(network, print, jobs())
+        kinds = [(job.item.name, result) for job, result in results]
+        files = {name: Path(f"{readers}_{name}.h5").read_bytes() for name in ("loud", "silent")}
+        order = [(name, type(result).__name__, str(result)[:60]) for name, result in kinds[1:2]]
+        return {"files": files, "order": [name for name, _ in kinds], "failed": order}
+
+    by_thread = made(0)
+    assert by_thread["order"] == ["loud", "none", "silent", "loud"]
+    assert "none.h5: expected a whole array file" in str(by_thread["failed"])
+    assert made(1) == by_thread
+
+
+def test_an_error_that_cannot_be_sent_is_told_in_its_words() -> None:
+    class Odd(Exception):
+        def __init__(self, one: str, two: str) -> None:
+            super().__init__(f"{one} {two}")
+
+    plain = ValueError("too dark")
+    assert sendable(plain) is plain and sendable(None) is None
+    assert str(sendable(Odd("too", "dark"))) == "Odd: too dark"

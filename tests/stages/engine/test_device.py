@@ -10,11 +10,15 @@ import torch
 from stages.engine.device import (
     GIB,
     DeviceError,
+    be_reproducible,
     cache_bytes,
+    check_precision,
     cores_kept,
     device_of,
     devices_of,
     free_bytes,
+    readers_of,
+    set_products,
     use_one_core,
 )
 from stages.engine.params import Engine, Ray, Slurm
@@ -142,3 +146,52 @@ def test_workers_elsewhere_have_the_device_that_they_are_given(
         DeviceError, match=rf"engine\.{executor}\.gpus gives each worker {gpus} GPU"
     ):
         device_of(wrong)
+
+
+def test_frames_are_prepared_by_processes_for_a_gpu_alone(
+    four_gpus: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda who: set(range(13)), raising=False)
+    assert readers_of(Engine(), "cpu") == 0
+    assert readers_of(Engine(), "cuda") == 3  # of 13 cores that four GPUs share
+    assert readers_of(Engine(devices=[1]), "cuda") == 13
+    assert readers_of(Engine(workers=2), "cuda") == 2
+    assert readers_of(Engine(executor="ray", ray=Ray(cpus=1.5)), "cuda") == 2
+    assert readers_of(Engine(executor="slurm", slurm=Slurm(cpus=5)), "cuda") == 5
+
+
+def test_tf32_is_refused_where_its_key_would_have_other_numbers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    capability = [(8, 0)]
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: capability[0])
+    for precision in ("float32", "bfloat16"):
+        check_precision("backbones.a", precision, "cpu")
+    check_precision("backbones.a", "tf32", "cuda")
+    with pytest.raises(DeviceError, match=r"backbones.a.precision: tf32 .* networks run on cpu he"):
+        check_precision("backbones.a", "tf32", "cpu")
+    capability[0] = (7, 5)
+    with pytest.raises(DeviceError, match=r"this GPU's compute capability is 7.5; expected float"):
+        check_precision("backbones.a", "tf32", "cuda")
+
+
+def test_a_gpu_multiplies_in_full_unless_tf32_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Torch itself convolves in TF32."""
+    asked: list[str] = []
+    monkeypatch.setattr("stages.engine.device.set_products", asked.append)
+    monkeypatch.setattr(torch, "use_deterministic_algorithms", lambda on: None)
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    for precision in ("tf32", "float32", "bfloat16"):  # one network after the other in a process
+        be_reproducible("cuda", precision)
+    be_reproducible("cpu")
+    assert asked == ["tf32", "ieee", "ieee"]
+    backends = torch.backends
+    parts = (backends.cuda.matmul, backends.cudnn.conv, backends.cudnn.rnn)  # type: ignore[attr-defined]
+    before = [part.fp32_precision for part in parts]
+    try:
+        for kind in ("tf32", "ieee"):
+            set_products(kind)  # type: ignore[arg-type]
+            assert [part.fp32_precision for part in parts] == [kind] * 3
+    finally:
+        for part, precision in zip(parts, before, strict=True):
+            part.fp32_precision = precision

@@ -266,7 +266,7 @@ def test_torch_has_its_turns_before_openvino_takes_memory_and_what_is_run_comes_
 
     def of_openvino(model: object, names: list[str], at_once: int) -> Forward:
         steps.append(model if isinstance(model, Path) else "openvino")
-        return in_openvino(model, names, at_once)  # type: ignore[arg-type]
+        return in_openvino(model, names, at_once)
 
     monkeypatch.setattr(runtime, "forward_of", of_torch)
     monkeypatch.setattr(runtimes, "forward_of", of_openvino)
