@@ -54,8 +54,8 @@ class Pooled(NamedTuple):
     Attributes:
         X: (videos, dimensions) float32, index `video_id`.
         y: labels.
-        groups: what may not lie on both sides of a split: the file's content, so that a video
-            that is there twice is one group.
+        groups: what may not lie on both sides of a split: what `index.splits.groups` says, else
+            the file's content, so that a video that is there twice is one group.
     """
 
     X: pd.DataFrame
@@ -128,7 +128,7 @@ class Project:
         return Pooled(
             pd.DataFrame.from_dict(vectors, orient="index").rename_axis("video_id"),
             videos["label"],
-            videos["sha256"].rename("group"),
+            videos["group" if "group" in videos else "sha256"].rename("group"),
         )
 
     def torch_dataset(self, roles: Mapping[str, str]) -> "Features":

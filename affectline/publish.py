@@ -150,9 +150,10 @@ def _plain(text: object) -> str:
 
 
 def _counts() -> dict[str, int]:
-    """Return class -> usable videos of the index."""
+    """Return class -> usable videos of the index; of several corpora, the classes that all have."""
     rows = tables.read(index_of(INDEX), ["label", "status"])
-    return dict(sorted(Counter(str(r["label"]) for r in rows if r["status"] == "ok").items()))
+    told = (row.get("class", row["label"]) for row in rows if row["status"] == "ok")
+    return dict(sorted(Counter(str(name) for name in told if name is not None).items()))
 
 
 def _splits(result: Result, runs: Sequence[str]) -> dict[str, Mapping[str, int]]:

@@ -105,6 +105,15 @@ def test_pooled_takes_the_valid_rows_alone(folder: Folder) -> None:
         project.pooled(FACE, how="median")  # type: ignore[arg-type]
 
 
+def test_pooled_has_the_groups_of_the_protocol(folder: Folder) -> None:
+    for number, row in enumerate(folder.videos):
+        row["group"] = f"speaker {number % 4}"
+    folder.save()
+    groups = affectline.open().pooled(FACE).groups
+    wanted = {str(row["video_id"]): row["group"] for row in folder.videos[1:]}
+    assert groups.to_dict() == wanted and groups.name == "group"
+
+
 def test_a_map_is_pooled_place_by_place(folder: Folder) -> None:
     for row in folder.rows["vgg16"]:
         path = folder.features / "vgg16" / str(row["path"])

@@ -102,6 +102,7 @@ def test_no_link_is_followed(folder: Path, params: Params) -> None:
         lambda model: model.update(format=2),
         lambda model: model.update(path="/etc"),
         lambda model: model.update(runs={"../../split_00": "0" * 64}),
+        lambda model: model.update(runs={"split_a/b": "0" * 64}),
         lambda model: model.update(runs={"split_00": "0" * 12}),
         lambda model: model.update(runs={}),
         lambda model: model.update(name="../caan"),
@@ -170,3 +171,9 @@ def test_a_module_that_is_not_in_this_project_is_named(folder: Path, params: Par
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("affectline.published.tensors_sha256", lambda path: "0" * 64)
         assert "'toy'" in error_of(folder, params)
+
+
+def test_a_run_may_have_the_name_of_a_group(folder: Path) -> None:
+    (folder / "runs/split_00.safetensors").rename(folder / "runs/split_Zoe-2.safetensors")
+    change(folder, lambda model: model.update(runs={"split_Zoe-2": model["runs"]["split_00"]}))
+    assert list(read_model(folder).runs) == ["split_Zoe-2"]

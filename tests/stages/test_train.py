@@ -657,3 +657,27 @@ def test_a_wrong_hyper_parameter_ends_the_stage_before_any_work(
     with pytest.raises(SystemExit):
         run(data)
     assert "margn" in capsys.readouterr().err
+
+
+def test_a_run_has_its_group_s_name_and_validates_on_other_groups(data: Folder) -> None:
+    for number, row in enumerate(data.videos):  # each speaker in every class
+        row["group"] = f"speaker {number // 3 % 4}"
+        row["split_Zoe-2"] = row.pop("split_01")
+    data.save()
+    keys = {key for item in train.plan_runs(load_params(), "face").items() for key in item.files}
+    for row in data.videos:
+        row["group"] = "one alone"
+    data.save()
+    others = {key for item in train.plan_runs(load_params(), "face").items() for key in item.files}
+    assert others == keys, "where nothing is held out, groups make no number"
+    write_params(validation_share=0.3)
+    alone = train.plan_runs(load_params(), "face").items()
+    for number, row in enumerate(data.videos):
+        row["group"] = f"speaker {number // 3 % 4}"
+    data.save()
+    apart = train.plan_runs(load_params(), "face").items()
+    assert {*alone[0].files}.isdisjoint(apart[0].files)
+    run(data, "face")
+    assert list(about("face")["splits"]) == ["split_00", "split_Zoe-2"]
+    assert Path("results/face/runs/split_Zoe-2.safetensors").is_file()
+    assert {row["run"] for row in table("predictions", "face")} == {"split_00", "split_Zoe-2"}

@@ -75,7 +75,8 @@ def _groups(rows: Sequence[tables.Row], runs: Sequence[str]) -> Table:
     of_each: dict[str, list[tables.Row]] = defaultdict(list)
     for row in rows:
         of_each[str(row["group"])].append(row)
-    classes = sorted({str(row["label"]) for row in rows})
+    told = [row.get("class", row["label"]) for row in rows]
+    classes = sorted({str(name) for name in told if name is not None})
     columns = (
         Column("group"),
         Column("videos", "count"),
@@ -86,7 +87,7 @@ def _groups(rows: Sequence[tables.Row], runs: Sequence[str]) -> Table:
         (
             group,
             len(members),
-            *(sum(str(row["label"]) == name for row in members) for name in classes),
+            *(sum(row.get("class", row["label"]) == name for row in members) for name in classes),
             tuple(run for run in runs if any(row[run] == "test" for row in members)),
         )
         for group, members in sorted(of_each.items())
