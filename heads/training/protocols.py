@@ -18,6 +18,9 @@ from features.video.listing import DataSetError
 from features.video.splits import check_copies, run_names
 from heads.training.groups import draw_groups
 
+MOST_RUNS = 1000
+"""Of one group each."""
+
 _SHOWN = 5
 """So many groups are named in a message."""
 
@@ -105,12 +108,18 @@ def add_groups_out(rows: Sequence[tables.Row]) -> list[str]:
     """Add a run a group, named after it, that tests the group alone; return their names.
 
     Raises:
-        DataSetError: fewer than two groups, one that holds a whole class, copies in two groups.
+        DataSetError: fewer than two groups, or more than there may be runs, one that holds a whole
+            class, copies in two groups.
     """
     groups = _by(rows, "group")
     if len(groups) < 2:
         raise DataSetError(
             f"expected at least two groups to leave one out, found {_shorten(list(groups))}"
+        )
+    if len(groups) > MOST_RUNS:
+        raise DataSetError(
+            f"expected at most {MOST_RUNS} groups, as each is a run, found {len(groups)}; kind "
+            "kfold tests several in a run"
         )
     _check_spread(list(groups.values()))
     names = _slugs(list(groups), "")

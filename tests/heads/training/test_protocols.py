@@ -115,7 +115,7 @@ def test_whole_groups_come_near_the_share_of_each_class() -> None:
 
 
 def test_a_run_is_named_after_the_group_that_it_tests() -> None:
-    groups = ("Ana", "ana", "Zoë / take 2", "…")
+    groups = ("ANA", "Ana", "ana", "Zoë / take 2", "…")
     rows = [
         row_of(f"{label}/{place}", group=group)
         for place, group in enumerate(groups)
@@ -127,9 +127,10 @@ def test_a_run_is_named_after_the_group_that_it_tests() -> None:
         name: {str(row["group"]) for row in rows if row.get(name) == "test"} for name in names
     }
     assert tested == {
-        "split_Ana": {"Ana"},
+        "split_ANA": {"ANA"},
+        "split_Ana-2": {"Ana"},
         "split_Zo-take-2": {"Zoë / take 2"},
-        "split_ana-2": {"ana"},
+        "split_ana-3": {"ana"},
         "split_group": {"…"},
     }
 
@@ -160,12 +161,25 @@ ALONE = [row_of(f"joy/{group}", group=group) for group in "abc"] + [row_of("fear
         (ALONE, "kfold", "each class in at least two groups, .*found all of fear in b; add videos"),
         (ALONE, "holdout", "found all of fear in b"),
         (ALONE, "leave_one_group_out", "found all of fear in b"),
+        ([row_of(f"joy/{n}", group=f"{n}") for n in range(1001)], "leave_one_group_out",
+         "at most 1000 groups, as each is a run, found 1001; kind kfold"),
         ([row_of("joy/1", group="a")], "leave_one_group_out", "two groups to leave one out, .* a"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_divided_is_said(rows: list[tables.Row], kind: str, words: str) -> None:
     with pytest.raises(DataSetError, match=words):
         KINDS[kind]([dict(row) for row in rows])
+
+
+def test_a_fold_that_would_train_without_a_class_is_said() -> None:
+    has = {"g0": "a", "g1": "aabb", "g2": "bbbbbbbb"}  # two of the three are tested together
+    rows = [
+        row_of(f"{c}/{g}{n}", group=g) for g, labels in has.items() for n, c in enumerate(labels)
+    ]
+    with pytest.raises(
+        DataSetError, match="on every class, found that split_0. tests all of b; an"
+    ):
+        add_folds(rows, folds=2, seed=0)
 
 
 def test_a_group_that_a_csv_puts_on_both_sides_is_named() -> None:
