@@ -147,8 +147,9 @@ def compare_two(
     second: Annotated[str, typer.Argument(help="the one to compare it with")],
     as_json: Json = False,
 ) -> None:
-    """Compare the accuracies of two experiments, run by run on the same test videos."""
+    """Compare two experiments by what measures both, run by run on the same test videos."""
     from features.options import near
+    from heads.training.targets import MEASURES
     from stages.engine.checks import in_project
     from stages.engine.params import ParamsError, load_params
     from stages.engine.paths import PARAMS, RESULTS
@@ -170,11 +171,14 @@ def compare_two(
     if as_json:
         print_json(asdict(comparison))
         return
+    is_share = comparison.measure != MEASURES["dimensions"]
+    forms = ("{:.1%}", "{:+.1%}") if is_share else ("{:.3f}", "{:+.3f}")
     rows = [
-        (run, f"{a:.1%}", f"{b:.1%}", f"{100 * (a - b):+.1f}")
+        (run, forms[0].format(a), forms[0].format(b), forms[1].format(a - b).removesuffix("%"))
         for run, (a, b) in comparison.runs.items()
     ]
-    print_table("accuracy", ["run", first, second, "difference, points"], rows)
+    columns = ["run", first, second, "difference, points" if is_share else "difference"]
+    print_table(comparison.measure, columns, rows)
     for line in tell(comparison):
         say(line)
 

@@ -2,14 +2,15 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from rich.text import Text
 
+from heads.training.targets import KINDS
 from stages.engine.paths import REPORT, has_sample
 from stages.engine.progress import console, in_a_line, styled
 from stages.results.files import Result, interval
 from stages.results.scores import skew_of
+from stages.results.told import of_kind, ranked
 
 PAGE = REPORT / "index.html"
 
@@ -27,19 +28,10 @@ def say_closing(root: Path, results: Sequence[Result]) -> None:
 
 def closing(root: Path, results: Sequence[Result]) -> list[Text]:
     """Return the lines."""
-    ranked = sorted(results, key=lambda result: -result.metrics["accuracy"]["mean"])
-    best = ranked[0]
-    others = f", the best of {len(ranked)} experiments" if len(ranked) > 1 else ""
-    lines = [
-        styled("best:   ", (in_a_line(best.name), "bold"), f", {_accuracy(best.metrics)}{others}"),
-        styled(
-            f"chance: {best.metrics['chance']:.1%}; "
-            f"always the commonest class: {best.metrics['commonest_class']:.1%}"
-        ),
-    ]
-    if skew := skew_of(best):
-        balanced = best.metrics["balanced_accuracy"]["mean"]
-        lines.append(styled(in_a_line(f"skewed: balanced accuracy {balanced:.1%}; {skew}")))
+    lines = []
+    for kind in KINDS:
+        if of := ranked(of_kind(results, kind)):
+            lines += _best(of)
     if made_up := _made_up(root, results):
         lines.append(
             styled(
@@ -49,16 +41,35 @@ def closing(root: Path, results: Sequence[Result]) -> list[Text]:
             )
         )
     lines.append(styled("page:   ", (str(PAGE), f"link {PAGE.absolute().as_uri()}")))
-    return [*lines, styled(f"next:   {in_a_line('; '.join(_next(root, ranked)))}")]
+    return [*lines, styled(f"next:   {in_a_line('; '.join(_next(root, results)))}")]
 
 
-def _accuracy(metrics: dict[str, Any]) -> str:
-    accuracy = metrics["accuracy"]
-    low, high = interval(accuracy)
-    over = f"over {accuracy['runs']} runs" if accuracy["runs"] > 1 else "over its test videos"
+def _best(ranked: Sequence[Result]) -> list[Text]:
+    """Return the lines on the best of the experiments that tell one kind of target."""
+    best, chance = ranked[0], ranked[0].metrics["chance"]
+    others = f", the best of {len(ranked)} experiments" if len(ranked) > 1 else ""
+    lines = [styled("best:   ", (in_a_line(best.name), "bold"), f", {_score(best)}{others}")]
+    if best.target.kind != "class":
+        by_chance = f"{chance:.2f}" if best.target.kind == "dimensions" else f"{chance:.1%}"
+        return [*lines, styled(f"chance: {by_chance}")]
+    commonest = best.metrics["commonest_class"]
+    lines.append(styled(f"chance: {chance:.1%}; always the commonest class: {commonest:.1%}"))
+    if skew := skew_of(best):
+        balanced = best.metrics["balanced_accuracy"]["mean"]
+        lines.append(styled(in_a_line(f"skewed: balanced accuracy {balanced:.1%}; {skew}")))
+    return lines
+
+
+def _score(result: Result) -> str:
+    """Return the measure of a result's target, and its interval."""
+    measure = result.target.measure
+    form = ".2f" if result.target.kind == "dimensions" else ".1%"
+    score = result.metrics[measure]
+    low, high = interval(score)
+    over = f"over {score['runs']} runs" if score["runs"] > 1 else "over its test videos"
     if low is None or high is None:
-        return f"accuracy {accuracy['mean']:.1%} in a single run, which has no interval"
-    return f"accuracy {accuracy['mean']:.1%}, 95 % interval {low:.1%} to {high:.1%} {over}"
+        return f"{measure} {score['mean']:{form}} in a single run, which has no interval"
+    return f"{measure} {score['mean']:{form}}, 95 % interval {low:{form}} to {high:{form}} {over}"
 
 
 def _made_up(root: Path, results: Sequence[Result]) -> list[str]:
@@ -69,15 +80,17 @@ def _made_up(root: Path, results: Sequence[Result]) -> list[str]:
     ]
 
 
-def _next(root: Path, ranked: Sequence[Result]) -> list[str]:
+def _next(root: Path, results: Sequence[Result]) -> list[str]:
     """Return what to try next, the cheapest first."""
-    best = ranked[0]
-    answered = _answered(best)
-    rival = next((other for other in ranked[1:] if _answered(other) == answered), None)
-    steps = [f"affectline compare {best.name} {rival.name}"] if rival else []
+    steps = []
+    for kind in KINDS:
+        of = ranked(of_kind(results, kind))
+        same = [other for other in of[1:] if _answered(other) == _answered(of[0])]
+        if same and (kind == "class" or len(of[0].runs) > 1):
+            steps.append(f"affectline compare {of[0].name} {same[0].name}")
     if has_sample(root):
         steps.append("your own videos (docs/own-videos.md)")
-    if not all(result.metrics["pretrained"] for result in ranked):
+    if not all(result.metrics["pretrained"] for result in results):
         steps.append("real networks (source: pretrained in params.yaml)")
     return steps or ["docs/reading-the-results.md says how sure these numbers are"]
 

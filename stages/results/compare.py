@@ -12,7 +12,9 @@ import numpy as np
 
 from heads import Reported
 from heads.training.metrics import mcnemar, paired_difference
+from heads.training.targets import MEASURES
 from stages.results.files import Result
+from stages.results.told import run_scores
 
 CORRECTED = "corrected resampled t-test"
 MCNEMAR = "McNemar's exact test"
@@ -30,7 +32,8 @@ class Comparison:
     Attributes:
         first: name of the one.
         second: name of the other.
-        runs: run -> accuracy of the first and of the second.
+        measure: of their target, accuracy, mAP or CCC.
+        runs: run -> that of the first and of the second.
         test: `CORRECTED`, or `MCNEMAR` where there is a single run.
         difference: what `heads.training.metrics` says by that test.
         plain: what the paired t-test says, which takes the runs as independent; None with one.
@@ -38,6 +41,7 @@ class Comparison:
 
     first: str
     second: str
+    measure: str
     runs: dict[str, tuple[float, float]]
     test: str
     difference: Difference
@@ -62,11 +66,19 @@ class PaperTable:
 
 
 def compare(first: Result, second: Result) -> Comparison:
-    """Compare the accuracies of two experiments.
+    """Compare two experiments that tell the same target, by its measure.
 
     Raises:
-        ValueError: they have other runs or other test videos; the message lists which.
+        ValueError: they tell other targets, or have other runs or other test videos; the message
+            lists which.
     """
+    if first.target != second.target:
+        raise ValueError(
+            f"{first.name} is measured by {_measured(first)}, {second.name} by "
+            f"{_measured(second)}: no difference between the two means anything, compare "
+            "experiments of one target"
+        )
+    measure = first.target.measure
     ours, theirs = answers_of(first), answers_of(second)
     check_same(first.name, second.name, ours, theirs)
     right = {
@@ -74,14 +86,27 @@ def compare(first: Result, second: Result) -> Comparison:
         for run in ours
     }
     runs = {run: (float(a.mean()), float(b.mean())) for run, (a, b) in right.items()}
+    if first.target.kind != "class":
+        scores_of = [run_scores(result) for result in (first, second)]
+        runs = {run: (scores_of[0][run], scores_of[1][run]) for run in runs}
+        if len(runs) == 1:
+            raise ValueError(
+                f"{first.name} and {second.name} have a single run, whose difference in "
+                f"{measure} has no test here: give index.splits several runs"
+            )
     if len(runs) == 1:
         ((a, b),) = right.values()
-        return Comparison(first.name, second.name, runs, MCNEMAR, mcnemar(a, b), None)
+        return Comparison(first.name, second.name, measure, runs, MCNEMAR, mcnemar(a, b), None)
     scores = [a for a, _ in runs.values()], [b for _, b in runs.values()]
     ratio = (test_per_train(first) + test_per_train(second)) / 2
     corrected = paired_difference(*scores, ratio)
     plain = paired_difference(*scores, 0)
-    return Comparison(first.name, second.name, runs, CORRECTED, corrected, plain)
+    return Comparison(first.name, second.name, measure, runs, CORRECTED, corrected, plain)
+
+
+def _measured(result: Result) -> str:
+    target = result.target
+    return f"{target.measure} of {target.name or 'the classes'} ({', '.join(target.names)})"
 
 
 def test_per_train(result: Result) -> float:
@@ -91,11 +116,17 @@ def test_per_train(result: Result) -> float:
 
 
 def answers_of(result: Result) -> dict[str, dict[tuple[str, str], bool]]:
-    """Return run -> (video, label) -> whether the answer is right, by the name of the run."""
+    """Return run -> (video, what is true of it) -> whether the answer is right, by the run's name.
+
+    An answer of dimensions is neither: it is not right.
+    """
     answers: dict[str, dict[tuple[str, str], bool]] = {}
+    names = result.target.names if result.target.kind == "dimensions" else ()
     for row in result.predictions:
-        key = (str(row["video_id"]), str(row["label"]))
-        answers.setdefault(str(row["run"]), {})[key] = row["label"] == row["predicted"]
+        true = row["label"] if not names else [row[f"true_{name}"] for name in names]
+        key = (str(row["video_id"]), str(true))
+        is_right = not names and row["label"] == row["predicted"]
+        answers.setdefault(str(row["run"]), {})[key] = is_right
     return dict(sorted(answers.items()))
 
 
@@ -168,12 +199,14 @@ def _line(
     comparison: Comparison, difference: Difference, test: str, interval: str = "95 % interval"
 ) -> str:
     low, high, p = difference["ci95_low"], difference["ci95_high"], difference["p"]
-    start = (
-        f"{comparison.first} - {comparison.second}: {100 * (difference['mean'] or 0):+.1f} points"
-    )
+    is_share = comparison.measure != MEASURES["dimensions"]
+    scale, form, unit = (100, "+.1f", "points") if is_share else (1, "+.3f", comparison.measure)
+    mean = scale * (difference["mean"] or 0)
+    start = f"{comparison.first} - {comparison.second}: {mean:{form}} {unit}"
     if low is None or high is None or p is None:
         return f"{start}, the same in every run: no interval and no p ({test})"
-    return f"{start}, {interval} {100 * low:+.1f} to {100 * high:+.1f}, p = {p:.3g} ({test})"
+    ends = f"{scale * low:{form}} to {scale * high:{form}}"
+    return f"{start}, {interval} {ends}, p = {p:.3g} ({test})"
 
 
 def paper_tables(

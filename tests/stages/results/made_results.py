@@ -11,7 +11,8 @@ from heads import Attention, Rows
 from heads.training.measures import measured
 from heads.training.metrics import per_class, score_run
 from heads.training.run import Epoch, Run, run_arrays
-from heads.training.targets import of_classes
+from heads.training.scores import of_runs, scores_of
+from heads.training.targets import Target, of_classes
 from stages.results import files
 from stages.results.files import Result, read_result
 
@@ -74,6 +75,65 @@ def make_run(
         curve=curve,
         state={},
     )
+
+
+def write_told(
+    folder: Path, name: str, target: Target, *, noise: float = 0.3, runs: int = 2, seed: int = 0
+) -> Result:
+    """Write, and read, the results of an experiment that tells labels or dimensions.
+
+    Args:
+        folder: of all results.
+        name: of the experiment.
+        target: what it tells, 40 test videos a run.
+        noise: of the answers, 0 for none.
+        runs: how many.
+        seed: of the answers; the videos are the same for all.
+    """
+    same, draw = np.random.default_rng(1), np.random.default_rng(seed)
+    low, high = target.range or (0.0, 1.0)
+    answers, scores = {}, []
+    for number in range(runs):
+        truth = low + (high - low) * same.random((40, target.width))
+        if target.kind == "labels":
+            truth = (truth < 0.35).astype(np.float64)
+            truth[0] = 1
+        error = draw.normal(0, noise * (high - low), truth.shape)
+        ids = [f"all/v{number}{at:02d}" for at in range(40)]
+        run = Run(
+            video_ids=tuple(ids),
+            target=target,
+            labels=truth,
+            values=np.clip(0.8 * truth + 0.1 * (low + high) + error, low, high).astype(np.float32),
+            attention={},
+            weighed={},
+            pts_s={},
+            kept=1,
+            curve=[Epoch("all", 1.0, 0.5, np.nan)],
+            state={},
+        )
+        answers[f"split_{number:02d}"] = run_arrays(run)[0]
+        scores.append(scores_of(target, answers[f"split_{number:02d}"]))
+    (folder / name).mkdir(parents=True)
+    files.write_tables(folder / name, answers, target)
+    per_name = () if target.kind == "dimensions" else target.names
+    files.write_per_class(folder / name, per_class(scores, per_name))
+    about = {
+        "head": "pooling",
+        "roles": {"face": "vggface/fc6"},
+        "params": {},
+        "training": {"epochs": 1},
+        "selection": "last epoch",
+        **target.stated(),
+        "splits": {run: {"train": 80, "test": 40} for run in answers},
+        "missing": {},
+        "paper": [],
+        "features": {},
+    }
+    files.write_json(folder / name / "about.json", about)
+    counts = {"videos": 120, "videos_missing": 0, "pretrained": True}
+    files.write_scores(folder / name, of_runs(target, scores, 0.5) | counts)
+    return read_result(folder, name)
 
 
 def write_result(
