@@ -32,7 +32,7 @@ import typer
 
 from features.cache.keys import PROJECT, item_key
 from stages.engine.items import fill
-from stages.engine.params import Ray
+from stages.engine.params import Ray, Slurm
 from stages.engine.progress import StageRun, console, print_table
 from stages.engine.workers import Item, Work, Workers
 
@@ -40,8 +40,12 @@ POOLS = {
     "local": Workers(0),
     "two processes": Workers(0, devices=("0", "1")),
     "ray": Workers(0, ray=Ray(actors=2)),
+    "slurm": Workers(0, slurm=Slurm(cluster="local", jobs=2)),
 }
-"""Executors; two processes as on a machine with two GPUs, of which nothing is asked."""
+"""Executors; two processes as on a machine with two GPUs, of which nothing is asked; of Slurm what
+submitit does where there is none."""
+
+NEEDS = {"ray": "ray", "slurm": "submitit"}
 
 
 @dataclass(frozen=True)
@@ -89,19 +93,21 @@ def main(
     """Measure and tell."""
     both = [together(count, items, seconds) for _ in range(turns) for count in (1, 2)]
     gains = [one.seconds / two.seconds for one, two in zip(both[::2], both[1::2], strict=True)]
+    gain = statistics.median(gains) if gains else None
     rows = []
     for name in executor or POOLS:
-        if name == "ray" and importlib.util.find_spec("ray") is None:
-            console.print("ray is not installed and left out")
+        if name in NEEDS and importlib.util.find_spec(NEEDS[name]) is None:
+            console.print(f"{NEEDS[name]} is not installed and left out")
             continue
         rows += [many(name, number) for number in keys or (1_000, 10_000)]
     if as_json:
         found = {"together": [asdict(row) for row in both], "keys": [asdict(row) for row in rows]}
-        print(json.dumps({**machine(), "gain": statistics.median(gains), **found}, indent=1))
+        print(json.dumps({**machine(), "gain": gain, **found}, indent=1))
         return
     told = [(each.workers, f"{each.seconds:.2f}", each.made) for each in both]
-    print_table(f"{items} items of {seconds} s", ["workers", "seconds", "made"], told)
-    console.print(f"two workers are {statistics.median(gains):.2f} times as fast as one")
+    if gain is not None:
+        print_table(f"{items} items of {seconds} s", ["workers", "seconds", "made"], told)
+        console.print(f"two workers are {gain:.2f} times as fast as one")
     cells = [
         (row.executor, row.keys, f"{row.ms:.2f}", f"{row.cpu_ms:.2f}", f"{row.peak_mib:.0f}")
         for row in rows

@@ -18,6 +18,7 @@ from features.cache.keys import item_key
 from features.cache.store import ItemStore, link_or_copy, store_root
 from stages.engine.executors import reports_of
 from stages.engine.kit import versions
+from stages.engine.ledger import Ledger
 from stages.engine.previous import previous_files
 from stages.engine.progress import StageRun
 from stages.engine.workers import (
@@ -60,15 +61,7 @@ def fill(run: StageRun, work: Work[Task]) -> Reasons:
         work: what there is to do.
     """
     store = ItemStore(store_root())
-    wanted = {key: Path(path).suffix for item in work.items for key, path in item.files.items()}
-    absent = {key: suffix for key, suffix in wanted.items() if not store.has(key, suffix)}
-    if absent:
-        _restore(run, store, absent)
-    waiting: dict[Keys, Item[Task]] = {}
-    for item in work.items:
-        keys = tuple(key for key in item.files if not store.has(key, wanted[key]))
-        if keys:
-            waiting.setdefault(keys, item)  # the same video twice is computed once
+    waiting = _waiting(run, store, work.items)
     there = len(work.items) - len(waiting)
     run.count(items=len(work.items), reused=there)  # now: whoever interrupts is told what is done
     if waiting and work.prepare is not None:
@@ -77,6 +70,26 @@ def fill(run: StageRun, work: Work[Task]) -> Reasons:
     failed = sum(not reasons.keys().isdisjoint(item.files) for item in work.items)
     run.count(reused=len(work.items) - computed - failed - there, failed=failed)
     return reasons
+
+
+def _waiting(
+    run: StageRun, store: ItemStore, items: Sequence[Item[Task]]
+) -> dict[Keys, Item[Task]]:
+    """Return the items of which something is missing, when what can be restored has been."""
+    absent = {
+        key: suffix
+        for item in items
+        for key, path in item.files.items()
+        if not store.has(key, suffix := Path(path).suffix)
+    }
+    if absent:
+        _restore(run, store, absent)
+    waiting: dict[Keys, Item[Task]] = {}
+    for item in items:
+        missing = (key for key in item.files if key in absent)
+        if keys := tuple(key for key in missing if not store.has(key, absent[key])):
+            waiting.setdefault(keys, item)  # the same video twice is computed once
+    return waiting
 
 
 def outcome_of(items: Iterable[Item[Task]], reasons: Reasons) -> Outcome:
@@ -133,7 +146,9 @@ def _compute_all(
     reasons: Reasons = {}
     computed = 0
     crew = Crew(unfinished, run.name, run.note)
-    with closing(reports_of(store, waiting, work, crew, run.note)) as reports:
+    ledger = Ledger(run.log.with_suffix(".csv"))
+    run.workers = ledger.workers
+    with closing(reports_of(store, waiting, work, crew, run.note)) as reports, ledger:
         for report in run.track(
             reports,
             total=len(waiting),
@@ -141,6 +156,7 @@ def _compute_all(
             at_once=work.pool.processes or len(work.pool.devices) or 1,
             crew=lambda: crew.size,
         ):
+            ledger.take(report)
             for reason in dict.fromkeys(report.reasons.values()):
                 run.note(f"{report.name}: {reason}")
             reasons |= report.reasons

@@ -118,7 +118,7 @@ class StageRun:
             log: the file, if not the stage's own.
         """
         self.name = f"{stage}@{item}" if item else stage
-        self._log = log or LOGS / f"{self.name}.json"
+        self.log = log or LOGS / f"{self.name}.json"
         self.counts: dict[str, float] = {
             "items": 0,
             "computed": 0,
@@ -127,6 +127,7 @@ class StageRun:
             "frames_decoded": 0,
             "forward_seconds": 0.0,
         }
+        self.workers: Mapping[str, Mapping[str, float]] = {}
         self._start = time.monotonic()
         self._pace: float | None = None
         self._at_once = 1
@@ -147,7 +148,7 @@ class StageRun:
     ) -> None:
         """Print the closing line and write the log."""
         seconds = time.monotonic() - self._start
-        pace = self._pace if self._pace is not None else last_pace(self._log)
+        pace = self._pace if self._pace is not None else last_pace(self.log)
         record = {
             **{k: int(v) if float(v).is_integer() else round(v, 3) for k, v in self.counts.items()},
             "forward_seconds": round(self.counts["forward_seconds"], 3),
@@ -155,10 +156,11 @@ class StageRun:
             "seconds_an_item": None if pace is None else round(pace, 4),
             "at_once": self._at_once,
             "peak_rss_mib": peak_rss_mib(),
+            **({"workers": self.workers} if self.workers else {}),
             "ok": kind is None or (isinstance(error, SystemExit) and not error.code),
         }
         try:
-            with replacing(self._log) as partial:
+            with replacing(self.log) as partial:
                 partial.write_text(
                     json.dumps(record, indent=2, sort_keys=True) + "\n", encoding="utf-8"
                 )
@@ -234,7 +236,7 @@ class StageRun:
         rounds = math.ceil(done / at_once)
         if rounds > 1:  # the first round has waited for networks and processes to start
             self._pace = (time.monotonic() - start - first_s) / ((rounds - 1) * at_once)
-        elif done and last_pace(self._log) is None:
+        elif done and last_pace(self.log) is None:
             self._pace = (time.monotonic() - start) / done
 
     def _bar(self, iterable: Iterable[T], total: float | None, unit: str) -> Iterator[T]:

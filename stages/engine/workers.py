@@ -42,7 +42,7 @@ LOOK_S = 2.0
 """Seconds between two looks at who else is at work."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)  # there may be 100,000 of them
 class Item(Generic[Task]):
     """What one stage makes of one video.
 

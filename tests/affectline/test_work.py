@@ -216,7 +216,7 @@ def other(whole: Work[Any]) -> Iterator[bool]:
 
 def test_imported_arrays_are_no_work(params: Params) -> None:
     block = {"module": "imported", "view": "none", "source": "imported", "file": "a"}
-    more = params.model_dump(by_alias=True)
+    more = params.model_dump(by_alias=True, exclude_unset=True)
     more["backbones"]["mine"] = block
     with_import = Params.model_validate(more)
     stages = stages_to_work_on(with_import, [], every=True)
