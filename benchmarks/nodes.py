@@ -11,7 +11,9 @@ Two could be twice as fast, where each has a core to itself.
 import json
 import multiprocessing
 import os
+import platform
 import statistics
+import subprocess
 import tempfile
 import time
 from dataclasses import asdict, dataclass
@@ -21,7 +23,6 @@ from typing import Annotated, Any
 import typer
 import yaml
 
-from benchmarks.workers import machine
 from features.cache.keys import PROJECT
 from features.weights.file import write_seeded
 from sample.clips import encode_clip, plan_clip
@@ -71,6 +72,17 @@ def main(
     told = [(row.nodes, f"{row.decode_s:.1f}", f"{row.extract_s:.1f}") for row in rows]
     print_table(f"{clips} clips", ["nodes", "decode s", "extract s"], told)
     console.print(f"two nodes are {gain:.2f} times as fast as one")
+
+
+def machine() -> dict[str, Any]:
+    """Return where and of what the measures are."""
+    describe = ["git", "describe", "--always", "--dirty"]
+    commit = subprocess.run(describe, cwd=PROJECT, capture_output=True, text=True)
+    return {
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+        "load": os.getloadavg()[0],
+        "commit": commit.stdout.strip(),
+    }
 
 
 def on_nodes(count: int, clips: int) -> Nodes:
