@@ -122,23 +122,31 @@ def _here(standing: "Standing") -> str:
 
 @app.command()
 def explain(
-    video: Annotated[str, typer.Argument(help="video_id, <label>/<name>")],
-    backbone: Annotated[str, typer.Argument(help="name in params.yaml, backbones")],
+    name: Annotated[str, typer.Argument(help="video_id, <label>/<name>; or an experiment")],
+    backbone: Annotated[
+        str | None, typer.Argument(help="of a video: name in params.yaml, backbones")
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """Say what went into a video's features, whether they are current, and if not, what changed."""
-    from affectline.explain import as_record, as_tree
-    from affectline.explain import explain as explanation_of
+    """Say what went into a video's features, or an experiment's runs, and what changed since."""
+    from affectline import explain as of_video
+    from affectline import explain_runs as of_runs
     from stages.engine.checks import in_project
     from stages.engine.params import load_params
     from stages.engine.progress import answers, print_json
 
     with in_project():
-        explanation = explanation_of(load_params(), video, backbone)
+        params = load_params()
+        if backbone is None:
+            runs = of_runs.explain_runs(params, name)
+            record, tree = of_runs.as_record(runs), of_runs.as_tree(runs)
+        else:
+            video = of_video.explain(params, name, backbone)
+            record, tree = of_video.as_record(video), of_video.as_tree(video)
     if as_json:
-        print_json(as_record(explanation))
+        print_json(record)
     else:
-        answers.print(as_tree(explanation))
+        answers.print(tree)
 
 
 @app.command("compare")

@@ -126,6 +126,10 @@ def _card(trained: Trained, published: Published) -> str:
         roles=trained.roles,
         runs=list(trained.runs),
         training=trained.stated["training"],
+        search=result.about.get("search"),
+        chosen={run: result.search["runs"][run]["settings"] for run in trained.runs}
+        if result.search
+        else {},
         is_sample=has_sample(root),
         dataset=params.index.dataset,
         videos=_counts(),

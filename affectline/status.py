@@ -283,27 +283,30 @@ def _count_runs(params: Params, name: str, current_outputs: set[Path], total: in
     files = [path for path in runs.rglob("*") if path.is_file()] if runs.is_dir() else []
     size = sum(path.stat().st_size for path in files)
     table = output / "runs.parquet"
-    there: Sequence[str] = (
-        pq.read_table(table, columns=["key"])["key"].to_pylist() if table.is_file() else []
-    )
+    rows = pq.read_table(table, columns=["run", "key"]) if table.is_file() else None
+    there: Sequence[str] = rows["key"].to_pylist() if rows else []
     block = params.experiments[name]
     needed = {FEATURES / source.split("/")[0] for source in block.roles.values()}
+    total *= 1 + (block.search.tries if block.search else 0)  # trials are items too
     current, in_store = 0, 0
     started = [weights_file(backbone) for backbone in block.weights.values()]
     is_known = needed <= current_outputs and all(file.is_file() for file in started)
     if is_known:
-        from stages.train import plan_runs  # torch comes with it
+        from stages.train import known_found, plan_runs  # torch comes with it
 
         plan = plan_runs(params, name)
-        items = plan.items()
-        total = len(items)
+        trials = plan.trials()
+        # Runs are known when all trials of their search are; till then they are to be computed.
+        searched = known_found(plan, trials, output / "runs")
+        items = [*trials, *(searched.items() if searched else [])]
+        total = len(trials) + len(plan.selection.splits)
         store = ItemStore(store_root())
         for item in items:
             if set(item.files) <= set(there):
                 current += 1
             elif all(store.has(key, Path(path).suffix) for key, path in item.files.items()):
                 in_store += 1
-    made = len(there) // 2  # answers and checkpoint
+    made = len(rows["run"].unique()) if rows else 0  # answers and checkpoint, or a trial
     to_compute = total - current - in_store
     stage = f"train@{name}"
     cost = _cost(params, stage, output, [round(size / made)] if made else [], to_compute)

@@ -320,10 +320,24 @@ def _check_block(params: Params, name: str, stated: Mapping[str, Any]) -> None:
         return  # removed since: its results stand for themselves
     head = heads.load(block.head)
     chosen = heads.resolve(heads.validate(head, block.overrides), block.roles)
-    now: dict[str, Any] = {"head": block.head, "params": asdict(chosen), "roles": block.roles}
-    was = {key: stated[key] for key in now}
-    now["target"] = block.target or next(iter(params.index.targets), None)
-    was["target"] = of_stated(stated).name
+    searched = block.search.space if block.search else ()  # each run has its own of these
+    now, was = (
+        {
+            "head": head_name,
+            "params": {key: value for key, value in params.items() if key not in searched},
+            "roles": roles,
+            "target": target,
+        }
+        for head_name, params, roles, target in (
+            (
+                block.head,
+                asdict(chosen),
+                block.roles,
+                block.target or next(iter(params.index.targets), None),
+            ),
+            (stated["head"], stated["params"], stated["roles"], of_stated(stated).name),
+        )
+    )
     check_same(f"experiment {name}", f"experiment of {PARAMS}", was, now, _again(name))
 
 

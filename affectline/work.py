@@ -174,6 +174,7 @@ def _train(plan: Plan, stage: str, rows: Rows, failed: Failed) -> None:
         write_table(folder, [row for table, _ in found for row in table])
         with told():
             runs = train.plan_runs(plan.params, name, folder)
+        runs, _ = train.search(run, runs)
         made = train.work(run, runs)
         gone = outcome_of(made.items, fill(run, made))
         if lines := [f"{n}: {why}" for n, reasons in gone.items() for why in reasons.values()]:

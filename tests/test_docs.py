@@ -9,6 +9,7 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import fields
 from pathlib import Path
+from types import UnionType
 from typing import Any, get_args
 
 import dvc.exceptions
@@ -159,7 +160,8 @@ def keys(model: type[BaseModel], above: str = "") -> Iterator[str]:
         if not inner:
             yield place
         for kind in inner:
-            yield from keys(kind, f"{place}.{'<name>.' if kind is not field.annotation else ''}")
+            is_one = kind is field.annotation or isinstance(field.annotation, UnionType)
+            yield from keys(kind, f"{place}.{'' if is_one else '<name>.'}")
 
 
 def test_the_reference_has_every_key_of_params_yaml() -> None:

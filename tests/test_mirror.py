@@ -19,6 +19,7 @@ SUBJECTS = {
     "heads/training/test_against_torch.py": "a run beside the same one written by hand",
     "heads/training/test_frozen_phases.py": "a phase that leaves a part of the network as it is",
     "stages/test_page_in_browser.py": "the report as a browser shows it, and as axe judges it",
+    "stages/test_searched_runs.py": "a search from params.yaml to results",
     "heads/training/test_starts.py": "a head that starts from a backbone's weights",
 }
 """Tests of what several modules of their room do together."""

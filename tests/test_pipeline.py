@@ -176,6 +176,7 @@ def test_every_command_of_the_readme_works(clone: Clone) -> None:
     header = said["dvc metrics"].splitlines()[0].split()
     assert header == [
         *("Path", "accuracy", "accuracy_high", "accuracy_low", "balanced_accuracy", "macro_f1"),
+        "settings_tried",
     ]
 
 

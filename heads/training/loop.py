@@ -34,6 +34,10 @@ _SGD_MOMENTUM = 0.9
 _DECAY = 0.1
 
 
+class LossError(ValueError):
+    """The training loss is no number: these settings do not train this head."""
+
+
 def run_seed(seed: int, run: str) -> int:
     """Return the seed of one run, so that runs differ in more than their videos."""
     digest = hashlib.sha256(f"{seed}/{run}".encode()).digest()
@@ -152,7 +156,7 @@ def train_run(
                 validated = _measured(source, validation) if validation else np.nan
                 curve.append(Epoch(phase, loss, measured, validated))
                 if not np.isfinite(loss):
-                    raise ValueError(
+                    raise LossError(
                         f"the training loss must be a number, found {loss} in epoch "
                         f"{len(curve)}: lower train.learning_rate ({training.learning_rate}) or "
                         f"set train.standardise (now '{training.standardise}')"

@@ -1,12 +1,34 @@
-"""Settings of training, as params.yaml has them under `train`."""
+"""Settings of training, as params.yaml has them under `train`, and those that a search draws.
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import Literal
+Plain random search (J. Bergstra and Y. Bengio, "Random Search for Hyper-Parameter Optimization",
+Journal of Machine Learning Research 13, 2012), drawn by scikit-learn's `ParameterSampler`. Needs no
+torch.
+"""
 
-from features.options import construct
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, Literal
+
+import numpy as np
+
+import heads
+from features.options import construct, near
 
 Standardise = Literal["none", "scale", "dimension"]
+
+DIGITS = 4
+"""Significant ones of a number that is drawn: a person can write it down."""
+
+FIXED = ("seed", "threads", "validation_share")
+"""Settings of training that are not searched: luck, the machine's, and another way to choose."""
+
+Space = Mapping[str, tuple[str, Sequence[Any]]]
+"""Setting -> what it is drawn from: `log_uniform`, `uniform` or `integer` with the two ends of a
+range, or `choice` with the values."""
+
+Drawn = Mapping[str, Any]
+"""Setting -> value."""
 
 
 @dataclass(frozen=True)
@@ -89,3 +111,90 @@ def training_of(settings: Mapping[str, object] | Iterable[tuple[str, object]]) -
         ValueError: an unknown setting, or a value that does not fit.
     """
     return construct(Training, dict(settings), "training")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a run is trained with.
+
+    Attributes:
+        params: the head's hyper-parameters.
+        training: how.
+    """
+
+    params: Any
+    training: Training
+
+
+def draw(space: Space, trials: int, seed: int) -> list[Drawn]:
+    """Return the settings to try, no point twice.
+
+    Args:
+        space: where they are drawn from.
+        trials: how many; no more than the space has points.
+        seed: below 2^32.
+    """
+    from sklearn.model_selection import ParameterSampler  # slow to import
+
+    sampler = ParameterSampler(
+        {name: _distribution(*of) for name, of in space.items()}, trials, random_state=seed
+    )
+    drawn: dict[str, Drawn] = {}
+    for each in sampler:
+        plain = {name: _plain(each[name]) for name in space}
+        drawn.setdefault(json.dumps(plain, sort_keys=True), plain)
+    return list(drawn.values())
+
+
+def _distribution(kind: str, values: Sequence[Any]) -> Any:
+    """Return what scikit-learn draws from."""
+    from scipy import stats
+
+    if kind == "choice":
+        return list({json.dumps(value, sort_keys=True): value for value in values}.values())
+    low, high = values
+    if kind == "integer":
+        return range(low, high + 1)
+    return stats.loguniform(low, high) if kind == "log_uniform" else stats.uniform(low, high - low)
+
+
+def _plain(value: Any) -> Any:
+    """Return a drawn value as YAML has it."""
+    return float(f"{value:.{DIGITS}g}") if isinstance(value, np.floating) else value
+
+
+def settings_of(
+    head: heads.Head, overrides: Mapping[str, object], training: Mapping[str, object], drawn: Drawn
+) -> Settings:
+    """Return the settings of an experiment with drawn ones in place of its own.
+
+    Args:
+        head: its head.
+        overrides: of the head's hyper-parameters.
+        training: settings of training.
+        drawn: of either.
+
+    Raises:
+        ValueError: a setting that neither has, or that may not be searched; a value that does not
+            fit.
+    """
+    own, common = ({field.name for field in fields(kind)} for kind in (head.Params, Training))
+    name = head.__name__.rpartition(".")[2]
+    searchable = common.difference(FIXED)
+    for setting in drawn:
+        if setting in FIXED and setting not in own:
+            raise ValueError(f"{setting}: not to be searched; set it under train")
+        if setting in own & searchable:
+            raise ValueError(
+                f"{setting}: a setting of {name} and of training, which cannot be told"
+            )
+        if setting not in own | searchable:
+            raise ValueError(
+                f"{setting}: unknown setting{near(setting, own | searchable)}; {name} has "
+                f"{', '.join(sorted(own)) or 'none'}; training has {', '.join(sorted(searchable))}"
+            )
+    of_head = {setting: value for setting, value in drawn.items() if setting in own}
+    of_training = {setting: value for setting, value in drawn.items() if setting not in own}
+    return Settings(
+        heads.validate(head, {**overrides, **of_head}), training_of({**training, **of_training})
+    )

@@ -16,10 +16,11 @@ from features.cache import claims
 from features.cache.arrays import ArrayFileError
 from features.cache.store import store_root
 from features.cache.tables import TableError
+from heads import Head
 from stages.engine import checked
 from stages.engine.device import device_of
 from stages.engine.dvc_lock import DVC, needs_git, read_deps
-from stages.engine.params import Backbone, Params, ParamsError, read_yaml
+from stages.engine.params import Backbone, Experiment, Params, ParamsError, read_yaml
 from stages.engine.paths import INDEX, PARAMS, PIPELINE, index_of
 from stages.engine.progress import MEND, fail, reason, told
 from stages.engine.start import check_watched, stage_modules, stage_names
@@ -167,6 +168,8 @@ def _heads(params: Params) -> list[str]:
             heads.validate(head, experiment.overrides)
         except ValueError as error:
             wrong.append(f"{where}.with: {error}")
+        else:
+            wrong += _search(f"{where}.search.space", head, experiment, common)
         for role in experiment.roles:
             if head.ROLES is not None and role not in head.ROLES:
                 where = f"experiments.{name}.roles.{role}"
@@ -180,6 +183,23 @@ def _heads(params: Params) -> list[str]:
             elif module != startable[role]:
                 wrong.append(f"{where}: found the network {module!r}, expected {startable[role]!r}")
     return wrong
+
+
+def _search(
+    where: str, head: Head, experiment: Experiment, common: dict[str, Any] | None
+) -> list[str]:
+    """Check that the head takes every trial: values may fit one by one, and not together."""
+    from heads.training.settings import draw, settings_of
+
+    search = experiment.search
+    if search is None or common is None:
+        return []
+    try:
+        for drawn in draw(search.drawn_from, search.tries, search.seed):
+            settings_of(head, experiment.overrides, common | experiment.train, drawn)
+    except ValueError as error:
+        return [f"{where}: {error}"]
+    return []
 
 
 def check_all(params: Params) -> None:

@@ -161,6 +161,11 @@ def code_of_run(head: str) -> dict[str, str]:
     return code_fingerprint("stages.train.compute", *defined(f"heads.{head}", HEAD))
 
 
+def code_of_trial(head: str) -> dict[str, str]:
+    """Return the fingerprint of the code that tries settings of a head."""
+    return code_fingerprint("stages.train.compute_trial", *defined(f"heads.{head}", HEAD))
+
+
 def code_of_answer(head: str) -> dict[str, str]:
     """Return the fingerprint of the code by which a trained head answers: no part of training."""
     return code_fingerprint(

@@ -7,7 +7,7 @@ last section ends the first stage and not the last.
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, UnionType
 from typing import Annotated, Any, Literal
 
 import yaml
@@ -16,6 +16,7 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 from features.options import axes_of, dtypes_of, near, options_of, views_of
 from features.video.views import View
 from stages.engine.paths import PARAMS
+from stages.engine.search import Search
 from stages.engine.section import A_NAME, Count, Name, Section, Seed, Share
 from stages.engine.splits import Splits
 
@@ -336,6 +337,7 @@ class Experiment(Section):
         target: what is told, one of ``index.targets``; null for the first.
         overrides: of the head's hyper-parameters.
         train: of the training.
+        search: which settings are searched, each run for itself.
     """
 
     head: Name
@@ -344,6 +346,7 @@ class Experiment(Section):
     target: Name | None = None
     overrides: dict[str, Any] = Field(default={}, alias="with")
     train: dict[str, Any] = {}
+    search: Search | None = None
 
 
 class Report(Section):
@@ -416,6 +419,17 @@ class Params(Section):
             )
 
 
+class _Loader(yaml.SafeLoader):
+    """YAML 1.1, and numbers such as 1e-5, which YAML 1.2 has, and so DVC."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"[-+]?([0-9]+(\.[0-9]*)?|\.[0-9]+)[eE][-+]?[0-9]+\Z"),
+    list("-+.0123456789"),
+)
+
+
 def load_params(path: Path = PARAMS) -> Params:
     """Read and check params.yaml.
 
@@ -437,7 +451,7 @@ def read_yaml(path: Path) -> dict[Any, Any]:
         ParamsError: no such file, no YAML, a key that stands twice, too many values.
     """
     try:
-        loader = yaml.SafeLoader(path.read_text(encoding="utf-8"))
+        loader = _Loader(path.read_text(encoding="utf-8"))
         node = loader.get_single_node()
         repeated = [] if node is None else list(_repeated(loader, node))
         raw = None if node is None or repeated else loader.construct_document(node)
@@ -515,11 +529,15 @@ def _known_keys(location: tuple[Any, ...]) -> str:
     """Say which keys are allowed where the unknown one stands, the likeliest first."""
     model: Any = Params
     for part in location[:-1]:
+        if isinstance(model, UnionType):  # a section, or null
+            model = next((each for each in model.__args__ if _is_section(each)), None)
         if isinstance(model, type) and issubclass(model, BaseModel):
             by_name = {f.alias or n: f.annotation for n, f in model.model_fields.items()}
             model = by_name.get(part)
         else:  # dict[Name, Section]
             model = next((a for a in getattr(model, "__args__", ()) if _is_section(a)), None)
+    if isinstance(model, UnionType):
+        model = next((each for each in model.__args__ if _is_section(each)), None)
     if not _is_section(model):
         return "; it is not allowed here"
     known = [f.alias or n for n, f in model.model_fields.items()]

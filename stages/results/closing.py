@@ -10,6 +10,7 @@ from stages.engine.paths import REPORT, has_sample
 from stages.engine.progress import console, in_a_line, styled
 from stages.results.files import Result, interval
 from stages.results.scores import skew_of
+from stages.results.searched import unlike_ranks
 from stages.results.told import of_kind, ranked
 
 PAGE = REPORT / "index.html"
@@ -49,6 +50,8 @@ def _best(ranked: Sequence[Result]) -> list[Text]:
     best, chance = ranked[0], ranked[0].metrics["chance"]
     others = f", the best of {len(ranked)} experiments" if len(ranked) > 1 else ""
     lines = [styled("best:   ", (in_a_line(best.name), "bold"), f", {_score(best)}{others}")]
+    if said := unlike_ranks(ranked):
+        lines.append(styled(("note:   ", "yellow"), in_a_line(said)))
     if best.target.kind != "class":
         by_chance = f"{chance:.2f}" if best.target.kind == "dimensions" else f"{chance:.1%}"
         return [*lines, styled(f"chance: {by_chance}")]

@@ -14,6 +14,7 @@ from heads import Reported
 from heads.training.metrics import mcnemar, paired_difference
 from heads.training.targets import MEASURES
 from stages.results.files import Result
+from stages.results.searched import unlike
 from stages.results.told import run_scores
 
 CORRECTED = "corrected resampled t-test"
@@ -37,6 +38,7 @@ class Comparison:
         test: `CORRECTED`, or `MCNEMAR` where there is a single run.
         difference: what `heads.training.metrics` says by that test.
         plain: what the paired t-test says, which takes the runs as independent; None with one.
+        unlike: what has to be said beside it, where one was searched and the other not, or less.
     """
 
     first: str
@@ -46,6 +48,7 @@ class Comparison:
     test: str
     difference: Difference
     plain: Difference | None
+    unlike: str | None = None
 
 
 @dataclass(frozen=True)
@@ -85,6 +88,7 @@ def compare(first: Result, second: Result) -> Comparison:
         run: (np.array(list(ours[run].values())), np.array([theirs[run][key] for key in ours[run]]))
         for run in ours
     }
+    said = unlike(first, second)
     runs = {run: (float(a.mean()), float(b.mean())) for run, (a, b) in right.items()}
     if first.target.kind != "class":
         scores_of = [run_scores(result) for result in (first, second)]
@@ -96,12 +100,14 @@ def compare(first: Result, second: Result) -> Comparison:
             )
     if len(runs) == 1:
         ((a, b),) = right.values()
-        return Comparison(first.name, second.name, measure, runs, MCNEMAR, mcnemar(a, b), None)
+        return Comparison(
+            first.name, second.name, measure, runs, MCNEMAR, mcnemar(a, b), None, said
+        )
     scores = [a for a, _ in runs.values()], [b for _, b in runs.values()]
     ratio = (test_per_train(first) + test_per_train(second)) / 2
     corrected = paired_difference(*scores, ratio)
     plain = paired_difference(*scores, 0)
-    return Comparison(first.name, second.name, measure, runs, CORRECTED, corrected, plain)
+    return Comparison(first.name, second.name, measure, runs, CORRECTED, corrected, plain, said)
 
 
 def _measured(result: Result) -> str:
@@ -170,7 +176,11 @@ def _shorten(names: Sequence[str]) -> str:
 
 
 def tell(comparison: Comparison) -> list[str]:
-    """Return what a comparison says, a line a test."""
+    """Return what a comparison says, a line a test, and what is to be known of it."""
+    return [*_tests(comparison), *([comparison.unlike] if comparison.unlike else [])]
+
+
+def _tests(comparison: Comparison) -> list[str]:
     count = len(comparison.runs)
     if comparison.plain is None:
         difference = comparison.difference

@@ -16,13 +16,15 @@ In the folder ``<experiment>``:
 ``per_class.csv``, ``curves.csv``, ``confusion.csv``
     scores of each class, training curves, and label beside prediction (for ``dvc plots``).
 ``runs.parquet`` and ``runs/``
-    the items, two files a run: answers and checkpoint.
+    the items, two files a run: answers and checkpoint; of a search a file a trial, in
+    ``runs/trials/<run>/``, and ``runs/search.json``: every trial with its score, the chosen one of
+    each run (`heads.training.search.record`).
 """
 
 import csv
 import json
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from math import isnan
 from pathlib import Path
 from typing import Any
@@ -49,6 +51,9 @@ ATTENTION = {
     "shape": pa.list_(pa.int32()),
 }
 
+SEARCH = Path("runs") / "search.json"
+"""In an experiment's folder."""
+
 CURVES = ("run", "epoch", "phase", "loss", "accuracy", "validation")
 
 DECIMALS = 6
@@ -72,6 +77,7 @@ class Result:
             and predicted_<name> of each.
         curves: rows of `curves.csv`, as text.
         per_class: rows of `per_class.csv`, as text.
+        search: what `search.json` has; empty where nothing was searched.
     """
 
     name: str
@@ -81,6 +87,7 @@ class Result:
     predictions: list[tables.Row]
     curves: list[dict[str, str]]
     per_class: list[dict[str, str]]
+    search: dict[str, Any] = field(default_factory=dict)
 
     @property
     def target(self) -> Target:
@@ -103,6 +110,7 @@ def read_result(results: Path, name: str) -> Result:
     try:
         metrics = json.loads((folder / "scores.json").read_text(encoding="utf-8"))
         about = json.loads((folder / "about.json").read_text(encoding="utf-8"))
+        search = json.loads((folder / SEARCH).read_bytes()) if about.get("search") else {}
         curves, per_class = (_read_csv(folder / f"{kind}.csv") for kind in ("curves", "per_class"))
     except (OSError, json.JSONDecodeError) as error:
         raise ValueError(
@@ -111,7 +119,7 @@ def read_result(results: Path, name: str) -> Result:
         ) from error
     columns = _schema(of_stated(about)).names
     predictions = tables.read(folder / "predictions.parquet", columns)
-    return Result(name, folder, metrics, about, predictions, curves, per_class)
+    return Result(name, folder, metrics, about, predictions, curves, per_class, search)
 
 
 def is_row(
@@ -162,6 +170,7 @@ def write_scores(folder: Path, scores: Mapping[str, Any]) -> None:
         f"{first}_low": low,
         f"{first}_high": high,
         **{name: scores[name]["mean"] for name in others},
+        "settings_tried": scores["settings_tried"],
     }
     write_json(folder.with_name(f"{folder.name}.json"), shown)
 

@@ -242,6 +242,7 @@ def engine(*folders: Path) -> jinja2.Environment:
     )
     environment.globals["slug"] = slug
     environment.filters["one_line"] = one_line
+    environment.filters["capitalize_first"] = lambda text: text[:1].upper() + text[1:]
     environment.policies["json.dumps_kwargs"] = {"sort_keys": True, "separators": (",", ":")}
     return environment
 

@@ -14,6 +14,7 @@ from heads.training.metrics import mcnemars, paired_differences
 from stages.results.compare import CORRECTED, MCNEMAR, answers_of, check_same, test_per_train
 from stages.results.files import Result
 from stages.results.scores import best_first, run_accuracies
+from stages.results.searched import tried
 from stages.results.table import Column, Table
 
 MOST_REASONS = 300
@@ -86,6 +87,8 @@ def embedded(results: Sequence[Result], groups: Sequence[Group]) -> dict[str, ob
         of each group, the names of its runs and its test.
     `videos`, `right`
         of each group, test videos of each run; of each experiment, those that it answers rightly.
+    `tried`
+        of each experiment, how many settings were tried.
     `mean`, `low`, `high`, `p`
         of each group, of the pairs 0 and 1, 0 and 2, ..., 1 and 2, ...: tenths of a point, p in
         thousandths where 0 is less than one; null where there is none.
@@ -102,6 +105,7 @@ def embedded(results: Sequence[Result], groups: Sequence[Group]) -> dict[str, ob
         "runs": [list(run_accuracies(group.results[0])) for group in groups],
         "tests": [group.test for group in groups],
         "videos": [[len(run) for run in _runs(group.results[0])] for group in groups],
+        "tried": [tried(result) for result in results],
         "right": [[sum(run.values()) for run in _runs(result)] for result in results],
         **{
             name: [_tenths(_upper(group.statistics[key])) for group in groups]
@@ -161,8 +165,9 @@ def pairs_table(groups: Sequence[Group]) -> Table:
             mean, low, high, p = (
                 None if np.isnan(numbers[name][at]) else numbers[name][at] for name in _STATISTICS
             )
-            names = group.results[one].name, group.results[two].name
-            rows.append((*names, mean, (low, high), p, group.test))
+            pair = group.results[one], group.results[two]
+            names = [result.name for result in pair]
+            rows.append((*names, mean, (low, high), p, group.test, *map(tried, pair)))
     columns = (
         Column("experiment"),
         Column("less"),
@@ -170,5 +175,7 @@ def pairs_table(groups: Sequence[Group]) -> Table:
         Column("95 % interval", "difference"),
         Column("p", "p"),
         Column("test"),
+        Column("settings tried", "count"),
+        Column("of less", "count"),
     )
     return Table(columns, rows, "Accuracy of each experiment less that of another, run by run")

@@ -8,6 +8,7 @@ from heads.training.targets import KINDS, Target
 from stages.results.files import Result, interval
 from stages.results.page import Inputs
 from stages.results.scores import skew_of
+from stages.results.searched import unlike_ranks
 from stages.results.told import left_out, of_kind, ranked
 
 
@@ -148,6 +149,8 @@ def _limits(kinds: Sequence[Sequence[Result]], others: Sequence[Result]) -> list
                 f"{best.name} is the best of {count} on the videos that test it, so its number is "
                 f"a little too good; whether it is better than another is {where}."
             )
+        if said := unlike_ranks(results):
+            limits.append(f"Experiments are {said}.")
     if len(kinds) > 1:
         measures = ", ".join(results[0].target.measure for results in kinds)
         limits.append(f"{measures} measure different things and are not to be compared.")

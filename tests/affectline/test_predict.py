@@ -20,6 +20,11 @@ THREE = {
         "scene": "frames_toy/colour",
         "sound": "sound_mfcc/pooled",
     },
+    "search": {
+        "trials": 2,
+        "held_out": 0.5,
+        "space": {"hidden": {"choice": [8, 12]}, "learning_rate": {"log_uniform": [1e-4, 1e-2]}},
+    },
 }
 SOUND = {"module": "resnet18_mfcc", "view": "sound", "source": "seeded", "seed": 3}
 
@@ -247,6 +252,14 @@ def test_a_published_head_answers_the_same_where_there_is_no_data(
     scores = json.loads((clone.root / "results/caan/scores.json").read_text())
     assert f"{100 * scores['accuracy']['mean']:.1f} % of the test videos, mean over 2 runs" in card
     assert "fear 4, joy 5" in card and "Apache-2.0" in card and "Nothing about emotion" in card
+    clone.run("affectline", "publish", "three", "--out", "searched")
+    searched = (clone.root / "searched/README.md").read_text()
+    found = json.loads((clone.root / "results/three/runs/search.json").read_text())
+    for run, of_run in found["runs"].items():
+        settings = of_run["settings"]
+        chosen = f"hidden {settings['hidden']}, learning\\_rate {settings['learning_rate']}"
+        assert f"| `{run}` | {chosen} |" in searched
+    assert "Settings were searched: 2 were tried in each run" in searched
     assert "not empty" in clone.run("affectline", "publish", "caan", "--out", "model", ok=False), (
         "nothing is written over"
     )

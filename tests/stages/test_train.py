@@ -166,6 +166,7 @@ def test_dvc_gives_a_column_to_the_numbers_that_one_compares(data: Folder) -> No
         "accuracy_high": accuracy["ci95_corrected_high"],
         "balanced_accuracy": balanced["mean"],
         "macro_f1": f1["mean"],
+        "settings_tried": 1,
     }
 
 
@@ -626,7 +627,8 @@ def test_so_many_runs_are_trained_at_once_as_cores_and_memory_allow(
     selection = select_videos(data.index, data.root, ROLES)
     runs = dict.fromkeys(map(str, range(10)), selection.splits["split_00"])
     ten = replace(selection, splits=runs)
-    pool = train._pool(Engine(workers=workers), Training(threads=threads), ten, 10 * GIB)
+    training = Training(threads=threads)
+    pool = train._pool(Engine(workers=workers), training, ten, 10 * GIB, len(ten.splits))
     assert (pool.devices or pool.processes, pool.time_limit_s) == (processes, math.inf)
 
 

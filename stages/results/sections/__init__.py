@@ -25,6 +25,7 @@ from stages.results.sections import (
     leaks,
     papers,
     protocol,
+    search,
     settings,
     training,
 )
@@ -43,6 +44,7 @@ SECTIONS = (
     attention,
     training,
     protocol,
+    search,
     data,
     leaks,
     features,

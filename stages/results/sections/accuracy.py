@@ -8,6 +8,7 @@ from stages.results import figures
 from stages.results.files import Result, interval
 from stages.results.page import Inputs, Section
 from stages.results.scores import best_first, run_accuracies, skew_of
+from stages.results.searched import tried, unlike_ranks
 from stages.results.table import Column, Strip, Table
 
 TITLE = "Accuracy"
@@ -22,13 +23,14 @@ COLUMNS = (
     Column("95\N{NO-BREAK SPACE}% interval", "interval"),
     Column("balanced accuracy, %", "spread", best=True),
     Column("macro F1, %", "spread", best=True),
+    Column("settings tried", "count"),
     Column("head"),
     Column("features", "lines"),
     Column("weights"),
     Column("videos", "count"),
 )
 
-OFTEN_ALIKE = ("weights", "videos")
+OFTEN_ALIKE = ("settings tried", "weights", "videos")
 """Columns that are left out, and said in a line, where all experiments have the same in them."""
 
 
@@ -51,6 +53,7 @@ def section(inputs: Inputs) -> Section:
         "commonest_class": first["commonest_class"],
         "selection": _selection(results),
         "alike": alike,
+        "unlike": unlike_ranks(results),
         "skew": skew_of(results[0]),
         "drawn": min(len(results), MOST_ROWS),
         "experiments": len(results),
@@ -71,6 +74,7 @@ def _row(result: Result) -> tuple[object, ...]:
         ends,
         (balanced["mean"], balanced["std"]),
         (f1["mean"], f1["std"]),
+        tried(result),
         about["head"],
         tuple(f"{role}: {source}" for role, source in about["roles"].items()),
         "pretrained" if metrics["pretrained"] else "seeded",

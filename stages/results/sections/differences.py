@@ -1,6 +1,6 @@
 """Differences: every experiment less the first, and any two that a reader chooses."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from matplotlib.figure import Figure
 
@@ -8,6 +8,7 @@ from stages.results import figures
 from stages.results.compare import MCNEMAR, Comparison, answers_of, check_same, compare
 from stages.results.page import Inputs, Section
 from stages.results.pairs import MOST_LISTED, Group, embedded, groups_of, pairs_table
+from stages.results.searched import tried
 from stages.results.table import Column, Strip, Table
 
 TITLE = "Differences"
@@ -30,6 +31,7 @@ def section(inputs: Inputs) -> Section | None:
     content = {
         "first": results[0].name,
         "compared": len(comparisons),
+        "unlike": [each.unlike for each in comparisons if each.unlike],
         "single_run": bool(comparisons) and comparisons[0].test == MCNEMAR,
         "reasons": _reasons(groups)[:MOST_REASONS],
         "more_reasons": max(0, len(groups) - 1 - MOST_REASONS),
@@ -38,7 +40,8 @@ def section(inputs: Inputs) -> Section | None:
     }
     tables, drawings = {}, {}
     if comparisons:
-        tables["differences"] = _table(comparisons, results[0].name)
+        tries = {result.name: tried(result) for result in groups[0].results}
+        tables["differences"] = _table(comparisons, results[0].name, tries)
         drawings["differences"] = _figure(comparisons, results[0].name)
     if is_listed:
         tables["pairs"] = pairs_table(groups)
@@ -59,9 +62,10 @@ def _reasons(groups: Sequence[Group]) -> list[str]:
     return reasons
 
 
-def _table(comparisons: Sequence[Comparison], first: str) -> Table:
+def _table(comparisons: Sequence[Comparison], first: str, tries: Mapping[str, int]) -> Table:
     reach = _reach(comparisons)
     end = f"{100 * reach:.0f}"
+    some_unlike = any(each.unlike for each in comparisons)
     interval = "95 % interval" if comparisons[0].test == MCNEMAR else "corrected 95 % interval"
     columns = (
         Column("experiment"),
@@ -69,6 +73,7 @@ def _table(comparisons: Sequence[Comparison], first: str) -> Table:
         Column(f"runs, −{end} to +{end} points", "strip"),
         Column(interval, "difference"),
         Column("p", "p"),
+        *([Column("settings tried")] if some_unlike else []),
     )
     rows = [
         (
@@ -77,6 +82,7 @@ def _table(comparisons: Sequence[Comparison], first: str) -> Table:
             Strip(_mean(each), *_ends(each), tuple(_gaps(each)), 0, (-reach, reach)),
             _ends(each),
             each.difference["p"],
+            *([f"{tries[each.first]}, of {first} {tries[first]}"] if some_unlike else []),
         )
         for each in comparisons
     ]

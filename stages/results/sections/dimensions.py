@@ -9,6 +9,7 @@ from stages.results import figures
 from stages.results.files import Result, interval
 from stages.results.page import Inputs, Section
 from stages.results.scores import MOST_DRAWN
+from stages.results.searched import tried, unlike_ranks
 from stages.results.table import Column, Table
 from stages.results.told import Numbers, arrays_of, of_kind, ranked
 
@@ -25,6 +26,7 @@ COLUMNS = (
     Column("head"),
     Column("features", "lines"),
     Column("videos", "count"),
+    Column("settings tried", "count"),
 )
 
 EACH = (
@@ -56,6 +58,7 @@ def section(inputs: Inputs) -> Section | None:
     content = {
         "drawn": {result.name: f"dimensions {result.name}" for result in drawn},
         "experiments": len(results),
+        "unlike": unlike_ranks(results),
         "ranges": {str(result.target.name): result.target.range for result in results},
     }
     drawings = {f"dimensions {result.name}": _figure(result) for result in drawn}
@@ -76,6 +79,7 @@ def _row(result: Result) -> tuple[object, ...]:
         about["head"],
         tuple(f"{role}: {source}" for role, source in about["roles"].items()),
         metrics["videos"],
+        tried(result),
     )
 
 

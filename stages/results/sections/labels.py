@@ -8,6 +8,7 @@ from stages.results import figures
 from stages.results.files import Result, interval
 from stages.results.page import Inputs, Section
 from stages.results.scores import MOST_DRAWN
+from stages.results.searched import tried, unlike_ranks
 from stages.results.table import Column, Strip, Table
 from stages.results.told import of_kind, ranked, run_scores, score_of
 
@@ -24,6 +25,7 @@ COLUMNS = (
     Column("head"),
     Column("features", "lines"),
     Column("videos", "count"),
+    Column("settings tried", "count"),
 )
 
 EACH = (
@@ -56,7 +58,7 @@ def section(inputs: Inputs) -> Section | None:
         "label-scores": Table(EACH, each, "Each label, means over the runs"),
     }
     drawn = ranked(results)[:MOST_DRAWN]
-    content = {"drawn": len(drawn), "experiments": len(results)}
+    content = {"drawn": len(drawn), "experiments": len(results), "unlike": unlike_ranks(results)}
     return Section(TITLE, "labels.html", content, tables, {"labels": _figure(drawn)})
 
 
@@ -75,6 +77,7 @@ def _row(result: Result) -> tuple[object, ...]:
         about["head"],
         tuple(f"{role}: {source}" for role, source in about["roles"].items()),
         metrics["videos"],
+        tried(result),
     )
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from stages.results.compare import PaperTable, paper_tables
 from stages.results.files import Result, interval
 from stages.results.page import Inputs, Section
+from stages.results.searched import tried
 from stages.results.table import Column, Table
 
 TITLE = "Beside the papers"
@@ -87,6 +88,7 @@ def _unlike(paper: PaperTable) -> str:
     """Say which of our rows were trained otherwise than others; nothing where all were alike."""
     trained = {
         result.name: {k: v for k, v in result.about["training"].items() if k not in _OWN}
+        | {"settings tried": tried(result)}
         for _, ours in paper.rows
         for result in ours
     }

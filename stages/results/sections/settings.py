@@ -52,6 +52,11 @@ def _settings(result: Result) -> dict[str, str]:
     flat = {"head": str(about["head"])}
     for part, values in parts.items():
         flat |= {f"{part}: {name}": _text(value) for name, value in values.items()}
+    if search := about.get("search"):
+        for name, of in search["space"].items():
+            part = about["head"] if name in about["params"] else "training"
+            flat[f"{part}: {name}"] = f"searched in {of}"
+        flat["search"] = f"{search['tried']} settings tried in each run, seed {search['seed']}"
     return flat | {"runs": _splits(about["splits"])}
 
 

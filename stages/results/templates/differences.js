@@ -92,8 +92,13 @@
       : `${corrected ? "corrected " : ""}95 % interval ${signed(found.low)} to ${signed(found.high)}, `
         + (found.p === 0 ? "p < 0.001" : `p = ${(found.p / 1000).toFixed(3)}`);
     const by = corrected ? `${runs.length} runs, which share videos` : "the videos of the single split";
+    const [ours, theirs] = [pairs.tried[one], pairs.tried[two]];
+    const unlike = ours === theirs ? [] : [element("p", [element("strong", "Not compared alike: "),
+      `settings tried: ${ours} of ${names[0]}, ${theirs} of ${names[1]}; `
+      + "the difference is of the search too."], "warn")];
     return [
       element("p", [element("strong", `${signed(found.mean)} points`), `: ${sure}`], "difference"),
+      ...unlike,
       ...strip(found, gaps),
       element("p", `${names[0]} less ${names[1]}, by ${pairs.tests[group]} over ${by}.`, "note"),
       ...(runs.length <= MOST_RUNS ? [runTable(names, runs, videos, right)] : []),

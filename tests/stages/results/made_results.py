@@ -1,5 +1,6 @@
 """Results as train leaves them, made up: answers by chance with a given accuracy, no network."""
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from stages.results import files
 from stages.results.files import Result, read_result
 
 CLASSES = ("anger", "joy", "sadness")
+SPACE = {"epochs": "integer [3, 30]", "learning_rate": "log_uniform [1e-05, 0.01]"}
 FACE_AND_CONTEXT = {"face": "vggface/fc6", "context": "vgg16/fc6"}
 
 
@@ -131,9 +133,30 @@ def write_told(
         "features": {},
     }
     files.write_json(folder / name / "about.json", about)
-    counts = {"videos": 120, "videos_missing": 0, "pretrained": True}
+    counts = {"videos": 120, "videos_missing": 0, "pretrained": True, "settings_tried": 1}
     files.write_scores(folder / name, of_runs(target, scores, 0.5) | counts)
     return read_result(folder, name)
+
+
+def _search(draw: np.random.Generator, runs: Sequence[str], tried: int) -> dict[str, object]:
+    """Return what a search of so many learning rates leaves; the last could not be trained."""
+    settings = [{"epochs": 3 + at, "learning_rate": 10 ** -(2 + at / 4)} for at in range(tried)]
+    scores = draw.random((len(runs), tried))
+    return {
+        "tried": tried,
+        "measure": "accuracy",
+        "settings": settings,
+        "runs": {
+            run: {
+                "chosen": int(of_run[:-1].argmax()),
+                "settings": settings[int(of_run[:-1].argmax())],
+                "held_out": 6,
+                "trials": [{"score": each, "loss": 1 - each} for each in of_run[:-1].tolist()]
+                + [{"failed": "the loss is inf"}],
+            }
+            for run, of_run in zip(runs, scores, strict=True)
+        },
+    }
 
 
 def write_result(
@@ -150,6 +173,7 @@ def write_result(
     skip: Sequence[str] = (),
     selection: str = "last epoch",
     pretrained: bool = True,
+    tried: int = 1,
     seed: int = 0,
     **run_options: Any,
 ) -> Result:
@@ -168,6 +192,7 @@ def write_result(
         skip: videos that this experiment does not answer.
         selection: which network answers.
         pretrained: whether the features are.
+        tried: settings that a search has tried; 1 for no search.
         seed: of the answers; the videos are the same for all.
         run_options: see `make_run`.
     """
@@ -198,6 +223,9 @@ def write_result(
         "params": settings,
         "training": {"epochs": 3},
         "selection": selection,
+        "search": {"tried": tried, "held_out": 0.25, "seed": 1, "space": SPACE}
+        if tried > 1
+        else None,
         "classes": classes,
         "splits": {run: {"train": 2 * videos, "test": videos} for run in answers},
         "missing": {},
@@ -205,6 +233,10 @@ def write_result(
         "features": {source.split("/")[0]: origin for source in roles.values()},
     }
     files.write_json(folder / name / "about.json", about)
+    if tried > 1:
+        path = folder / name / files.SEARCH
+        path.parent.mkdir()
+        path.write_text(json.dumps(_search(draw, list(answers), tried)), encoding="utf-8")
     metrics = {
         **measured(list(answers.values()), scores, 0.5, seed=0),
         "chance": 1 / len(classes),
@@ -212,6 +244,7 @@ def write_result(
         "videos": 3 * videos,
         "videos_missing": 0,
         "pretrained": pretrained,
+        "settings_tried": tried,
     }
     files.write_scores(folder / name, metrics)
     return read_result(folder, name)

@@ -72,3 +72,12 @@ def test_on_a_terminal_the_page_is_a_link_and_in_a_log_a_path(
     say_closing(OWN, [result])
     address = (in_folder / "report" / "index.html").as_uri()
     assert f";{address}\x1b\\report/index.html\x1b]8;;\x1b\\" in capsys.readouterr().err
+
+
+def test_experiments_that_were_not_searched_alike_are_not_ranked_without_a_word(
+    in_folder: Path,
+) -> None:
+    results = [write_result(in_folder, "a", tried=9), write_result(in_folder, "b", seed=1)]
+    assert "note:   not ranked alike: 9 settings were tried of a; 1 setting was tried of b" in said(
+        OWN, *results
+    )

@@ -155,3 +155,14 @@ def test_every_row_of_every_head_can_be_found() -> None:
         fields = vars(heads.validate(head, {}))
         for said in head.REFERENCE:
             assert set(said.params) <= set(fields), said
+
+
+def test_a_searched_experiment_is_compared_with_an_unsearched_one_in_plain_words(
+    project: Path,
+) -> None:
+    write_result(project / "results", "caan", tried=20)
+    write_result(project / "results", "face", seed=1)
+    code, said = run("compare", "caan", "face")
+    assert code == 0 and "not compared alike: of caan 20 settings were tried" in said
+    code, said = run("compare", "caan", "face", "--json")
+    assert code == 0 and json.loads(said)["unlike"].startswith("not compared alike")

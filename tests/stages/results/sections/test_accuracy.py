@@ -92,7 +92,7 @@ def test_the_figure_has_the_best_on_top_and_says_where_it_ends(tmp_path: Path) -
 def test_what_all_experiments_have_alike_takes_no_column(tmp_path: Path) -> None:
     results = [write_result(tmp_path, f"e{n}", seed=n) for n in range(2)]
     text = Text(page_of(inputs_of(*results), accuracy))
-    assert "Alike in all: weights pretrained, videos 36." in text
+    assert "Alike in all: settings tried 1, weights pretrained, videos 36." in text
     other = write_result(tmp_path, "other", pretrained=False)
     part = accuracy.section(inputs_of(*results, other))
     assert [column.name for column in part.tables["accuracy"].columns][-1] == "weights"
