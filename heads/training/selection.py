@@ -13,9 +13,12 @@ import numpy as np
 
 from features.cache import tables
 from heads.training.targets import (
+    LABEL,
+    Declared,
     Label,
     Target,
     chosen,
+    column_of,
     labels_of,
     names_of,
     read_targets,
@@ -155,10 +158,10 @@ def select_videos(
     backbones = {split_role(role, source)[0] for role, source in roles.items()}
     features = read_features(root, backbones)
     rows = tables.read(index, ("video_id", "label", "status", "reason"))
-    rows = [row | {"label": row["class"]} if "class" in row else row for row in rows]
-    rows = [row for row in rows if row["label"] is not None]
+    declared = read_targets(index)
+    rows = _with_common_classes(rows, declared)
     rows.sort(key=lambda row: str(row["video_id"]))
-    target, labels = labels_of(rows, chosen(index, read_targets(index), wanted))
+    target, labels = labels_of(rows, chosen(index, declared, wanted))
     columns = sorted({name for row in rows for name in row if name.startswith(_SPLIT_COLUMN)})
     if not columns:
         raise ValueError(
@@ -192,6 +195,21 @@ def select_videos(
     for name, split in splits.items():
         _check_split(index, name, split, videos, target, missing)
     return Selection(target, tuple(videos), missing, splits, pretrained)
+
+
+def _with_common_classes(
+    rows: Sequence[tables.Row], declared: Sequence[Declared]
+) -> list[tables.Row]:
+    """Return the rows with the classes that all corpora have, where the index has several.
+
+    They are those of the first target; who has none of them is in no run.
+    """
+    column = column_of(declared[0].columns[0]) if declared else LABEL
+    return [
+        row | {column: row["class"]} if "class" in row else row
+        for row in rows
+        if row.get("class", "") is not None
+    ]
 
 
 def _why_missing(

@@ -2,8 +2,14 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
+from math import isnan
+
+import numpy as np
+from numpy.typing import NDArray
 
 from features.cache import tables
+from heads.training.scores import dimension_scores, label_scores
+from heads.training.targets import BETWEEN, Target
 from stages.results.files import Result
 from stages.results.page import Inputs, Section
 from stages.results.scores import chosen
@@ -14,8 +20,8 @@ TITLE = "Corpora"
 OTHERS = "all others"
 """What trained a run, where that is several corpora."""
 
-Cell = tuple[float, int]
-"""Accuracy in 0..1 and number of test videos."""
+Cell = tuple[float | None, int]
+"""What the target is measured by, None where that is undefined, and number of test videos."""
 
 Matrix = Mapping[str, Mapping[str, Cell]]
 """Corpus that has trained, or `OTHERS` -> corpus that is tested -> what came out."""
@@ -44,7 +50,7 @@ def section(inputs: Inputs) -> Section | None:
 
 
 def matrix(result: Result, rows: Sequence[tables.Row]) -> Matrix:
-    """Return the accuracy of a result by the corpus that trained and the one that was tested.
+    """Return how well a result tells its target, by the corpus that trained and the one tested.
 
     Args:
         result: of an experiment.
@@ -54,29 +60,50 @@ def matrix(result: Result, rows: Sequence[tables.Row]) -> Matrix:
     trained = {
         run: {str(row["corpus"]) for row in rows if row.get(run) == "train"} for run in result.runs
     }
-    right: dict[str, dict[str, list[bool]]] = defaultdict(lambda: defaultdict(list))
+    answers: dict[str, dict[str, list[tables.Row]]] = defaultdict(lambda: defaultdict(list))
     for answer in result.predictions:
         by = trained[str(answer["run"])]
         name = next(iter(by)) if len(by) == 1 else OTHERS
-        right[name][corpus[str(answer["video_id"])]].append(answer["label"] == answer["predicted"])
+        answers[name][corpus[str(answer["video_id"])]].append(answer)
     return {
-        by: {of: (sum(answers) / len(answers), len(answers)) for of, answers in cells.items()}
-        for by, cells in sorted(right.items())
+        by: {of: (_measured(result.target, own), len(own)) for of, own in cells.items()}
+        for by, cells in sorted(answers.items())
     }
+
+
+def _measured(target: Target, answers: Sequence[tables.Row]) -> float | None:
+    """Return accuracy of classes, mAP of labels, CCC of dimensions."""
+    if target.kind == "class":
+        return sum(row["label"] == row["predicted"] for row in answers) / len(answers)
+
+    def columns(prefix: str) -> NDArray[np.float64]:
+        rows = [[row[f"{prefix}{name}"] for name in target.names] for row in answers]
+        return np.array(rows, dtype=np.float64)
+
+    if target.kind == "dimensions":
+        scores = dimension_scores(columns("true_"), columns("predicted_"), target.names)
+    else:
+        said = [str(row["label"]).split(BETWEEN) for row in answers]
+        truth = np.array([[float(name in own) for name in target.names] for own in said])
+        scores = label_scores(truth, columns("p_"), target.names)
+    value = scores[target.measure]
+    return None if isnan(value) else value
 
 
 def _table(result: Result, cells: Matrix, corpora: Sequence[str]) -> Table:
     """Return one experiment's corpora by corpora."""
+    measure, is_class = result.target.measure, result.target.kind == "class"
     columns = [Column("trained on")]
     for name in corpora:
-        columns += [Column(f"{name}, %", "percent", heat=True), Column(f"n of {name}", "count")]
+        cell = Column(f"{name}, %", "percent", heat=True) if is_class else Column(name, "share")
+        columns += [cell, Column(f"n of {name}", "count")]
     lines = [
         (by, *(value for name in corpora for value in of.get(name, (None, None))))
         for by, of in cells.items()
     ]
-    chance = result.metrics["chance"]
-    caption = f"{result.name}: accuracy on each corpus, by what it was trained on; chance"
-    return Table(tuple(columns), lines, f"{caption} {100 * chance:.1f} %")
+    chance = Column("", "percent" if is_class else "share").show(result.metrics["chance"])
+    caption = f"{result.name}: {measure} on each corpus, by what it was trained on; chance {chance}"
+    return Table(tuple(columns), lines, f"{caption} %" if is_class else caption)
 
 
 def _all(
@@ -87,18 +114,19 @@ def _all(
         Column("experiment"),
         Column("trained on"),
         Column("tested on"),
-        Column("accuracy, %", "percent"),
+        Column("measured by"),
+        Column("value", "share"),
         Column("videos", "count"),
-        Column("chance, %", "percent"),
+        Column("chance", "share"),
     )
     lines = [
-        (result.name, by, name, *of[name], result.metrics["chance"])
+        (result.name, by, name, result.target.measure, *of[name], result.metrics["chance"])
         for result in results
         for by, of in matrices[result.name].items()
         for name in corpora
         if name in of
     ]
-    return Table(columns, lines, "Accuracy of every experiment by corpus")
+    return Table(columns, lines, "How well every experiment does, by corpus")
 
 
 def _classes(rows: Sequence[tables.Row], corpora: Sequence[str]) -> Table:

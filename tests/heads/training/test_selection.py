@@ -1,9 +1,10 @@
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
 from heads.training.selection import read_features, select_videos, split_role
-from heads.training.targets import of_classes
+from heads.training.targets import Declared, metadata_of, of_classes
 from tests.heads.conftest import EMOTIONS, Folder
 
 ROLES = {"face": "vggface/fc6", "context": "vgg16/fc6"}
@@ -136,3 +137,17 @@ def test_the_class_of_several_corpora_is_told_and_who_has_none_is_in_no_run(fold
     assert selection.target.names == ("angry", "happy") and not selection.missing
     told = {video.video_id: selection.target.names[video.label] for video in selection.videos}
     assert told == {row["video_id"]: row["class"] for row in folder.videos if row["class"]}
+
+
+def test_the_common_class_is_that_of_the_first_target(folder: Folder) -> None:
+    for row in folder.videos:
+        row["target_mood"], row["label"] = f"my {row['label']}", "all"
+        row["class"] = None if "sad" in str(row["target_mood"]) else "common " + "ab"[
+            "joy" in str(row["target_mood"])]  # fmt: skip
+        if row["class"] is None:
+            row["split_00"] = row["split_01"] = None
+    folder.save()
+    declared = metadata_of([Declared("mood", "class", ("mood",))])
+    pq.write_table(pq.read_table(folder.index).replace_schema_metadata(declared), folder.index)
+    selection = select_videos(folder.index, folder.root, ROLES)
+    assert selection.target.names == ("common a", "common b") and len(selection.videos) == 12

@@ -1,7 +1,12 @@
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+import pytest
+
 from features.cache import tables
+from heads.training.scores import concordance
+from heads.training.targets import Target
 from stages.results.files import Result
 from stages.results.sections import corpora
 from stages.results.sections.corpora import OTHERS, matrix
@@ -65,11 +70,33 @@ def test_the_section_has_each_table_and_counts_who_is_left_out(tmp_path: Path) -
     section = corpora.section(inputs)
     assert section is not None
     assert section.tables["corpora-of-caan"].rows[0] == ("crema", None, None, 1.0, 4, 0.5, 4)
-    assert ("caan", "crema", "savee", 0.5, 4, result.metrics["chance"]) in section.tables[
-        "corpora"
-    ].rows
+    line = ("caan", "crema", "savee", "accuracy", 0.5, 4, result.metrics["chance"])
+    assert line in section.tables["corpora"].rows
     assert ("crema", "calm", None, 1) in section.tables["corpora-classes"].rows
     text = Text(page_of(inputs, corpora))
     assert "by what it was trained on; chance 33.3 %" in text
     assert "1 of 13 videos are in no run: not every corpus has their class" in text
     assert corpora.section(inputs_of(result)) is None, "of one corpus"
+
+
+def test_labels_and_dimensions_are_measured_by_their_own(tmp_path: Path) -> None:
+    rows = [row | {"class": "x"} for row in rows_of("others")[:-1]]
+    made = answered(write_result(tmp_path, "caan"), rows, set())
+    lines: list[tables.Row] = [
+        {"run": row["run"], "video_id": row["video_id"], "true_a": n / 2, "predicted_a": n / 4,
+         "label": ("p|q", "q")[n % 2], "predicted": "", "p_p": n / 9, "p_q": 0.5}
+        for n, row in enumerate(made.predictions)
+    ]  # fmt: skip
+    crema = np.arange(4)
+    for target, value in (
+        (Target("dimensions", ("a",), (0.0, 6.0), "v"), concordance(crema / 2, crema / 4)),
+        # of p the two false ones stand before and between the two true ones, q is always true
+        (Target("labels", ("p", "q"), None, "v"), ((1 / 2 + 2 / 4) / 2 + 1) / 2),
+    ):
+        about = {name: value for name, value in made.about.items() if name != "classes"}
+        result = replace(made, predictions=lines, about=about | target.stated())
+        (by, cells), *_ = matrix(result, rows).items()
+        assert by == OTHERS and cells["crema"] == (pytest.approx(value), 4)
+        section = corpora.section(inputs_of(result, videos=rows))
+        assert section is not None
+        assert f"caan: {target.measure} on each" in section.tables["corpora-of-caan"].caption
