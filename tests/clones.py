@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 import yaml
 
 from sample.clips import encode_clip, plan_clip
+from tests import warm
 from tests.conftest import HANGING_S, heed_ctrl_c
 
 PROJECT = Path(__file__).parents[1]
@@ -104,19 +105,34 @@ class Clone:
         }
 
     def run(self, *command: str, ok: bool | None = True) -> str:
-        """Run a command in it and return what it says; ``ok`` is how it must end, None: any way."""
-        done = subprocess.run(
-            command,
-            cwd=self.root,
-            env=self.environment(),
-            text=True,
-            capture_output=True,
-            timeout=HANGING_S,
-            check=False,
-        )
-        said = done.stdout + done.stderr
-        assert ok is None or (done.returncode == 0) == ok, said
+        """Run a command in it and return what it says; ``ok`` is how it must end, None: any way.
+
+        `affectline` and `python -m` are forks of a Python that has torch, see :mod:`tests.warm`.
+        """
+        environment = self.environment()
+        if warm.CAN_FORK and command[0] == "affectline":
+            status, said = warm.run(command[0], command[1:], self.root, environment, HANGING_S)
+        elif warm.CAN_FORK and command[:2] == ("python", "-m"):
+            status, said = warm.run(command[2], command[3:], self.root, environment, HANGING_S)
+        else:
+            done = subprocess.run(
+                command,
+                cwd=self.root,
+                env=environment,
+                text=True,
+                capture_output=True,
+                timeout=HANGING_S,
+                check=False,
+            )
+            status, said = done.returncode, done.stdout + done.stderr
+        assert ok is None or (status == 0) == ok, said
         return said
+
+    def make(self, *stages: str) -> None:
+        """Run stages one after the other, without DVC; ``weights@detector`` is a stage as well."""
+        for name in stages:
+            stage, *item = name.split("@")
+            self.run("python", "-m", f"stages.{stage}", *item)
 
     def start(self, *command: str) -> subprocess.Popen[bytes]:
         """Start a command in a process group of its own, its output in ``<root>.log``."""

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import settings
 
 from features.waveform import Waveform
+from tests import warm
 from tests.browser import CHROMIUM, chromium, launched
 
 if TYPE_CHECKING:
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # see stages/__init__.py
 if "PYTEST_VERSION" in os.environ:  # the cores are for tests side by side; benchmarks have them all
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+    # a hundred processes would compile the project again
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 settings.register_profile("any machine", deadline=None)
 settings.load_profile("any machine")
 
@@ -46,6 +49,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if not torch.cuda.is_available():
             for item in marked:
                 item.add_marker(pytest.mark.skip(reason="there is no GPU here"))
+
+
+def pytest_sessionfinish() -> None:
+    """End what tests have started for all of them."""
+    warm.close()
 
 
 def brightness(number: int) -> int:

@@ -308,7 +308,7 @@ def test_the_worked_examples_give_features_and_train_on_them(tmp_path: Path) -> 
     for section, kept in (("backbones", ["mobilenet"]), ("experiments", EXAMPLES)):
         clone.params(**{section: {name: params[section][name] for name in kept}})
     (clone.root / "run.py").write_text(RUN)
-    clone.run(sys.executable, "run.py", *EXAMPLES)
+    clone.run("python", "-m", "run", *EXAMPLES)
     arrays, about = read(clone.root / "data/features/mobilenet/joy/joy0.h5")
     assert arrays["pooled"].shape == (2, 576) and np.ptp(arrays["pooled"].astype(float)) > 0
     assert about["pretrained"] is True

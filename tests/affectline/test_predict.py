@@ -1,4 +1,4 @@
-"""New videos, in a clone in which the pipeline has run: as a user asks, and beside its answers."""
+"""New videos, in a clone in which the stages have run: as a user asks, and beside its answers."""
 
 import csv
 import json
@@ -26,7 +26,10 @@ THREE = {
         "space": {"hidden": {"choice": [8, 12]}, "learning_rate": {"log_uniform": [1e-4, 1e-2]}},
     },
 }
-SOUND = {"module": "resnet18_mfcc", "view": "sound", "source": "seeded", "seed": 3}
+SOUND = {
+    **{"module": "resnet18_mfcc", "view": "sound", "source": "seeded", "seed": 3},
+    "options": {"segments": 2, "frames": 64},
+}
 
 WRONG = """
 import json
@@ -77,7 +80,10 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Clone:
     for number, label in enumerate(("fear", "joy")):
         clone.add_clip(label, 5, "longer", seconds=2.5 + number)
     write_clip(clone.root / "data/raw/joy/grey.mp4", frames=20, sound_s=1.0)
-    clone.repro("train@caan", "train@three")
+    backbones = [f"@{name}" for name in ("frames_toy", "faces_toy", "sound_mfcc")]
+    clone.make("index", "decode", "weights@detector", "faces")
+    clone.make(*(stage + name for stage in ("weights", "extract") for name in backbones))
+    clone.make("tables", "train@caan", "train@three")
     return clone
 
 
@@ -149,13 +155,14 @@ def test_what_is_computed_for_a_new_video_is_the_pipelines_and_is_not_computed_a
     (second,) = asked(clone, "new.mp4", "--experiment", "caan")
     assert set(computed(clone).values()) == {0} and first == second
     shutil.copy(new, clone.root / "data/raw/joy/new.mp4")
-    clone.repro("extract@faces_toy", "extract@frames_toy")
+    again = ("index", "decode", "faces", "extract@faces_toy", "extract@frames_toy")
+    clone.make(*again)
     logs = {name: clone.log(name) for name in ("faces", "extract@faces_toy", "extract@frames_toy")}
     assert {name: (log["computed"], log["items"]) for name, log in logs.items()} == {
         name: (0, 10) for name in logs
     }
     (clone.root / "data/raw/joy/new.mp4").unlink()
-    clone.repro("extract@faces_toy", "extract@frames_toy")
+    clone.make(*again)
 
 
 @pytest.mark.slow
@@ -188,7 +195,8 @@ def test_what_a_video_lacks_is_said_and_one_that_is_none_is_a_row(clone: Clone) 
 
 @pytest.mark.slow
 def test_what_was_not_trained_with_is_an_error_that_says_which(clone: Clone) -> None:
-    said = clone.run("python", "-c", WRONG).splitlines()[-1]
+    (clone.root / "wrong.py").write_text(WRONG)
+    said = clone.run("python", "-m", "wrong").splitlines()[-1]
     errors, remarks = json.loads(said)
     assert "as it is" not in errors
     assert "another decode segments than is here: seed was 0, is 5" in errors["seed"]
