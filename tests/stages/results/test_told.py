@@ -40,8 +40,10 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Result]:
 def test_the_files_name_what_they_measure(results: dict[str, Result]) -> None:
     folder = results["caan"].folder.parent
     shown = {n: list(json.loads((folder / f"{n}.json").read_text())) for n in results}
-    assert shown["several"] == ["mAP", "mAP_low", "mAP_high", "macro_f1"]
-    assert shown["affect"] == ["CCC", "CCC_low", "CCC_high", "RMSE", "Pearson"]
+    assert shown["several"] == [
+        *("mAP", "mAP_low", "mAP_high", "macro_f1", "settings_tried"),
+    ]
+    assert shown["affect"] == ["CCC", "CCC_low", "CCC_high", "RMSE", "Pearson", "settings_tried"]
     assert shown["caan"][0] == "accuracy" and "accuracy" not in shown["affect"]
     rows = tables.read(folder / "affect" / "predictions.parquet")
     assert list(rows[0]) == [
