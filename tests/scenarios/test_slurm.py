@@ -118,7 +118,11 @@ def killed() -> bool:
 def requeued() -> bool:
     """Have a job's place taken, and the job queued again; tell whether there was one."""
     running = jobs("RUNNING")
-    return bool(running) and not subprocess.run(["scontrol", "requeue", running[0]]).returncode
+    if not running or subprocess.run(["scontrol", "requeue", running[0]]).returncode:
+        return False
+    at_once = ["scontrol", "update", f"JobId={running[0]}", "StartTime=now"]  # not in two minutes
+    wait_until(lambda: not subprocess.run(at_once, capture_output=True).returncode, every_s=0.2)
+    return True
 
 
 @needs_slurm
