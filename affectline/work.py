@@ -24,7 +24,7 @@ from stages.engine.items import Outcome, fill, merge_reasons, outcome_of
 from stages.engine.outputs import check_failures
 from stages.engine.params import Model, Params, ParamsError
 from stages.engine.paths import INDEX, LOGS, index_of, weights_file
-from stages.engine.progress import StageRun, fail, told
+from stages.engine.progress import StageRun, told
 from stages.engine.start import stage_names
 from stages.engine.workers import Input, Work
 
@@ -175,10 +175,9 @@ def _train(plan: Plan, stage: str, rows: Rows, failed: Failed) -> None:
         with told():
             runs = train.plan_runs(plan.params, name, folder)
         runs, _ = train.search(run, runs)
-        made = train.work(run, runs)
-        gone = outcome_of(made.items, fill(run, made))
-        if lines := [f"{n}: {why}" for n, reasons in gone.items() for why in reasons.values()]:
-            raise fail("\n".join(f"{run.name}: {line}" for line in lines))
+        chosen, _ = train.search(run, runs)
+        made = train.work(run, chosen)
+        train.check_made(run, outcome_of(made.items, fill(run, made)))
 
 
 def _as_inputs_come(run: StageRun, plan: Plan, stage: str, rows: Rows) -> Iterator[Work[Any]]:

@@ -91,6 +91,7 @@ def one_run(monkeypatch: pytest.MonkeyPatch) -> list[tables.Row]:
 
     monkeypatch.setattr(working.train, "plan_runs", plan_runs)
     monkeypatch.setattr(working.train, "search", lambda run, plan: (plan, []))
+    monkeypatch.setattr(working.train, "search", lambda run, runs: (runs, []))
     monkeypatch.setattr(working.train, "work", lambda run, runs: Work(runs, train_all, Workers(0)))
     monkeypatch.setattr(
         Plan,
