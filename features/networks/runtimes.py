@@ -8,6 +8,7 @@ Its package brings another that posts usage figures (openvino-telemetry). Videos
 confidential: it is kept from being imported, which OpenVINO provides for.
 """
 
+import gc
 import sys
 import warnings
 from collections.abc import Mapping, Sequence
@@ -64,7 +65,10 @@ def converted(
         with torch.no_grad():
             program = torch.export.export(network, (rows,), dynamic_shapes=lengths)
             names = list(network(rows[:1]))
-        return runtime().convert_model(program), names
+        model = runtime().convert_model(program)
+    del program
+    gc.collect()  # it holds the network's weights in cycles
+    return model, names
 
 
 def save(model: "openvino.Model", path: Path) -> None:

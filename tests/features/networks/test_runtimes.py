@@ -1,5 +1,7 @@
+import gc
 import math
 import sys
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -121,9 +123,12 @@ class Pyramid(nn.Module):
         return {"each": (large + over).permute(0, 2, 3, 1).reshape(len(frames), -1, 8)}
 
 
-def test_one_graph_serves_frames_of_all_sizes() -> None:
+def test_one_graph_serves_frames_of_all_sizes(request: pytest.FixtureRequest) -> None:
     network = Pyramid().eval()
+    weight = weakref.ref(network.large.weight)
     draw = torch.Generator().manual_seed(1)
+    gc.disable()
+    request.addfinalizer(gc.enable)
     model, names = runtimes.converted(network, torch.rand(1, 3, 33, 48, generator=draw), (2, 3))
     forward = runtimes.forward_of(model, names)
     for size in ((33, 48), (20, 70), (91, 17), (33, 48)):
@@ -131,6 +136,8 @@ def test_one_graph_serves_frames_of_all_sizes() -> None:
         with torch.inference_mode():
             reference = network(rows)
         assert runtimes.difference(reference, forward(rows)) < 1e-5
+    del network, model
+    assert weight() is None  # nothing of the conversion still holds torch's weights
 
 
 def test_what_posts_usage_figures_is_not_imported(forward: Forward) -> None:

@@ -1,6 +1,7 @@
 import json
 import os
-from collections.abc import Callable
+import weakref
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
@@ -63,8 +64,7 @@ def take(tmp_path: Path, notes: list[str]) -> Callable[..., tuple[str, Forward]]
 def seconds(monkeypatch: pytest.MonkeyPatch, torch_s: float, openvino_s: float) -> None:
     """Let the clock say how long the runtimes take for a batch, turn by turn."""
     now = [0.0]
-    turns = [[0.0, seconds] * runtime.TURNS for seconds in (torch_s, openvino_s)]
-    steps = iter([*turns[0], *turns[1]] * 100)
+    steps = iter([0.0, torch_s, 0.0, openvino_s] * 100)
 
     def clock() -> float:
         now[0] += next(steps)
@@ -253,23 +253,32 @@ def test_a_trial_is_a_small_file_of_json(
     assert {each.name for each in path.parent.iterdir()} == {path.name, GRAPH, WEIGHTS}
 
 
-def test_torch_has_its_turns_before_openvino_takes_memory_and_what_is_run_comes_from_its_file(
+def test_openvino_gives_back_its_memory_before_torchs_turn_and_is_run_from_its_file(
     take: Callable[..., tuple[str, Forward]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Weights that torch and OpenVINO hold at once, and room for a batch in each, are memory."""
     steps: list[object] = []
+    compiled: list[weakref.ref[object]] = []
     in_torch, in_openvino = runtime.forward_of, runtimes.forward_of
 
     def of_torch(network: nn.Module) -> Forward:
         forward = in_torch(network)
-        return lambda rows: steps.append("torch") or forward(rows)  # type: ignore[func-returns-value]
+
+        def compute(rows: Tensor) -> Mapping[str, Tensor]:
+            assert not any(each() for each in compiled)
+            steps.append("torch")
+            return forward(rows)
+
+        return compute
 
     def of_openvino(model: object, names: list[str], at_once: int) -> Forward:
         steps.append(model if isinstance(model, Path) else "openvino")
-        return in_openvino(model, names, at_once)
+        forward = in_openvino(model, names, at_once)
+        compiled.append(weakref.ref(forward))
+        return forward
 
     monkeypatch.setattr(runtime, "forward_of", of_torch)
     monkeypatch.setattr(runtimes, "forward_of", of_openvino)
     take(Toy(), "openvino")
     (graph,) = graphs(tmp_path)
-    assert steps == ["torch"] * (1 + runtime.TURNS) + ["openvino", graph]
+    assert steps == ["torch", *["torch", "openvino"] * runtime.TURNS, graph]
