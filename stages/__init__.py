@@ -13,7 +13,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 # for each other longer than they compute.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
-# At its end Python looks through all objects once more, torch's half a million too: 0.4 s for nothing.
+# At its end Python looks through all objects once more: 0.4 s for nothing where torch is loaded.
 atexit.register(gc.freeze)
 
 

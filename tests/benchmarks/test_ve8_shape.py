@@ -16,6 +16,10 @@ SMALL = {
     "hamf": '{"local_channels": 4, "frame_hidden": 8, "hidden": 8, "global_hidden": [8, 8]}',
     "caan": '{"embedding": 8, "fusion": 8, "feature": 8, "score_hidden": [8, 8]}',
     "rdam": '{"channels": 8, "feature": 8}',
+    "lstm": '{"units": 8}',
+    "nextvlad": '{"projection": 16, "hidden": 8}',
+    "context_fusion": '{"embedding": 8, "fusion": 8, "hidden": 8}',
+    "quality_aware": '{"embedding": 8, "channels": 8}',
 }
 
 
