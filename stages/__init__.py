@@ -1,7 +1,5 @@
 """One file a DVC stage: input, output and orchestration; the arithmetic lives in features/."""
 
-import atexit
-import gc
 import os
 import sys
 from types import TracebackType
@@ -12,9 +10,6 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 # NumPy's products are small here and lie beside a network that has all cores: its threads wait
 # for each other longer than they compute.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-
-# At its end Python looks through all objects once more: 0.4 s for nothing where torch is loaded.
-atexit.register(gc.freeze)
 
 
 def _tell(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:

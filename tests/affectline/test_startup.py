@@ -131,13 +131,6 @@ def test_the_table_of_all_features_is_written_without_torch(project: Path) -> No
     assert len(tables.read(Path("data/tables.parquet"))) == len(params["backbones"])
 
 
-def test_at_its_end_a_stage_looks_through_nothing_once_more() -> None:
-    then = "atexit.register(lambda: print(gc.get_freeze_count() > 1000))"
-    command = f"import atexit, gc; {then}; import stages"
-    done = subprocess.run([sys.executable, "-c", command], capture_output=True, text=True)
-    assert done.stdout == "True\n", done.stderr
-
-
 def test_the_report_is_written_without_torch(trained: Path) -> None:
     code, _, packages = called(module="stages.report")
     assert code == 0 and not packages & (WITH_TORCH - {"av"})  # which makes its sound
