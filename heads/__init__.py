@@ -9,7 +9,9 @@ The folder is the registry: each module in it is a head, and has all of these na
 - `REFERENCE`: what the papers report of it, `Reported`, a row a cell of a table; made of literals
   and of what the file itself defines, as it is read without the rest (`references`);
 - `build(params, features, classes) -> Network` (`heads.layers.network`) with fresh weights, drawn
-  from torch's global generator; `features` is role -> shape of a row, without the time axis.
+  from torch's global generator; `features` is role -> shape of a row, without the time axis, and
+  `classes` are the names of what the last layer tells: classes, or the labels or dimensions of
+  another target (`heads.training.targets`), which `Network.aim` then names.
 
 A head that trains a published network itself, on the rows of a role, has `STARTS` too: role -> the
 module in features/backbones that has this network. An experiment's `weights` then name whose

@@ -2,13 +2,16 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
+import yaml
 
 from features.cache import tables
+from features.cache.keys import PROJECT
 from features.video.listing import DataSetError, list_videos
 from features.video.splits import add_drawn
 from heads.training.targets import labels_of, metadata_of, read_targets
 from stages.engine.columns import add_targets, columns_of, declared, split_evenly
 from stages.engine.params import Index
+from tests.test_docs import blocks
 
 INDEX = Index.model_validate(
     {
@@ -65,3 +68,20 @@ def test_runs_are_even_over_the_first_target(in_folder: Path) -> None:
 def test_a_label_that_no_video_has_is_an_error(in_folder: Path) -> None:
     with pytest.raises(DataSetError, match=r"targets\.feelings: .* none with fear: take it out"):
         rows_of(["a,calm,1.5,joy", "b,calm,9,"])
+
+
+def test_the_csv_of_the_page_says_what_the_page_says(in_folder: Path) -> None:
+    page = PROJECT / "docs/labels.md"
+    settings = yaml.safe_load(blocks(page, "yaml")[0])
+    index = Index.model_validate(
+        settings["index"] | {"splits": {"runs": 1, "test_share": 0.3, "seed": 0}}
+    )
+    Path("v.csv").write_text(blocks(page, "csv")[0])
+    videos, _ = list_videos(Path("v.csv"), columns_of(index))
+    rows: list[tables.Row] = [{"video_id": v.video_id, "label": v.label} for v in videos]
+    add_targets(rows, videos, index)
+    numbers, feelings = (labels_of(rows, each) for each in declared(index))
+    assert numbers[0].range == (1, 9) and numbers[1]["all/ana_2"] == (2.0, 8.25)
+    assert feelings[0].names == ("fear", "joy", "surprise")
+    assert feelings[1]["all/eva_1"] == (1, 0, 1) and feelings[1]["all/ben_1"] == (0, 0, 0)
+    assert settings["experiments"]["several"]["target"] == "feelings"
