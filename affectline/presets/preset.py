@@ -112,6 +112,8 @@ def _needed(experiments: Iterable[Planned]) -> list[str]:
 def _set_index(section: CommentedMap, index: Mapping[str, object]) -> None:
     for key, value in index.items():
         if isinstance(value, Mapping) and isinstance(section.get(key), CommentedMap):
+            for name in [name for name in section[key] if name not in value]:
+                del section[key][name]
             section[key].update(value)
         elif key in section:
             section[key] = value
@@ -277,9 +279,16 @@ def make_plan(name: str, root: Path, choices: Choices, dry_run: bool = False) ->
         alone = all(video.location is None for video in listed)
     index: dict[str, object] = {"root": str(table or root), "dataset": preset.title}
     drawn = preset.splits is not None and not any(part for splits in videos for part in splits)
+    chosen_before = params.index.splits.kind is not None or params.index.splits.groups is not None
+    stays = chosen_before and table is None and Path(params.index.root) == root
+    if stays:
+        notes.append("index.splits stays as it is")
+    elif chosen_before and not drawn:
+        index["splits"] = {"kind": "predefined"}
     if preset.splits is not None and drawn:
         grouped = {} if choices.groups is None else {"groups": GROUP}
-        index["splits"] = preset.splits.model_dump(exclude_unset=True) | grouped
+        if not stays:
+            index["splits"] = preset.splits.model_dump(exclude_unset=True) | grouped
         trained = round(len(videos) * (1 - preset.splits.test_share))
     else:
         trained = sum(bool(splits) and splits[0] == "train" for splits in videos)

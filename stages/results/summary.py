@@ -9,6 +9,7 @@ from stages.results.files import Result, interval
 from stages.results.page import Inputs
 from stages.results.scores import skew_of
 from stages.results.searched import unlike_ranks
+from stages.results.sections.protocol import ignored
 from stages.results.told import left_out, of_kind, ranked
 
 
@@ -82,7 +83,7 @@ def summary(inputs: Inputs) -> Summary:
         runs=max(len(result.runs) for result in results),
         best=[_best(result) for result in best],
         void=_void(inputs),
-        limits=_limits(kinds, left_out(results)),
+        limits=_limits(kinds, left_out(results)) + _groups(inputs),
         software=_software(inputs),
     )
 
@@ -117,6 +118,12 @@ def _told(target: Target) -> str:
         return f"{target.name}: any of {names}"
     low, high = target.range or (-1.0, 1.0)
     return f"{target.name}: {names} from {low:g} to {high:g}"
+
+
+def _groups(inputs: Inputs) -> list[str]:
+    """Return a line where names suggest groups that the runs ignore."""
+    line = ignored(inputs)
+    return [f"{line[0].upper()}{line[1:]}."] if line else []
 
 
 def _void(inputs: Inputs) -> list[str]:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from features.cache import tables
 from heads.training.groups import ignored_groups
-from stages.engine.splits import Kind, Splits
+from stages.engine.splits import Kind
 from stages.results.page import Inputs, Section
 from stages.results.table import Column, Table
 
@@ -27,7 +27,7 @@ WORDS: dict[Kind | None, str] = {
 def section(inputs: Inputs) -> Section | None:
     """Return the section; None where there are no runs."""
     usable = [row for row in inputs.videos if row["status"] == "ok"]
-    runs = [name for name in inputs.videos[0] if name.startswith("split_")]
+    runs = _names(inputs)
     if not runs or not usable:
         return None
     splits = inputs.splits
@@ -39,14 +39,22 @@ def section(inputs: Inputs) -> Section | None:
         "words": WORDS[splits.kind if splits else None],
         "column": splits.groups if splits else None,
         "groups": len({row["group"] for row in usable}) if is_grouped else 0,
-        "ignored": None if _keeps_apart(splits) else ignored_groups(usable, runs),
+        "ignored": ignored(inputs),
         "count": len(runs),
     }
     return Section(TITLE, "protocol.html", content, shown)
 
 
-def _keeps_apart(splits: Splits | None) -> bool:
-    return splits is not None and bool(splits.columns)
+def ignored(inputs: Inputs) -> str | None:
+    """Return a line on groups that names suggest, where the protocol knows none and parts them."""
+    if inputs.splits is not None and inputs.splits.columns:
+        return None
+    return ignored_groups(inputs.videos, _names(inputs))
+
+
+def _names(inputs: Inputs) -> list[str]:
+    """Return the names of the runs."""
+    return [name for name in inputs.videos[0] if name.startswith("split_")]
 
 
 def _runs(rows: Sequence[tables.Row], runs: Sequence[str], is_grouped: bool) -> Table:

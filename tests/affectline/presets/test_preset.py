@@ -377,6 +377,25 @@ def test_groups_that_names_say_become_a_column_of_a_csv(project: Path) -> None:
     assert code == 1 and "--groups: expected with videos of your own" in said
 
 
+def test_a_protocol_that_was_chosen_stays_where_the_videos_are_the_same(project: Path) -> None:
+    make_folder("own")
+    lines = [f"raw/{label}/{n}.mp4,{label},s{n}" for label in ("joy", "fear") for n in range(3)]
+    Path("v.csv").write_text("\n".join(["path,label,speaker", *lines]) + "\n")
+    raw = yaml.safe_load(Path("params.yaml").read_text())
+    raw["index"] |= {"root": "v.csv", "splits": {"kind": "kfold", "folds": 3, "seed": 0,
+                                                 "groups": "speaker"}}  # fmt: skip
+    Path("params.yaml").write_text(yaml.safe_dump(raw))
+    code, said = run("--root", "v.csv", "--paper", "mmf")
+    assert code == 0 and "index.splits stays as it is" in said
+    assert load_params().index.splits.groups == "speaker"
+    Path("w.csv").write_text("path,label,split\nraw/joy/0.mp4,joy,train\nraw/joy/1.mp4,joy,test\n")
+    assert run("--root", "w.csv", "--paper", "mmf")[0] == 0
+    assert load_params().index.splits.model_dump(exclude_unset=True) == {"kind": "predefined"}
+    assert run("--root", "raw", "--paper", "mmf")[0] == 0
+    splits = load_params().index.splits
+    assert splits.model_dump(exclude_unset=True) == {"runs": 10, "test_share": 0.3333, "seed": 0}
+
+
 def test_features_alone_are_read_by_the_roles_of_their_names(project: Path) -> None:
     Path("v.csv").write_text("video_id,label,split\na,joy,train\nb,joy,test\nc,fear,train\n")
     for name, shape in (("visual", (8,)), ("audio", (5,)), ("skeleton", (3, 3))):

@@ -67,13 +67,16 @@ def test_a_column_of_the_csv_is_the_group_that_one_run_leaves_out(
 
 
 def test_without_groups_the_index_is_as_it_was_and_names_that_suggest_them_are_told(
-    project: Path, capsys: pytest.CaptureFixture[str]
+    project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write(speakers(), runs=2, test_share=0.34, seed=0)
     rows, said = run_index(capsys)
     assert [*rows[0]] == [*index.COLUMNS, "split_00", "split_01"]
     warning = "warning: names suggest 4 groups (s0, s1, s2, …) that the splits ignore: "
     assert warning in said and "index.splits.groups keeps them apart" in said
+    monkeypatch.setattr("stages.engine.checks.check_dvc", lambda: None)
+    cli.check()
+    assert warning in " ".join(capsys.readouterr().out.split())
     write(speakers(), kind="holdout", runs=2, test_share=0.34, seed=0, groups="speaker")
     rows, said = run_index(capsys)
     assert "suggest" not in said

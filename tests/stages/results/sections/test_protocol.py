@@ -4,6 +4,7 @@ from pathlib import Path
 from features.cache import tables
 from stages.engine.splits import Splits
 from stages.results.sections import protocol
+from stages.results.summary import summary
 from tests.stages.results.made_page import Text, inputs_of, page_of
 from tests.stages.results.made_results import write_result
 
@@ -45,4 +46,5 @@ def test_names_that_suggest_groups_are_a_warning(tmp_path: Path) -> None:
     assert "Warning: names suggest 4 groups (s0, s1, s2, …) that the splits ignore" in text
     splits = Splits(kind="kfold", folds=4, seed=0, groups="speaker")
     assert "Warning" not in Text(page_of(replace(inputs, splits=splits), protocol))
+    assert any(line.startswith("Names suggest 4 groups") for line in summary(inputs).limits)
     assert protocol.section(inputs_of(result)) is None, "no runs are known"
