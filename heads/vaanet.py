@@ -440,7 +440,11 @@ class VAANet(Network):
         if self.target.kind != "class":
             return super().loss(output, labels, phase)
         return losses.polarity_cross_entropy(
-            output["logits"], labels, positive=self.positive, penalty=self.penalty
+            output["logits"],
+            labels,
+            positive=self.positive,
+            penalty=self.penalty,
+            weights=losses.class_weights(self.target, output["logits"]),
         )
 
     def aim(self, target: Target) -> None:

@@ -343,7 +343,7 @@ class Plan:
         return choose(self.selection.target, self._tried(), self.drawn(), answers)
 
     def _tried(self) -> list[Settings]:
-        training = asdict(self.training)
+        training = self.training.stated()
         return [
             settings_of(self.head, self.block.overrides, training, each) for each in self.drawn()
         ]
@@ -361,7 +361,7 @@ class Plan:
             "head": head,
             # What null stands for, so that two ways to write one network train it once.
             "params": asdict(heads.resolve(self.params, self.block.roles)),
-            "training": asdict(self.training),
+            "training": self.training.stated(),
             "roles": self.block.roles,
             "weights": {role: tensors_sha256(file) for role, file in self.starts.items()},
             **self.selection.target.stated(),
@@ -423,7 +423,7 @@ class Plan:
             "roles": dict(roles),
             "weights": {role: metadata(file) for role, file in self.starts.items()},
             "params": settings,
-            "training": asdict(self.training),
+            "training": self.training.stated(),
             "selection": self.training.selected_by(selection.target.measure),
             "search": self._search(),
             **selection.target.stated(),

@@ -24,15 +24,21 @@ def video_loss(target: Target, logits: Tensor, labels: Tensor) -> Tensor:
         labels: (B,) int64 of a class; else (B, width) float, see `heads.training.targets.Label`.
 
     Returns:
-        A scalar; of labels the mean over videos and labels, of dimensions that over dimensions.
+        A scalar; of classes the mean over videos, weighed where the target's classes are, of labels
+        that over videos and labels, of dimensions that over dimensions.
     """
     if target.kind == "class":
-        return functional.cross_entropy(logits, labels)
+        return functional.cross_entropy(logits, labels, weight=class_weights(target, logits))
     if target.kind == "labels":
         return functional.binary_cross_entropy_with_logits(logits, labels)
     low, high = target.range or (-1.0, 1.0)
     middle, half = (low + high) / 2, (high - low) / 2
     return concordance_loss(logits, (labels - middle) / half)
+
+
+def class_weights(target: Target, logits: Tensor) -> Tensor | None:
+    """Return the weights (classes,) of a target's classes; None where all count alike."""
+    return logits.new_tensor(target.weights) if target.weights else None
 
 
 def concordance_loss(estimates: Tensor, truth: Tensor) -> Tensor:
@@ -76,7 +82,12 @@ def frame_loss(target: Target, logits: Tensor, labels: Tensor, mask: Tensor) -> 
 
 
 def polarity_cross_entropy(
-    logits: Tensor, labels: Tensor, *, positive: Tensor, penalty: float
+    logits: Tensor,
+    labels: Tensor,
+    *,
+    positive: Tensor,
+    penalty: float,
+    weights: Tensor | None = None,
 ) -> Tensor:
     """Return the cross-entropy that counts more where the answer has the wrong polarity.
 
@@ -89,13 +100,18 @@ def polarity_cross_entropy(
         labels: (B,) int64.
         positive: (classes,) bool, polarity of each class.
         penalty: lambda, at least 0; 0 is cross-entropy.
+        weights: (classes,) float, of the classes.
 
     Returns:
-        A scalar, the mean over videos (not divided by the sum of the factors).
+        A scalar, the mean over videos, weighed by their classes (not divided by the sum of the
+        factors).
     """
     values = functional.cross_entropy(logits, labels, reduction="none")
     wrong = positive[logits.argmax(dim=1)] != positive[labels]
-    return (values * (1 + penalty * wrong)).mean()
+    if weights is None:
+        return (values * (1 + penalty * wrong)).mean()
+    of_videos = weights[labels]
+    return (of_videos * values * (1 + penalty * wrong)).sum() / of_videos.sum()
 
 
 def triplet(

@@ -50,6 +50,11 @@ class Network(nn.Module):
                 f"{target.name!r} of kind {target.kind}: choose a target of one of the classes, or "
                 "another head (docs/add-a-head.md says how a loss takes the others)"
             )
+        if target.weights and set(self.kinds) != set(KINDS):
+            raise ValueError(
+                "its loss is its own, which train.class_weights does not reach: set them to none, "
+                "or take the target's loss (docs/add-a-head.md)"
+            )
         self.target = target
 
     def forward(

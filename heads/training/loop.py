@@ -28,7 +28,7 @@ from heads.training.run import Epoch, Run
 from heads.training.scores import measure
 from heads.training.settings import Training
 from heads.training.standardise import Standardised, build_network, input_statistics
-from heads.training.targets import Target, strata
+from heads.training.targets import Target, balanced, strata
 
 _SGD_MOMENTUM = 0.9
 _DECAY = 0.1
@@ -135,7 +135,10 @@ def train_run(
             f"train.validation_share {share} of {len(train)} training videos leaves no video to "
             "validate on: raise it, or set it to 0"
         )
-    standardised = build_network(head, params, dataset.shapes, dataset.axes, target, seed)
+    aimed = target
+    if training.class_weights == "balanced":
+        aimed = balanced(target, [dataset.videos[position].label for position in train])
+    standardised = build_network(head, params, dataset.shapes, dataset.axes, aimed, seed)
     _start(standardised.network, starts or {}, dataset.shapes)
     for role, (mean, std) in input_statistics(dataset, train, training.standardise).items():
         standardised.mean[role].copy_(mean)

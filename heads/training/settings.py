@@ -7,7 +7,7 @@ torch.
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
 import numpy as np
@@ -55,6 +55,9 @@ class Training:
         validation_share: share of each class's training videos that is not trained on but tells
             which epoch of the last phase is kept: the first with the best accuracy (or mAP, or CCC)
             on them. With 0 it is the last epoch.
+        class_weights: of the loss: `balanced` has every class count alike, however many training
+            videos it has, see `heads.training.targets.balanced`; for `shuffled` sampling, as
+            balanced batches draw classes alike already.
         seed: of the weights, the batches and everything else that is drawn.
         threads: CPU threads of a run. It is a part of the result: a sum that is split over
             threads is rounded in another order. Runs are trained side by side, a core each; more
@@ -71,6 +74,7 @@ class Training:
     weight_decay: float = 0.0
     standardise: Standardise = "dimension"
     validation_share: float = 0.0
+    class_weights: Literal["none", "balanced"] = "none"
     seed: int = 0
     threads: int = 1
 
@@ -85,6 +89,11 @@ class Training:
                 f"batch_videos must be at least twice videos_per_class ({self.videos_per_class}), "
                 f"so that a balanced batch has two classes, found {self.batch_videos}"
             )
+        if self.sampling == "balanced" and self.class_weights == "balanced":
+            raise ValueError(
+                "class_weights: balanced with sampling: balanced would count rare classes twice, "
+                "as their videos are drawn more often already: set sampling: shuffled"
+            )
         if self.learning_rate <= 0:
             raise ValueError(f"learning_rate must be above 0, found {self.learning_rate}")
         if self.weight_decay < 0:
@@ -95,6 +104,13 @@ class Training:
             raise ValueError(
                 f"validation_share must be at least 0 and below 1, found {self.validation_share}"
             )
+
+    def stated(self) -> dict[str, object]:
+        """Return what keys and files say of it: nothing of class weights where there are none."""
+        settings = asdict(self)
+        if self.class_weights == "none":
+            del settings["class_weights"]
+        return settings
 
     def selected_by(self, measure: str) -> str:
         """Say which network answers, where `measure` says how well one does."""

@@ -15,7 +15,7 @@ A data set's index has its targets, see `read_targets`; without any it is the cl
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
@@ -70,12 +70,15 @@ class Target:
         names: of the classes, the labels or the dimensions.
         range: lowest and highest value of dimensions, None of other kinds.
         name: in `index.targets`; None where the data set declares none.
+        weights: of the classes in the training loss, see `balanced`; none are all alike. They are
+            of a run, and no part of what files say of a target.
     """
 
     kind: Kind
     names: tuple[str, ...]
     range: tuple[float, float] | None = None
     name: str | None = None
+    weights: tuple[float, ...] = ()
 
     @property
     def width(self) -> int:
@@ -91,13 +94,36 @@ class Target:
         """Return what files say of it, for `of_stated`; of one of the classes their names alone."""
         if self.kind == "class" and self.name is None:
             return {"classes": self.names}
-        return {"target": asdict(self)}
+        return {"target": {n: value for n, value in asdict(self).items() if n != "weights"}}
 
     def told(self, label: Label) -> str | list[float]:
         """Return what is true of a video as tables and keys have it."""
         if self.kind == "dimensions":
             return list(cast(tuple[float, ...], label))
         return BETWEEN.join(names_of(self, label))
+
+
+def balanced(target: Target, labels: Sequence[Label]) -> Target:
+    """Return a target whose loss counts all classes alike, however many videos they have.
+
+    The weight of a class is N / (K n) where n of N videos are of it and of K classes in all: over
+    the videos the mean weight is 1, as in scikit-learn's `compute_class_weight("balanced")`.
+
+    Args:
+        target: of the data set.
+        labels: of the training videos.
+
+    Raises:
+        ValueError: there are no classes.
+    """
+    if target.kind != "class":
+        raise ValueError(
+            f"train.class_weights: balanced is of classes, found the target {target.name!r} of "
+            f"kind {target.kind}: set it to none"
+        )
+    counts = Counter(labels)
+    weights = (len(labels) / (target.width * counts[label]) for label in range(target.width))
+    return replace(target, weights=tuple(weights))
 
 
 def names_of(target: Target, label: Label) -> list[str]:

@@ -5,8 +5,8 @@ A head's own properties are tested in its own file; the cases lie in `tests/head
 
 import math
 import re
-from collections.abc import Iterator
-from dataclasses import asdict
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 import heads
 from heads.layers.network import Network
+from heads.training.targets import Target, of_classes
 from tests.heads.cases import all_cases
 from tests.heads.conftest import random_batch
 from tests.modules import put
@@ -282,6 +283,34 @@ def test_gradients_reach_every_parameter_in_some_phase(built: Built) -> None:
                 if weight.grad is not None and weight.grad.any():
                     reached.add(name)
     assert reached == names
+
+
+def test_weights_of_classes_reach_the_loss_of_every_head(built: Built) -> None:
+    features, mask = built.batch(videos=6)
+    network, differ = built.network.eval(), []
+    alike, weighed = of_classes(CLASSES), replace(of_classes(CLASSES), weights=(5.0, 1.0, 1.0))
+    for phase in network.phases():
+        output = network(features, mask)
+
+        def loss(target: Target, labels: list[int], of: str = phase) -> float:
+            network.aim(target)
+            return network.loss(output, torch.tensor(labels), of).item()  # noqa: B023
+
+        mixed = [0, 1, 2, 1, 2, 1]
+        differ.append(loss(alike, mixed) != pytest.approx(loss(weighed, mixed), rel=1e-4))
+        one = [0] * 6
+        assert loss(alike, one) == pytest.approx(loss(weighed, one)), "of one class it is a mean"
+    assert any(differ)
+
+
+def test_a_head_whose_loss_is_its_own_refuses_weights() -> None:
+    class Own(Network):
+        def loss(self, output: Mapping[str, Tensor], labels: Tensor, phase: str) -> Tensor:
+            return output["logits"].sum()
+
+    Own().aim(of_classes(CLASSES))
+    with pytest.raises(ValueError, match="its loss is its own, which train.class_weights does not"):
+        Own().aim(replace(of_classes(CLASSES), weights=(1.0, 2.0, 3.0)))
 
 
 def test_a_head_learns_a_batch_by_heart(built: Built) -> None:

@@ -1,10 +1,11 @@
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
 import pytest
 import torch
 
-from heads.layers.losses import frame_loss, polarity_cross_entropy, triplet
+from heads.layers.losses import frame_loss, polarity_cross_entropy, triplet, video_loss
 from heads.training.targets import of_classes
 
 LABELS = [0, 1, 0, 2, 1, 0]
@@ -82,6 +83,30 @@ def test_frame_loss_is_minus_the_log_probability_of_real_frames() -> None:
         of_classes("abc"), torch.from_numpy(logits), torch.tensor(labels), torch.from_numpy(mask)
     )
     assert loss.item() == pytest.approx(np.mean(values))
+
+
+def test_a_class_counts_by_its_weight_in_a_mean_that_is_weighed() -> None:
+    draw = torch.Generator().manual_seed(0)
+    logits, labels = torch.randn(5, 3, generator=draw), [0, 1, 1, 2, 1]
+    each = -torch.log_softmax(logits, 1)[range(5), labels].numpy()
+    weights = np.array([3.0, 0.5, 2.0])[labels]
+    target = replace(of_classes("abc"), weights=(3.0, 0.5, 2.0))
+    found = video_loss(target, logits, torch.tensor(labels)).item()
+    assert found == pytest.approx(np.average(each, weights=weights))
+    frames = logits.repeat_interleave(2, 0).reshape(5, 2, 3)
+    mask = torch.tensor([[True, True]] * 2 + [[True, False]] * 3)
+    found = frame_loss(target, frames, torch.tensor(labels), mask).item()
+    assert found == pytest.approx(np.average(each, weights=weights * [2, 2, 1, 1, 1]))
+    wrong = polarity_cross_entropy(
+        logits,
+        torch.tensor(labels),
+        positive=torch.tensor([True, False, True]),
+        penalty=0.5,
+        weights=torch.tensor([3.0, 0.5, 2.0]),
+    ).item()
+    polarity = np.array([True, False, True])
+    factor = 1 + 0.5 * (polarity[logits.argmax(1).numpy()] != polarity[labels])
+    assert wrong == pytest.approx(np.average(each * factor, weights=weights))
 
 
 def test_frame_loss_without_a_real_frame_is_zero() -> None:

@@ -1,4 +1,5 @@
 import math
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,13 +11,14 @@ import torch
 
 import heads
 from heads.layers.network import Network
+from heads.training import loop
 from heads.training.data import Features
 from heads.training.held_out import held_out
 from heads.training.loop import run_seed, train_run
 from heads.training.run import Run, run_arrays
 from heads.training.selection import Selection, select_videos
 from heads.training.settings import Training, training_of
-from heads.training.standardise import build_network
+from heads.training.standardise import Standardised, build_network
 from heads.training.targets import of_classes
 from tests.heads.conftest import EMOTIONS, Folder, frames, make_folder
 
@@ -215,6 +217,32 @@ def test_validation_videos_are_not_trained_on_and_choose_the_epoch(folder: Folde
     changed = trained(folder, training)
     assert [epoch.loss for epoch in changed.curve] == [epoch.loss for epoch in run.curve]
     assert "30% of the training videos" in training.selected_by("accuracy")
+
+
+def test_classes_are_weighed_by_the_videos_that_are_trained_on(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    selection, data = selected(folder)
+    split, target = selection.splits["split_00"], of_classes(EMOTIONS)
+    first = [at for at in split.train if data.videos[at].label == 0]
+    few = [at for at in split.train if at not in first[1:]]  # one video of the first class
+    counts = Counter(data.videos[at].label for at in few)
+    weights = tuple(len(few) / (3 * counts[label]) for label in range(3))
+    head, aimed = heads.load("caan"), []
+
+    def recorded(*arguments: Any) -> Standardised:
+        aimed.append(arguments[4].weights)
+        return build_network(*arguments)
+
+    monkeypatch.setattr(loop, "build_network", recorded)
+    shuffled = replace(QUICK, sampling="shuffled")
+    runs = [
+        train_run(head, heads.validate(head, SMALL), training, data, few, split.test, target, 5)
+        for training in (shuffled, replace(shuffled, class_weights="balanced"))
+    ]
+    assert aimed == [(), pytest.approx(weights)] and weights[0] > weights[1]
+    plain, weighed = (run.curve[0].loss for run in runs)
+    assert plain != weighed
 
 
 def test_too_small_a_share_to_validate_on_is_an_error(folder: Folder) -> None:

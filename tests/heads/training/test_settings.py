@@ -1,8 +1,10 @@
+from dataclasses import fields
+
 import numpy as np
 import pytest
 
 import heads
-from heads.training.settings import draw, settings_of, training_of
+from heads.training.settings import Training, draw, settings_of, training_of
 
 SPACE = {
     "learning_rate": ("log_uniform", [1e-5, 1e-2]),
@@ -41,6 +43,21 @@ def test_drawn_settings_stand_in_place_of_those_of_head_and_training() -> None:
     found = settings_of(head, {"hidden": 8, "pool": "max"}, {"epochs": 3}, drawn)
     assert found.params == heads.validate(head, {"hidden": 16, "pool": "max"})
     assert found.training == training_of({"epochs": 3, "learning_rate": 0.003})
+
+
+def test_weights_that_are_none_stand_in_no_key() -> None:
+    known = {field.name for field in fields(Training)} - {"class_weights"}
+    assert set(Training().stated()) == known
+    weighed = Training(sampling="shuffled", class_weights="balanced")
+    assert weighed.stated() == {
+        **Training(sampling="shuffled").stated(),
+        "class_weights": "balanced",
+    }
+    assert (
+        training_of(weighed.stated()) == weighed and training_of(Training().stated()) == Training()
+    )
+    with pytest.raises(ValueError, match="count rare classes twice, .* set sampling: shuffled"):
+        training_of({"class_weights": "balanced"})
 
 
 @pytest.mark.parametrize(

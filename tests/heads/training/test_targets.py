@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
+from sklearn.utils.class_weight import compute_class_weight
 
 import heads
 from features.cache import tables
@@ -23,6 +24,7 @@ from heads.training.standardise import build_network
 from heads.training.targets import (
     Declared,
     Target,
+    balanced,
     metadata_of,
     of_classes,
     of_stated,
@@ -38,6 +40,19 @@ DECLARED = [
     Declared("affect", "dimensions", VALENCE.names, (), (1.0, 9.0)),
 ]
 ROLES = {"context": "vgg16/fc6"}
+
+
+def test_balanced_weights_are_those_of_scikit_learn() -> None:
+    labels = [0] * 7 + [1] * 2 + [2]
+    found = balanced(of_classes(("a", "b", "c")), labels)
+    expected = compute_class_weight("balanced", classes=np.arange(3), y=labels)
+    assert found.weights == pytest.approx(expected)
+    assert np.mean([found.weights[label] for label in labels]) == pytest.approx(1)
+    assert found.stated() == of_classes(("a", "b", "c")).stated(), "no part of what files say"
+    named = replace(found, name="feeling")
+    assert of_stated(json.loads(json.dumps(named.stated()))) == replace(named, weights=())
+    with pytest.raises(ValueError, match="class_weights: balanced is of classes, found the target"):
+        balanced(LABELS, [(1.0, 0.0, 0.0)])
 
 
 @pytest.fixture(scope="module")
