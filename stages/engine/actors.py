@@ -32,6 +32,9 @@ APART = 4
 """Items that an actor without the store is given at once: their files are in memory on the way."""
 
 
+STARTS = 20
+"""Deaths before it is ready that an actor has at most."""
+
 END_S = 10.0
 """Seconds that an actor has to clear up."""
 
@@ -163,7 +166,9 @@ class _Place:
             self._shares, self._there = shares is not False, set()
             return shares
 
-        return _then(self._actor.ready.remote().future(), learn)
+        # while it is started anew Ray says that it is not there
+        ready = self._actor.ready.options(max_task_retries=STARTS)
+        return _then(ready.remote().future(), learn)
 
     def room(self) -> int:
         return LARGEST_PART if self._shares else APART

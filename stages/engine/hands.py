@@ -113,6 +113,7 @@ def shared_out(
             busy[hand.give(part)] = (hand, part)
         ended, _ = wait([*busy, *coming], LOOK_S, FIRST_COMPLETED)
         crew.look()
+        crew.size = max(crew.size, len(free) + len(busy))  # some may see another store
         for future in ended:
             error = future.exception()
             if future in coming:

@@ -145,7 +145,9 @@ def _compute_all(
         return {}, 0
     reasons: Reasons = {}
     computed = 0
-    crew = Crew(unfinished, run.name, run.note)
+    pool = work.pool
+    is_one = not (pool.devices or pool.ray or pool.slurm)
+    crew = Crew(unfinished, run.name, run.note, is_one=is_one)
     ledger = Ledger(run.log.with_suffix(".csv"))
     run.workers = ledger.workers
     with closing(reports_of(store, waiting, work, crew, run.note)) as reports, ledger:

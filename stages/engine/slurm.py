@@ -244,6 +244,8 @@ def on_slurm(
                     places[job] = place
             if places:
                 time.sleep(cluster.poll_s)
+        for pickle in folder.glob("*.pkl"):  # the logs and the journals stay
+            pickle.unlink()
     finally:
         cluster.cancel(places)
 

@@ -195,15 +195,17 @@ class Work(Generic[Task]):
 class Crew:
     """All processes that work on the same items in one store, told as they come and go."""
 
-    def __init__(self, folder: Path, work: str, note: Note) -> None:
+    def __init__(self, folder: Path, work: str, note: Note, *, is_one: bool = True) -> None:
         """Begin.
 
         Args:
             folder: of the scratch folders of all.
             work: what they do, the stage's name.
             note: told who comes, ends or dies.
+            is_one: this process works itself, and does not only have others work.
         """
-        self.size = 1
+        self._others = 0 if is_one else -1
+        self.size = 1 + self._others
         self.work = work
         self._folder, self._note = folder, note
         self._me = claims.me()
@@ -217,7 +219,7 @@ class Crew:
         self._next_look = time.monotonic() + LOOK_S
         there = claims.workers(self._folder, self.work)
         alive = {name for name, is_alive in there.items() if is_alive}
-        self.size = len(alive | {self._me})
+        self.size = len(alive | {self._me}) + self._others
         for name in sorted(alive - self._known):
             self._note(f"worker {name} has come: {self.size} are at work")
         for name in sorted(self._known - alive - {self._me}):

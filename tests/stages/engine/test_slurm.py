@@ -34,8 +34,8 @@ def test_jobs_share_the_work_and_what_dies_is_sent_again(
     in_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     items = [*(toy(n) for n in range(9)), toy(9, "fallen"), toy(10, ValueError("bad"))]
-    run = StageRun("toy")
-    outcome = outcome_of(items, fill(run, Work(items, compute, JOBS)))
+    with StageRun("toy") as run:
+        outcome = outcome_of(items, fill(run, Work(items, compute, JOBS)))
     assert {n: why for n, why in outcome.items() if why} == {"joy/v10": {"joy/v10.bin": "bad"}}
     assert max(Counter(name for name, _ in made()).values()) == 1
     assert len({process for _, process in made()}) == 3  # two jobs, one of them anew
@@ -43,6 +43,8 @@ def test_jobs_share_the_work_and_what_dies_is_sent_again(
     assert "has died (finished); it is sent again" in capsys.readouterr().err
     assert not list((in_folder / ".store/unfinished").iterdir())
     assert len(list(Path("logs/slurm").glob("toy.*/*_log.out"))) == 3
+    assert not list(Path("logs/slurm").rglob("*.pkl"))
+    assert len(json.loads(Path("logs/toy.json").read_text())["workers"]) == 3
 
 
 @has_submitit
