@@ -9,7 +9,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import pyarrow.parquet as pq
 from rich import box
 from rich.table import Table
 from rich.text import Text
@@ -283,8 +282,8 @@ def _count_runs(params: Params, name: str, current_outputs: set[Path], total: in
     files = [path for path in runs.rglob("*") if path.is_file()] if runs.is_dir() else []
     size = sum(path.stat().st_size for path in files)
     table = output / "runs.parquet"
-    rows = pq.read_table(table, columns=["run", "key"]) if table.is_file() else None
-    there: Sequence[str] = rows["key"].to_pylist() if rows else []
+    rows = tables.read(table, ["run", "key"]) if table.is_file() else []
+    there = {str(row["key"]) for row in rows}
     block = params.experiments[name]
     needed = {FEATURES / source.split("/")[0] for source in block.roles.values()}
     total *= 1 + (block.search.tries if block.search else 0)  # trials are items too
@@ -302,11 +301,11 @@ def _count_runs(params: Params, name: str, current_outputs: set[Path], total: in
         total = len(trials) + len(plan.selection.splits)
         store = ItemStore(store_root())
         for item in items:
-            if set(item.files) <= set(there):
+            if item.files.keys() <= there:
                 current += 1
             elif all(store.has(key, Path(path).suffix) for key, path in item.files.items()):
                 in_store += 1
-    made = len(rows["run"].unique()) if rows else 0  # answers and checkpoint, or a trial
+    made = len({row["run"] for row in rows})  # answers and checkpoint, or a trial
     to_compute = total - current - in_store
     stage = f"train@{name}"
     cost = _cost(params, stage, output, [round(size / made)] if made else [], to_compute)

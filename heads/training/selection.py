@@ -123,7 +123,10 @@ def read_features(root: Path, backbones: Collection[str]) -> dict[str, dict[str,
     features: dict[str, dict[str, FeatureRow]] = {}
     for row in tables.read(path, columns):
         backbone = str(row["backbone"])
-        features.setdefault(backbone, {})[str(row["video_id"])] = FeatureRow(
+        videos = features.setdefault(backbone, {})
+        if backbone not in backbones:  # a path for each row is most of the time
+            continue
+        videos[str(row["video_id"])] = FeatureRow(
             path=root / "features" / backbone / str(row["path"] or ""),
             key=str(row["key"] or ""),
             content=str(row["content"] or ""),
