@@ -32,7 +32,12 @@ Unit = list[tables.Row]
 
 
 def add_holdout(
-    rows: Sequence[tables.Row], *, runs: int, test_share: float, seed: int
+    rows: Sequence[tables.Row],
+    *,
+    runs: int,
+    test_share: float,
+    seed: int,
+    classes: bool = True,
 ) -> list[str]:
     """Add runs that test about a share of each class, in whole groups; return their names.
 
@@ -41,29 +46,35 @@ def add_holdout(
         runs: how many.
         test_share: of each class, as near as whole groups come to it.
         seed: of the order in which each run tries the groups.
+        classes: labels are classes, and not only strata: each must train in every run.
 
     Raises:
         DataSetError: a group that holds a whole class.
     """
     units = _units(rows)
-    _check_spread(units)
+    if classes:
+        _check_spread(units)
     names = run_names(runs)
     for name in names:
         ordered = sorted(units, key=lambda unit: _draw(seed, name, _name(unit)))
         drawn = draw_groups([[row["label"] for row in unit] for unit in ordered], test_share)
         tested = {row["video_id"] for position in drawn for row in ordered[position]}
         _write(units, name, {str(video_id) for video_id in tested})
-    _check_classes(rows, names)
+    if classes:
+        _check_classes(rows, names)
     return names
 
 
-def add_folds(rows: Sequence[tables.Row], *, folds: int, seed: int) -> list[str]:
+def add_folds(
+    rows: Sequence[tables.Row], *, folds: int, seed: int, classes: bool = True
+) -> list[str]:
     """Add folds that test each video once, stratified as far as groups allow; return their names.
 
     Args:
         rows: of the index.
         folds: how many.
         seed: of the drawing.
+        classes: as of `add_holdout`.
 
     Raises:
         DataSetError: fewer groups, or videos, than folds, or one that holds a whole class.
@@ -74,13 +85,15 @@ def add_folds(rows: Sequence[tables.Row], *, folds: int, seed: int) -> list[str]
             f"expected at least as many {_what(units)}s as folds, {folds}, found {len(units)}: "
             f"{_shorten([_name(unit) for unit in units])}; lower index.splits.folds"
         )
-    _check_spread(units)
+    if classes:
+        _check_spread(units)
     digest = hashlib.sha256(str(seed).encode()).digest()
     names = run_names(folds)
     cut = _cut(units, folds, int.from_bytes(digest[:4], "big"))
     for name, tested in zip(names, cut, strict=True):
         _write(units, name, tested)
-    _check_classes(rows, names)
+    if classes:
+        _check_classes(rows, names)
     return names
 
 
@@ -104,8 +117,12 @@ def _cut(units: Sequence[Unit], folds: int, seed: int) -> list[set[str]]:
     return [{videos[position][0] for position in test} for _, test in cut]
 
 
-def add_groups_out(rows: Sequence[tables.Row]) -> list[str]:
+def add_groups_out(rows: Sequence[tables.Row], *, classes: bool = True) -> list[str]:
     """Add a run a group, named after it, that tests the group alone; return their names.
+
+    Args:
+        rows: of the index, with ``group``.
+        classes: as of `add_holdout`.
 
     Raises:
         DataSetError: fewer than two groups, or more than there may be runs, one that holds a whole
@@ -121,7 +138,8 @@ def add_groups_out(rows: Sequence[tables.Row]) -> list[str]:
             f"expected at most {MOST_RUNS} groups, as each is a run, found {len(groups)}; kind "
             "kfold tests several in a run"
         )
-    _check_spread(list(groups.values()))
+    if classes:
+        _check_spread(list(groups.values()))
     names = _slugs(list(groups), "")
     for name, group in zip(names, groups, strict=True):
         tested = {str(row["video_id"]) for row in groups[group]}

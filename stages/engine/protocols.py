@@ -42,12 +42,13 @@ def add_splits(rows: list[tables.Row], videos: Sequence[Video], index: Index) ->
     for name, column in (("corpus", splits.corpus), ("group", splits.groups)):
         if column is not None:
             _add_column(rows, videos, index, name, column)
+    classes = not index.targets or next(iter(index.targets.values())).kind == "class"
     if splits.kind == "kfold":
-        return add_folds(rows, folds=splits.folds, seed=splits.seed)
+        return add_folds(rows, folds=splits.folds, seed=splits.seed, classes=classes)
     if splits.kind == "leave_one_group_out":
-        return add_groups_out(rows)
+        return add_groups_out(rows, classes=classes)
     if splits.kind == "cross_corpus":
-        names = splits.map if _tells_classes(index) else None
+        names = splits.map if classes else None
         return add_cross_corpus(rows, train=splits.train, names=names)
     if splits.kind == "predefined" or (splits.kind is None and _has_splits(videos)):
         if not _has_splits(videos):
@@ -59,8 +60,10 @@ def add_splits(rows: list[tables.Row], videos: Sequence[Video], index: Index) ->
         if splits.groups is not None:
             check_apart(rows, names_of_runs)
         return names_of_runs
-    draw = add_drawn if splits.groups is None else add_holdout
-    return draw(rows, runs=splits.runs, test_share=splits.test_share, seed=splits.seed)
+    runs, share, seed = splits.runs, splits.test_share, splits.seed
+    if splits.groups is None:
+        return add_drawn(rows, runs=runs, test_share=share, seed=seed)
+    return add_holdout(rows, runs=runs, test_share=share, seed=seed, classes=classes)
 
 
 def count_runs(index: Index) -> int:
@@ -111,11 +114,6 @@ def _add_column(
     for row in rows:
         value = values[str(row["video_id"])]
         row[name] = f"{row['corpus']}/{value}" if name == "group" and "corpus" in row else value
-
-
-def _tells_classes(index: Index) -> bool:
-    """Tell whether the first target, by which runs are drawn, is one of several classes."""
-    return not index.targets or next(iter(index.targets.values())).kind == "class"
 
 
 def _has_splits(videos: Iterable[Video]) -> bool:

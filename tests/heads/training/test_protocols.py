@@ -171,6 +171,15 @@ def test_what_cannot_be_divided_is_said(rows: list[tables.Row], kind: str, words
         KINDS[kind]([dict(row) for row in rows])
 
 
+def test_strata_of_numbers_may_lie_in_one_group() -> None:
+    rows = [row_of(f"{n // 3}/{n}", group=f"g{n // 3}") for n in range(12)]  # a quarter a group
+    for names in (add_groups_out(rows, classes=False), add_folds(rows, folds=2, seed=0,
+                                                                 classes=False)):  # fmt: skip
+        for name in names:
+            sides = {(row["group"], row[name]) for row in rows}
+            assert len(sides) == 4 and {side for _, side in sides} == {"train", "test"}
+
+
 def test_a_fold_that_would_train_without_a_class_is_said() -> None:
     has = {"g0": "a", "g1": "aabb", "g2": "bbbbbbbb"}  # two of the three are tested together
     rows = [

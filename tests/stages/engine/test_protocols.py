@@ -212,3 +212,24 @@ def test_corpora_have_two_classes_in_common_and_test_each_other(
     assert runs == ["split_from_crema", "split_from_ravdess", "split_from_savee"]
     trained = {(row["corpus"], name) for row in rows for name in runs if row[name] == "train"}
     assert trained == {(name.removeprefix("split_from_"), name) for name in runs}
+
+
+def test_dimensions_have_groups_and_corpora_too(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [row | {"valence": str(n // 4)} for n, row in enumerate(speakers())]  # one a speaker
+    plans: list[dict[str, object]] = [
+        {"kind": "leave_one_group_out", "groups": "speaker"},
+        {"kind": "cross_corpus", "corpus": "speaker"},
+    ]
+    for splits in plans:
+        write(rows, **splits)
+        raw = yaml.safe_load(Path("params.yaml").read_text())
+        target = {"kind": "dimensions", "columns": ["valence"], "range": [0.0, 3.0]}
+        raw["index"]["targets"] = {"feeling": target}
+        Path("params.yaml").write_text(yaml.safe_dump(raw))
+        made, _ = run_index(capsys)
+        assert "class" not in made[0] and {row["label"] for row in made} == {"joy", "fear"}
+        for row in made:
+            runs = [row[f"split_s{n}"] for n in range(4)]
+            assert sorted(map(str, runs)) == ["test", "train", "train", "train"]
