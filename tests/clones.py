@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Mapping
+from importlib.util import cache_from_source
 from pathlib import Path
 from typing import Any
 
@@ -95,8 +96,12 @@ class Clone:
         self.said: list[str] = []
 
     def environment(self) -> dict[str, str]:
-        """Return the environment of its commands: its own code, its own store."""
+        """Return the environment of its commands: its own code, its own store.
+
+        They write no bytecode: an edit within the same second would meet that of before.
+        """
         return os.environ | {
+            "PYTHONDONTWRITEBYTECODE": "1",
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
             "PYTHONPATH": str(self.root),
             "AFFECTLINE_STORE": str(self.store),
@@ -223,12 +228,22 @@ def make_clone(root: Path, store: Path | None = None) -> Clone:
     ).stdout.decode()
     for name in filter(None, listed.split("\0")):
         if (PROJECT / name).is_file() and name != "dvc.lock":
-            (root / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(PROJECT / name, root / name)
+            _copy(name, root)
     clone = Clone(root, store)
     clone.run("git", "init", "-q")
     clone.commit()
     return clone
+
+
+def _copy(name: str, root: Path) -> None:
+    """Copy a file of the project, and of Python what is compiled, which its time tells."""
+    names = [name]
+    if name.endswith(".py"):
+        names.append(cache_from_source(name))
+    for each in names:
+        if (PROJECT / each).is_file():
+            (root / each).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(PROJECT / each, root / each)
 
 
 def make_light_clone(root: Path, store: Path | None = None) -> Clone:

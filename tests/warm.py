@@ -95,6 +95,7 @@ def _become(
     os.environ.update(environment)
     for number, name in enumerate((os.devnull, *files)):
         os.dup2(os.open(name, os.O_RDWR | os.O_APPEND), number)
+    sys.dont_write_bytecode = bool(environment.get("PYTHONDONTWRITEBYTECODE"))
     sys.path[0] = folder
     sys.argv = [module, *arguments]
 
