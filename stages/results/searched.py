@@ -8,6 +8,9 @@ from collections.abc import Sequence
 
 from stages.results.files import Result
 
+_NAMED = 6
+"""Experiments that a line names."""
+
 
 def tried(result: Result) -> int:
     """Return how many settings were tried for each of an experiment's runs; 1 without a search."""
@@ -34,7 +37,8 @@ def unlike_ranks(results: Sequence[Result]) -> str | None:
     if len(by_count) == 1:
         return None
     parts = [
-        f"{_settings(count)} tried of {', '.join(names)}"
+        f"{_settings(count)} tried of {', '.join(names[:_NAMED])}"
+        + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "")
         for count, names in sorted(by_count.items(), reverse=True)
     ]
     return f"not ranked alike: {'; '.join(parts)}"

@@ -31,7 +31,7 @@ def section(inputs: Inputs) -> Section | None:
     content = {
         "first": results[0].name,
         "compared": len(comparisons),
-        "unlike": [each.unlike for each in comparisons if each.unlike],
+        "unlike": any(each.unlike for each in comparisons),
         "single_run": bool(comparisons) and comparisons[0].test == MCNEMAR,
         "reasons": _reasons(groups)[:MOST_REASONS],
         "more_reasons": max(0, len(groups) - 1 - MOST_REASONS),

@@ -33,14 +33,14 @@ def section(inputs: Inputs) -> Section | None:
     drawn = searched[:MOST_DRAWN]
     measures = list(dict.fromkeys(_measure(result) for result in searched))
     kind: Kind = "share" if "CCC" in measures else "percent"
-    name = f"{' or '.join(measures)}{', %' if kind == 'percent' else ''}"
+    name, unit = " or ".join(measures), ", %" if kind == "percent" else ""
     tables = {
         "search": Table(
             (
                 *FIRST,
-                Column(f"{name} on them", kind),
-                Column("their median", kind),
-                Column("on test videos", kind),
+                Column(f"held-out {name}{unit}", kind),
+                Column(f"median of the trials{unit}", kind),
+                Column(f"test {name}{unit}", kind),
             ),
             [row for result in searched for row in _rows(result)],
             "Settings that each run has chosen on held-out training videos",
@@ -49,7 +49,7 @@ def section(inputs: Inputs) -> Section | None:
             (
                 *(Column("experiment"), Column("run"), Column("trial", "count")),
                 Column("settings", "lines"),
-                Column(f"held-out {name}", kind),
+                Column(f"held-out {name}{unit}", kind),
                 *(Column("loss", "number"), Column("failed")),
             ),
             [row for result in drawn for row in _trials(result)],
@@ -125,7 +125,7 @@ def _figure(result: Result) -> Figure:
     figure = figures.new(
         f"Search of {result.name}: a row a run, dots are the {measure} of {tried(result)} trials "
         "on held-out training videos, the full one is chosen; the bar is that of the test videos.",
-        height_in=0.75 + 0.2 * len(runs),
+        height_in=0.95 + 0.2 * len(runs),
     )
     axes = figure.subplots()
     for place, (run, of_run) in enumerate(runs.items()):
@@ -142,5 +142,6 @@ def _figure(result: Result) -> Figure:
     axes.set_xlabel("CCC × 100" if measure == "CCC" else f"{measure}, %")
     axes.grid(axis="x")
     handles, labels = axes.get_legend_handles_labels()
-    axes.legend(handles[: 1 + bool(tests)], labels[: 1 + bool(tests)], loc="lower left", ncols=2)
+    kinds = 1 + bool(tests)  # one of each: every run has drawn them
+    figure.legend(handles[:kinds], labels[:kinds], loc="outside upper right", ncols=kinds)
     return figure

@@ -14,6 +14,8 @@ def test_who_was_searched_longer_is_not_compared_or_ranked_without_saying_so(
         "the search too"
     )
     assert unlike(results[1], results[2]) is None and unlike_ranks(results[1:]) is None
+    many = [write_result(tmp_path, f"d{n}") for n in range(5)]
+    assert str(unlike_ranks([*results, *many])).endswith("of b, c, d0, d1, d2, d3 and 1 more")
     assert unlike_ranks(results) == (
         "not ranked alike: 20 settings were tried of a; 1 setting was tried of b, c"
     )
