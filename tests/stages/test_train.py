@@ -27,7 +27,7 @@ from heads.training.metrics import over_runs
 from heads.training.selection import select_videos
 from heads.training.settings import Training
 from heads.training.standardise import build_network
-from heads.training.targets import of_stated
+from heads.training.targets import Declared, Target, metadata_of, of_stated
 from stages import train
 from stages.engine.device import GIB
 from stages.engine.params import Engine, load_params
@@ -683,3 +683,48 @@ def test_a_run_has_its_group_s_name_and_validates_on_other_groups(data: Folder) 
     assert list(about("face")["splits"]) == ["split_00", "split_Zoe-2"]
     assert Path("results/face/runs/split_Zoe-2.safetensors").is_file()
     assert {row["run"] for row in table("predictions", "face")} == {"split_00", "split_Zoe-2"}
+
+
+def test_a_data_set_of_two_targets_trains_both_and_says_which(
+    data: Folder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number, video in enumerate(data.videos):
+        video["target_feelings"] = ("joy", "joy|fear", "fear")[number % 3]
+        video["target_valence"] = 1 + number / 3
+    data.save()
+    told = [
+        Declared("affect", "dimensions", ("valence",), (), (1.0, 9.0)),
+        Declared("feelings", "labels", ("feelings",), ("fear", "joy")),
+    ]
+    index = pq.read_table(data.index).replace_schema_metadata(metadata_of(told))
+    pq.write_table(index, data.index)
+    raw = yaml.safe_load(Path("params.yaml").read_text())
+    raw["index"]["targets"] = {
+        "affect": {"kind": "dimensions", "columns": ["valence"], "range": [1, 9]},
+        "feelings": {"kind": "labels", "columns": ["feelings"], "names": ["fear", "joy"]},
+    }
+    raw["experiments"]["caan"]["target"] = "feelings"
+    Path("params.yaml").write_text(yaml.safe_dump(raw))
+    for experiment in ("face", "caan"):
+        run(data, experiment)
+    said = " ".join(capsys.readouterr().err.split())
+    assert "train@face: CCC " in said and "train@caan: mAP " in said
+    assert about("face")["target"]["name"] == "affect", "the first, as none is named"
+    assert about("caan")["target"] == {
+        "kind": "labels", "names": ["fear", "joy"], "range": None, "name": "feelings"
+    }  # fmt: skip
+    rows = table("predictions", "face")
+    wanted = {video["video_id"]: video["target_valence"] for video in data.videos}
+    assert all(row["true_valence"] == wanted[row["video_id"]] for row in rows)
+    assert {row["label"] for row in table("predictions")} <= {"joy", "fear", "fear|joy"}
+    path = "results/face/runs/split_00.safetensors"
+    with safe_open(path, "pt") as file:
+        stated = json.loads(file.metadata()["affectline"])
+    assert of_stated(stated) == Target("dimensions", ("valence",), (1.0, 9.0), "affect")
+    assert run(data, "face")["computed"] == 0, "the same again"
+    data.videos[3]["target_valence"] = 8.5
+    data.save()
+    changed = pq.read_table(data.index).replace_schema_metadata(metadata_of(told))
+    pq.write_table(changed, data.index)
+    assert run(data, "face")["computed"] == 2, "another rating is another run"
+    assert run(data, "caan")["computed"] == 0
