@@ -48,12 +48,12 @@ class Network(nn.Module):
             raise ValueError(
                 f"its loss is its own, made for {' and '.join(self.kinds)}, found the target "
                 f"{target.name!r} of kind {target.kind}: choose a target of one of the classes, or "
-                "another head (docs/add-a-head.md says how a loss takes the others)"
+                "another head (docs/labels.md says how a loss takes the others)"
             )
         if target.weights and set(self.kinds) != set(KINDS):
             raise ValueError(
                 "its loss is its own, which train.class_weights does not reach: set them to none, "
-                "or take the target's loss (docs/add-a-head.md)"
+                "or take the target's loss (docs/labels.md)"
             )
         self.target = target
 
