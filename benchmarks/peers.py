@@ -4,16 +4,19 @@
     pip install omegaconf tqdm opencv-python
     python benchmarks/peers.py --video-features VF --clips data/raw/joy [--json]
 
-The first frames of each clip are written as a clip of their own, all of which both extract: here by
-the stages index, decode, weights and extract, there by `python main.py`. Weights are random on
-both sides, as theirs are downloaded otherwise. They take turns, the least of each counts.
+The first frames of each clip are written as a clip of their own, all of which both extract. Here
+by the stages index, decode, weights and extract, a command each (`stages`), and by index, weights
+and `affectline work decode extract`, one process for two (`work`); in float32 and in bfloat16, a
+setting of ours (`precision`). There by `python main.py`, as it comes. Weights are random on both
+sides, as theirs are downloaded otherwise. They take turns, the least of each counts.
 
 * command: from the start of Python to its end, all commands together; and seconds of the processor
   in them, to be trusted where other work shares the machine;
 * loop: without the start: here the seconds inside the stages decode and extract, reading the
   network included, there those from the first clip to the last, without reading it.
 
-Which runtime is the faster is found out before, on the first clip: that is once on a machine.
+Which runtime is the faster is found out before, on the first clip: that is once on a machine. What
+a start costs by itself is the row `starts`: our commands once more, with nothing left to make.
 """
 
 import json
@@ -24,7 +27,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Annotated
@@ -63,9 +66,21 @@ Path(sys.argv[1]).write_text(str(spent[0]))
 """
 """Their `main.py` with random weights and a clock. It gives the seconds of its loop to a file."""
 
-LABEL, FPS = "clips", 25
+LABEL, FPS, BLOCK = "clips", 25, "resnet"
 
-STAGES = ("index", "decode", "weights", "extract")
+
+def stage(*name: str) -> tuple[str, ...]:
+    """Return the command of a stage."""
+    return ("python", "-m", f"stages.{name[0]}", *name[1:])
+
+
+WAYS = {
+    "stages": (stage("index"), stage("decode"), stage("weights", BLOCK), stage("extract", BLOCK)),
+    "work": (stage("index"), stage("weights", BLOCK), ("affectline", "work", "decode", "extract")),
+}
+"""Commands by which features come into the store."""
+
+PRECISIONS = ("float32", "bfloat16")
 
 
 @dataclass(frozen=True)
@@ -96,12 +111,14 @@ def main(
         clone = made_clone(Path(folder) / "clone", frames)
         written = first_frames(clips, clone.root / "data/raw" / LABEL, frames)
         paths = [next(written)]
-        ours(clone)
+        ours(clone, "stages", "float32")
         paths += written
         for _ in range(repeat):
-            for name in ("data/views", "data/features", "data/index.parquet", ".store/items"):
-                clone.run("rm", "-rf", name)
-            turns.append(ours(clone))
+            for precision in PRECISIONS:
+                for way in WAYS:
+                    forget(clone)
+                    turns.append(ours(clone, way, precision))
+            turns.append(replace(ours(clone, "stages", "bfloat16"), who="starts", loop_s=0.0))
             turns += [
                 theirs(video_features, paths, int(each), Path(folder))
                 for each in batches.split(",")
@@ -121,15 +138,16 @@ def main(
         about = {"clips": len(paths), "frames": frames, "sides": [asdict(side) for side in least]}
         print(json.dumps({**machine(), **about}, indent=1))
         return
-    print(f"{len(paths)} clips of {frames} frames, ResNet-50")
+    print(f"{len(paths)} clips of {frames} frames, ResNet-50; in brackets shares of the last one's")
+    last = least[-1]
     for side in least:
-        print(
-            f"{side.who:32} command {side.command_s:7.1f} s "
-            f"({side.command_s / least[0].command_s:.1f} of ours), "
-            f"processor {side.command_cpu_s:7.1f} s "
-            f"({side.command_cpu_s / least[0].command_cpu_s:.1f}), "
-            f"loop {side.loop_s:7.1f} s ({side.loop_s / least[0].loop_s:.1f})"
-        )
+        figures = {
+            "command": (side.command_s, last.command_s),
+            "processor": (side.command_cpu_s, last.command_cpu_s),
+            "loop": (side.loop_s, last.loop_s),
+        }
+        told = ", ".join(f"{k} {own:6.1f} s ({own / its:.2f})" for k, (own, its) in figures.items())
+        print(f"{side.who:32} {told}", flush=True)
 
 
 def made_clone(root: Path, frames: int) -> Clone:
@@ -141,7 +159,7 @@ def made_clone(root: Path, frames: int) -> Clone:
         decode__views__segments__count=frames,
         decode__views__segments__max_short_side=405,
         backbones={
-            "resnet": {
+            BLOCK: {
                 "module": "resnet50",
                 "view": "segments",
                 "source": "seeded",
@@ -149,7 +167,7 @@ def made_clone(root: Path, frames: int) -> Clone:
                 "options": {"keep": ["pooled"]},
             }
         },
-        experiments={"mean": {"head": "pooling", "roles": {"context": "resnet/pooled"}}},
+        experiments={"mean": {"head": "pooling", "roles": {"context": f"{BLOCK}/pooled"}}},
     )
     return clone
 
@@ -178,16 +196,25 @@ def first_frames(clips: Path, folder: Path, frames: int) -> Iterator[Path]:
         yield path
 
 
-def ours(clone: Clone) -> Side:
-    """Run our stages, each a command."""
+def forget(clone: Clone) -> None:
+    """Remove what a clone has made, but for the choice of a runtime."""
+    made = ("data/views", "data/features", "data/tables", "data/index.parquet", ".store/items")
+    clone.run("rm", "-rf", "logs", *made)
+
+
+def ours(clone: Clone, way: str, precision: str) -> Side:
+    """Run our commands."""
+    clone.params(**{f"backbones__{BLOCK}__precision": precision})
     begin, begin_cpu = time.perf_counter(), children_cpu_s()
-    for stage in STAGES:
-        name = ["resnet"] if stage in ("weights", "extract") else []
-        clone.run("python", "-m", f"stages.{stage}", *name)
+    for command in WAYS[way]:  # from the start of Python: `clone.run` would fork one
+        subprocess.run(
+            command, cwd=clone.root, env=clone.environment(), check=True, capture_output=True
+        )
     command_s, command_cpu_s = time.perf_counter() - begin, children_cpu_s() - begin_cpu
-    logs = [clone.root / "logs" / f"{name}.json" for name in ("decode", "extract@resnet")]
-    loop_s = sum(json.loads(log.read_text())["seconds"] for log in logs)
-    return Side("affectline", command_s, command_cpu_s, loop_s)
+    logs = [*(clone.root / "logs").glob("*.json"), *(clone.root / "logs/work").glob("*.json")]
+    loops = [log for log in logs if log.name.startswith(("decode.", f"extract@{BLOCK}."))]
+    loop_s = sum(json.loads(log.read_text())["seconds"] for log in loops)
+    return Side(f"{way}, {precision}", command_s, command_cpu_s, loop_s)
 
 
 def children_cpu_s() -> float:
