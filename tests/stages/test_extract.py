@@ -1,4 +1,5 @@
 import json
+import multiprocessing
 import shutil
 from collections.abc import Callable, Generator
 from pathlib import Path
@@ -259,8 +260,12 @@ def test_a_gpu_has_larger_batches_several_in_flight_and_readers(
 
 
 @pytest.mark.slow  # a process imports torch
-def test_what_readers_prepare_is_what_a_thread_prepares(project: Path) -> None:
+def test_what_readers_prepare_is_what_a_thread_prepares(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """In the order of the jobs; what cannot be read is its video's error."""
+    process: Any = multiprocessing.current_process()
+    monkeypatch.setitem(process._config, "daemon", True)  # as that of one GPU among several is
     weights = Path("data/weights/vggish.safetensors")
     paths = {name: Path(f"data/views/sound/joy/{name}.h5") for name in ("loud", "silent")}
     paths["none"] = Path("data/views/sound/joy/none.h5")
