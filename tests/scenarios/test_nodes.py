@@ -2,6 +2,7 @@
 
 import importlib.util
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +27,11 @@ pytestmark = [
 
 def actor_dies(nodes: Any) -> None:
     """Kill an actor at work, if there is one."""
-    for process in psutil.process_iter(["cmdline"]):
-        if (process.info["cmdline"] or [""])[0].startswith("ray::Actor"):
-            process.kill()
-            return
+    for process in psutil.Process().children(recursive=True):
+        with suppress(psutil.NoSuchProcess):
+            if (process.cmdline() or [""])[0].startswith("ray::Actor"):
+                process.kill()
+                return
 
 
 def node_dies(nodes: Any) -> None:
