@@ -4,13 +4,16 @@ tests/affectline/test_predict.py asks the same of a project in which the pipelin
 """
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import save_file
 
+import heads
 from affectline.trained import (
+    _check_block,
     check_head,
     check_same,
     chosen_runs,
@@ -23,6 +26,7 @@ from features.cache.keys import PROJECT
 from features.weights.file import write_seeded
 from stages.engine.ingredients import of_view
 from stages.engine.params import Backbone, Params, load_params
+from stages.engine.search import Search
 
 RUNS = ["split_00", "split_01"]
 
@@ -102,3 +106,24 @@ def test_another_head_than_it_was_trained_with_is_named() -> None:
         check_head("experiment x", {"head": "caan", "code": "0" * 64})
     with pytest.raises(ValueError, match="'cann'"):
         check_head("experiment x", {"head": "cann", "code": ""})
+
+
+def test_what_a_search_has_chosen_is_not_held_against_params_yaml(params: Params) -> None:
+    block = params.experiments["face_average"]
+    space = {"hidden": {"choice": [8, 16]}}
+    searched = block.model_copy(
+        update={"search": Search.model_validate({"trials": 2, "space": space})}
+    )
+    head = heads.load(block.head)
+    settings = asdict(heads.resolve(heads.validate(head, block.overrides), block.roles))
+    stated = {"head": block.head, "roles": block.roles, "classes": ["fear", "joy"]}
+    stated |= {"params": {**settings, "hidden": 8}}
+    for experiment in (searched, block):
+        now = params.model_copy(update={"experiments": {"x": experiment}})
+        if experiment is searched:
+            _check_block(now, "x", stated)
+            with pytest.raises(ValueError, match="params.pool was max, is mean"):
+                _check_block(now, "x", stated | {"params": {**settings, "pool": "max"}})
+        else:
+            with pytest.raises(ValueError, match="params.hidden was 8, is 128"):
+                _check_block(now, "x", stated)
