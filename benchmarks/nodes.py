@@ -132,7 +132,7 @@ def _prepare(clips: int, address: str) -> None:
     raw["decode"]["views"]["segments"]["count"] = FRAMES
     block = {"module": BACKBONE, "view": "segments", "source": "seeded", "seed": 0}
     raw["backbones"] = {BACKBONE: block}
-    raw["experiments"] = {"e": {"head": "pooling", "roles": {"face": f"{BACKBONE}/pool5"}}}
+    raw["experiments"] = {"e": {"head": "pooling", "roles": {"face": f"{BACKBONE}/pooled"}}}
     there = {"address": address, "cpus": 1.0}
     raw["engine"] |= {"executor": "ray", "ray": there, "runtime": "torch"}
     Path("params.yaml").write_text(yaml.safe_dump(raw))
