@@ -3,6 +3,7 @@
 The standard library's pools end as a whole with any child that dies, and know no time limit.
 """
 
+import math
 import os
 import pickle
 import signal
@@ -78,7 +79,7 @@ class Child:
         self,
         function: Callable[..., Returned],
         *arguments: object,
-        time_limit_s: float | None = None,
+        time_limit_s: float = math.inf,
     ) -> "Future[Returned]":
         """Have the process make a call.
 
@@ -108,7 +109,7 @@ class Child:
         self._thread.shutdown()
 
     def _called(
-        self, function: Callable[..., Any], arguments: tuple[object, ...], limit_s: float | None
+        self, function: Callable[..., Any], arguments: tuple[object, ...], limit_s: float
     ) -> Any:
         request = pickle.dumps((function, arguments))
         child = self._started()
@@ -116,7 +117,8 @@ class Child:
             child.pipe.send_bytes(request)
             answer = child.pipe.recv_bytes()
             if answer == _BEGUN:
-                if not connection.wait([child.pipe, child.process.sentinel], limit_s):
+                seconds = None if math.isinf(limit_s) else limit_s
+                if not connection.wait([child.pipe, child.process.sentinel], seconds):
                     child.process.kill()
                     child.exitcode()
                     raise TimeoutError(f"not done after {limit_s:g} s")
