@@ -142,7 +142,7 @@ class Child:
         context = get_context("spawn")
         ours, theirs = context.Pipe()
         with theirs:
-            process = context.Process(target=_serve, args=(theirs, self._prepare), daemon=True)
+            process = context.Process(target=_serve, args=(theirs, self._prepare))
             try:
                 with _LIST:
                     process.start()

@@ -7,7 +7,6 @@ the order of the jobs, in shared memory, and so many jobs are claimed ahead.
 import pickle
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
-from multiprocessing import process
 from typing import Any, TypeVar
 
 from torch.utils.data import DataLoader, Dataset
@@ -47,8 +46,6 @@ def made_ahead(
         collate_fn=_as_it_is,
         multiprocessing_context="spawn",  # CUDA does not survive a fork
     )
-    # One a GPU is a child itself, of a kind that may have none; readers end when theirs does.
-    process.current_process()._config["daemon"] = False  # type: ignore[attr-defined]
     with uninterrupted():
         reading = iter(loader)
     for made in reading:
