@@ -61,7 +61,7 @@ def test_each_file_is_done_or_a_row_with_its_reason(in_folder: Path) -> None:
         if row["label"] in REFUSED:
             assert row["status"] == "failed", row
     assert not list(Path().rglob("canary"))
-    assert {path.name for path in Path().iterdir()} == {"raw", "index", "views", ".store"}
+    assert {path.name for path in Path().iterdir()} == {"raw", "index", "views", ".store", "logs"}
 
 
 def test_the_same_seed_gives_the_same_corpus(tmp_path: Path) -> None:

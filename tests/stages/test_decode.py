@@ -56,7 +56,7 @@ def row(sha256: str = "f00", video_id: str = "joy/a") -> dict[str, object]:
 def test_of_features_alone_there_is_nothing_to_decode(
     in_folder: Path, view: str, failed: bool
 ) -> None:
-    raw = params("sound").model_dump(by_alias=True)
+    raw = params("sound").model_dump(by_alias=True, exclude_unset=True)
     block = {"module": "imported", "source": "imported", "file": "a.safetensors"}
     raw["backbones"] = {"b0": {**(raw["backbones"]["b0"] if failed else block), "view": view}}
     raw["index"]["root"] = "v.csv"

@@ -1,3 +1,4 @@
+import importlib
 import importlib.util
 import json
 import os
@@ -23,9 +24,11 @@ from tests.stages.engine.toys import compute, made, toy
 
 JOBS = Workers(0, slurm=Slurm(cluster="local", jobs=2))
 
-has_submitit = pytest.mark.skipif(
-    importlib.util.find_spec("submitit") is None, reason="submitit is an extra"
-)
+HAS_SUBMITIT = importlib.util.find_spec("submitit") is not None
+if HAS_SUBMITIT:  # its import closes what others log to: here, before a fixture has put that aside
+    importlib.import_module("submitit")
+
+has_submitit = pytest.mark.skipif(not HAS_SUBMITIT, reason="submitit is an extra")
 
 
 @has_submitit
@@ -208,12 +211,13 @@ def test_a_job_whose_place_is_taken_ends_with_nothing_failed(in_folder: Path) ->
         os.kill(os.getpid(), signal.SIGTERM)
         raise ValueError("not reached")
 
+    before = signal.getsignal(signal.SIGTERM)
     part = {tuple(each.files): each for each in [toy(0)]}
     job = Shift(Path(".store"), Work((), stopped, Workers(0)), "toy", part, Path("0"), 600.0)
     with pytest.raises(SystemExit):
         job()
     assert [kind for kind, _ in Journal(Path("0")).news()] == ["start", "begin"]
-    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    assert signal.getsignal(signal.SIGTERM) is before
     assert not list((in_folder / ".store/claims").iterdir())
 
 
