@@ -66,9 +66,10 @@ from stages.engine.outputs import check_failures, fresh_outputs, write_index
 from stages.engine.params import Params
 from stages.engine.paths import FEATURES, PARAMS, TABLES, VIEWS, WEIGHTS, index_of, weights_file
 from stages.engine.progress import StageRun, told
-from stages.engine.readers import made_ahead, sendable
+from stages.engine.readers import made_ahead
 from stages.engine.runtime import fastest
 from stages.engine.start import item_of, launch, start
+from stages.engine.trouble import sendable
 from stages.engine.workers import Input, Job, Result, Results, Work, networks, workers
 
 COLUMNS = {"rows": pa.int32(), "rows_valid": pa.int32(), "pretrained": pa.bool_()}

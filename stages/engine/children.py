@@ -16,7 +16,7 @@ from multiprocessing import connection, get_context, parent_process, resource_tr
 from multiprocessing.process import BaseProcess
 from typing import Any, TypeVar
 
-from stages.engine.trouble import ChildDied, MachineError
+from stages.engine.trouble import ChildDied, MachineError, sendable
 
 END_S = 10.0
 """Seconds that an idle child has to end."""
@@ -205,18 +205,8 @@ def _serve(pipe: Any, prepare: Callable[[], object] | None) -> None:
             pipe.send_bytes(_BEGUN)
             answer = pickle.dumps((function(*arguments), None))
         except Exception as error:
-            answer = _packed(error)
+            answer = pickle.dumps((None, sendable(error)))
         pipe.send_bytes(answer)
-
-
-def _packed(error: Exception) -> bytes:
-    """Return an error as it is sent; of one that cannot be, its text."""
-    try:
-        packed = pickle.dumps((None, error))
-        pickle.loads(packed)
-    except Exception:
-        return pickle.dumps((None, RuntimeError(f"{type(error).__name__}: {error}")))
-    return packed
 
 
 def _end_with_parent() -> None:

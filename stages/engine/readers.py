@@ -4,7 +4,6 @@ They are torch's own for data (:class:`torch.utils.data.DataLoader`): what they 
 the order of the jobs, in shared memory, and so many jobs are claimed ahead.
 """
 
-import pickle
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from typing import Any, TypeVar
@@ -64,12 +63,3 @@ class _Reading(Dataset[Any]):
 
 def _as_it_is(made: Any) -> Any:
     return made
-
-
-def sendable(error: Exception | None) -> Exception | None:
-    """Return an error as another process can have it: one that cannot be pickled, in its words."""
-    try:
-        pickle.loads(pickle.dumps(error))
-    except Exception:  # whatever its class does
-        return RuntimeError(f"{type(error).__name__}: {error}")
-    return error

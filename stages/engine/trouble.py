@@ -1,6 +1,7 @@
 """What goes wrong with items: a video's fault is its row's reason, the machine's ends the stage."""
 
 import errno
+import pickle
 import signal
 from collections.abc import Mapping
 
@@ -110,3 +111,12 @@ def reason_of(error: BaseException, time_limit_s: float) -> str:
         return f"the process that worked on it died ({error})"
     text = " ".join(str(error).split())
     return text if isinstance(error, ValueError) and text else said(error)
+
+
+def sendable(error: Exception | None) -> Exception | None:
+    """Return an error as another process can have it: one that cannot be pickled, in its words."""
+    try:
+        pickle.loads(pickle.dumps(error))
+    except Exception:  # whatever its class does
+        return RuntimeError(said(error))
+    return error

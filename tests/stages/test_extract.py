@@ -1,5 +1,4 @@
 import json
-import multiprocessing
 import shutil
 from collections.abc import Callable, Generator
 from pathlib import Path
@@ -18,7 +17,6 @@ from features.weights.file import write_seeded
 from stages import extract
 from stages.engine.outputs import INDEX
 from stages.engine.params import load_params
-from stages.engine.readers import sendable
 from stages.engine.workers import Input, Item, Job
 
 PROJECT = Path(__file__).parents[2]
@@ -260,12 +258,8 @@ def test_a_gpu_has_larger_batches_several_in_flight_and_readers(
 
 
 @pytest.mark.slow  # a process imports torch
-def test_what_readers_prepare_is_what_a_thread_prepares(
-    project: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_readers_prepare_is_what_a_thread_prepares(project: Path) -> None:
     """In the order of the jobs; what cannot be read is its video's error."""
-    process: Any = multiprocessing.current_process()
-    monkeypatch.setitem(process._config, "daemon", True)  # as that of one GPU among several is
     weights = Path("data/weights/vggish.safetensors")
     paths = {name: Path(f"data/views/sound/joy/{name}.h5") for name in ("loud", "silent")}
     paths["none"] = Path("data/views/sound/joy/none.h5")
@@ -290,13 +284,3 @@ def test_what_readers_prepare_is_what_a_thread_prepares(
     assert by_thread["order"] == ["loud", "none", "silent", "loud"]
     assert "none.h5: expected a whole array file" in str(by_thread["failed"])
     assert made(1) == by_thread
-
-
-def test_an_error_that_cannot_be_sent_is_told_in_its_words() -> None:
-    class Odd(Exception):
-        def __init__(self, one: str, two: str) -> None:
-            super().__init__(f"{one} {two}")
-
-    plain = ValueError("too dark")
-    assert sendable(plain) is plain and sendable(None) is None
-    assert str(sendable(Odd("too", "dark"))) == "Odd: too dark"

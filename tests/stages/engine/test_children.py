@@ -27,6 +27,12 @@ def fail_oddly() -> NoReturn:
     raise OfTwo(3, 4)
 
 
+def grandchild() -> int:
+    """Return the process of a child that this one has, as readers ahead of a GPU are."""
+    with children([None]) as (child,):
+        return child.call(os.getpid).result()
+
+
 def be_killed(*_: object) -> None:
     """Die as the system has it where memory is short."""
     signal.raise_signal(signal.SIGKILL)
@@ -51,6 +57,10 @@ def test_one_process_makes_all_calls_and_is_not_this_one(child: Child) -> None:
         child.call(memoryview, b"what no pipe takes").result()
     with pytest.raises(RuntimeError, match="^OfTwo: 3 and 4$"):
         child.call(fail_oddly).result()
+
+
+def test_a_child_may_have_children(child: Child) -> None:
+    assert child.call(grandchild).result() not in (process_of(child), os.getpid())
 
 
 @pytest.mark.parametrize("status", [9, -9])
