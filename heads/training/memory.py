@@ -96,10 +96,23 @@ class Memory:
         """
         with suppress(FileNotFoundError, PermissionError):
             if stat.S_ISREG(self._path.stat().st_mode):
-                with self._path.open("r+b") as file:
+                with self._path.open("rb", buffering=0) as file:  # of which others write
                     if file.read(len(self._token)) == self._token:
-                        return _filled(file, read, room)
+                        return self._filled(file, read, room)
         return None
+
+    def _filled(self, file: BinaryIO, read: Iterable[tuple[int, Sample]], room: float) -> "Samples":
+        """Return the samples of the file, which is filled before if nobody has done it."""
+        fcntl.flock(file, fcntl.LOCK_EX)  # who dies lets go of it
+        try:
+            file.seek(_INDEX.start)
+            if not any(file.read(16)):
+                with self._path.open("r+b") as empty:  # closed, and so all written, under the lock
+                    empty.truncate(_INDEX.stop)  # who began it may have died
+                    _fill(empty, read, room)
+        finally:
+            fcntl.flock(file, fcntl.LOCK_UN)  # a map keeps its file open
+        return Samples(mmap(file.fileno(), 0, access=ACCESS_READ))
 
 
 class Samples:
@@ -125,19 +138,6 @@ class Samples:
     def _array(self, offset: int, dtype: str, shape: list[int]) -> NDArray[Any]:
         values = np.frombuffer(self._content, dtype, math.prod(shape), offset)
         return values.reshape(shape)
-
-
-def _filled(file: BinaryIO, read: Iterable[tuple[int, Sample]], room: float) -> Samples:
-    """Return the samples of a file, which is filled before if nobody has done it."""
-    fcntl.flock(file, fcntl.LOCK_EX)  # who dies lets go of it
-    try:
-        file.seek(_INDEX.start)
-        if not any(file.read(16)):
-            file.truncate(_INDEX.stop)  # who began it may have died
-            _fill(file, read, room)
-    finally:
-        fcntl.flock(file, fcntl.LOCK_UN)  # a map keeps its file open
-    return Samples(mmap(file.fileno(), 0, access=ACCESS_READ))
 
 
 def _fill(file: BinaryIO, read: Iterable[tuple[int, Sample]], room: float) -> None:

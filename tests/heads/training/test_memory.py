@@ -1,6 +1,8 @@
+import fcntl
 import pickle
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import pytest
@@ -108,6 +110,50 @@ def test_who_dies_while_it_fills_leaves_it_to_the_next(folder: Folder) -> None:
     first, second = samples.get(0), samples.get(1)
     assert first and second and equal(first, alone[0]) and equal(second, alone[1])
     assert samples.get(2) is None
+
+
+def test_who_waited_while_it_was_filled_fills_it_no_more(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    memory, alone = Memory(), dataset(folder, None)
+    lock, locks = fcntl.flock, []
+
+    def taken_before(file: IO[bytes], operation: int) -> None:
+        locks.append(operation)
+        if len(locks) == 1:  # another process has the lock first
+            assert sent(memory).samples(enumerate([alone[5]]), 1e9) is not None
+        lock(file, operation)
+
+    def again() -> Iterator[tuple[int, Sample]]:
+        raise AssertionError("the others map what is there")
+        yield
+
+    monkeypatch.setattr(fcntl, "flock", taken_before)
+    samples = memory.samples(again(), 1e9)
+    first = samples and samples.get(0)
+    assert first and equal(first, alone[5])
+
+
+def test_nothing_is_written_once_the_lock_is_let_go(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    memory, alone = Memory(), dataset(folder, None)
+    path = memory.__getstate__()[0]
+    lock, contents = fcntl.flock, []
+
+    def noted(file: IO[bytes], operation: int) -> None:
+        if operation == fcntl.LOCK_UN:
+            contents.append(path.read_bytes())
+        lock(file, operation)
+
+    def failing() -> Iterator[tuple[int, Sample]]:
+        yield 0, alone[5]
+        raise MemoryError
+
+    monkeypatch.setattr(fcntl, "flock", noted)
+    with pytest.raises(MemoryError):
+        memory.samples(failing(), 1e9)
+    assert contents == [path.read_bytes()]
 
 
 def test_it_ends_with_its_maker_and_each_process_then_reads_for_itself(folder: Folder) -> None:
