@@ -35,7 +35,7 @@ from heads.training.measures import measured
 from heads.training.memory import Memory
 from heads.training.metrics import per_class
 from heads.training.run import Run, run_arrays
-from heads.training.scores import measured_of, of_runs, scores_of
+from heads.training.scores import measured_of, scores_of
 from heads.training.search import Found, choose, inner_split, record
 from heads.training.selection import Selection, Split, Video, select_videos
 from heads.training.settings import Drawn, Settings, Training, draw, settings_of, training_of
@@ -608,12 +608,10 @@ def _metrics(
     """Return what `scores.json` holds; accuracies are shares, not per cent."""
     splits, target = selection.splits.values(), selection.target
     ratio = float(np.mean([len(split.test) / len(split.train) for split in splits]))
+    scored = measured(target, list(answers.values()), scores, ratio, seed)
     if target.kind == "class":
         commonest = [_commonest_accuracy(selection, split) for split in splits]
-        scored = measured(list(answers.values()), scores, ratio, seed)
         scored |= {"chance": 1 / target.width, "commonest_class": float(np.mean(commonest))}
-    else:
-        scored = of_runs(target, scores, ratio)
     return {
         **scored,
         "videos": len(selection.videos),

@@ -12,8 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from heads.training.metrics import CONFIDENCE, Labels, Numbers
+from heads.training.targets import Target
 
 RESAMPLES = 9_999
+
+# What varies by less does not: it is rounding.
+_NO_SPREAD = 1e-12
 
 _AT_ONCE = 4_000_000
 """Videos, over all resamples, that are in memory at the same time."""
@@ -74,3 +78,84 @@ def _balanced_accuracy(labels: Labels, right: NDArray[np.bool_], axis: int = -1)
         recalls = recalls + (right & of_class).sum(axis=axis) / np.maximum(videos, 1)
         present = present + (videos > 0)
     return np.asarray(recalls / present)
+
+
+def bootstrapped_measure(
+    target: Target, truth: Numbers, told: Numbers, seed: int
+) -> tuple[float, float] | None:
+    """Return the 95 % interval of mAP or CCC over test videos.
+
+    Args:
+        target: of labels or dimensions.
+        truth: float64 (N, width), what is true.
+        told: float64 (N, width), probabilities or estimates.
+        seed: of the resamples.
+
+    Returns:
+        (low, high); None where resamples do not differ. Those without any label have no mAP and do
+        not count.
+    """
+    score = _mean_precisions if target.kind == "labels" else _mean_concordances
+    draw, videos = np.random.default_rng(seed), len(truth)
+    batch = max(1, _AT_ONCE // videos)
+    scores = []
+    for start in range(0, RESAMPLES, batch):
+        size = min(batch, RESAMPLES - start)
+        counts = draw.multinomial(videos, np.full(videos, 1 / videos), size)
+        scores.append(score(truth, told, counts))
+    known = np.concatenate(scores)
+    known = known[~np.isnan(known)]
+    if not len(known) or np.ptp(known) <= _NO_SPREAD:
+        return None
+    low, high = np.quantile(known, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+    return float(low), float(high)
+
+
+def _mean_precisions(truth: Numbers, chances: Numbers, counts: Labels) -> Numbers:
+    """Return the mAP of each resample, as `heads.training.scores.label_scores` has it.
+
+    Args:
+        truth: (N, labels), 0 or 1.
+        chances: (N, labels).
+        counts: int64 (R, N), how often a resample has each video.
+
+    Returns:
+        (R,), NaN where a resample has no label.
+    """
+    total, present = np.zeros(len(counts)), np.zeros(len(counts))
+    for is_so, scores in zip(truth.T, chances.T, strict=True):
+        order = np.argsort(-scores, kind="stable")
+        last = np.flatnonzero(np.append(np.diff(scores[order]) != 0, True))
+        answered = np.cumsum(counts[:, order], axis=1)[:, last]
+        right = np.cumsum(counts[:, order] * is_so[order], axis=1)[:, last]
+        gained = np.diff(right, axis=1, prepend=0) / np.maximum(right[:, -1:], 1)
+        total += (gained * right / np.maximum(answered, 1)).sum(axis=1)
+        present += right[:, -1] > 0
+    means: Numbers = np.where(present > 0, total / np.maximum(present, 1), np.nan)
+    return means
+
+
+def _mean_concordances(truth: Numbers, estimates: Numbers, counts: Labels) -> Numbers:
+    """Return the mean CCC of each resample, as `heads.training.scores.dimension_scores` has it.
+
+    Args:
+        truth: (N, dimensions).
+        estimates: (N, dimensions).
+        counts: int64 (R, N), how often a resample has each video.
+
+    Returns:
+        (R,).
+    """
+    middle = truth.mean(axis=0)  # near it, squares lose least to rounding
+    x, y = truth - middle, estimates - middle
+
+    def mean(values: Numbers) -> Numbers:
+        return np.asarray(counts @ values / counts.shape[1])  # (R, dimensions)
+
+    mean_x, mean_y = mean(x), mean(y)
+    squares = mean(x * x + y * y)
+    below = squares - 2 * mean_x * mean_y  # variances, and the squared distance of the means
+    varies = below > _NO_SPREAD * squares
+    shared = 2 * (mean(x * y) - mean_x * mean_y)
+    concordances: Numbers = np.where(varies, shared / np.where(varies, below, 1), 0.0)
+    return np.asarray(concordances.mean(axis=1))

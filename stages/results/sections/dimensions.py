@@ -56,6 +56,7 @@ def section(inputs: Inputs) -> Section | None:
     }
     drawn = ranked(results)[:MOST_DRAWN]
     content = {
+        "runs": max(len(result.runs) for result in results),
         "drawn": {result.name: f"dimensions {result.name}" for result in drawn},
         "experiments": len(results),
         "unlike": unlike_ranks(results),

@@ -58,7 +58,12 @@ def section(inputs: Inputs) -> Section | None:
         "label-scores": Table(EACH, each, "Each label, means over the runs"),
     }
     drawn = ranked(results)[:MOST_DRAWN]
-    content = {"drawn": len(drawn), "experiments": len(results), "unlike": unlike_ranks(results)}
+    content = {
+        "runs": max(len(result.runs) for result in results),
+        "drawn": len(drawn),
+        "experiments": len(results),
+        "unlike": unlike_ranks(results),
+    }
     return Section(TITLE, "labels.html", content, tables, {"labels": _figure(drawn)})
 
 

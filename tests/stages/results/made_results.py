@@ -12,7 +12,7 @@ from heads import Attention, Rows
 from heads.training.measures import measured
 from heads.training.metrics import per_class, score_run
 from heads.training.run import Epoch, Run, run_arrays
-from heads.training.scores import of_runs, scores_of
+from heads.training.scores import scores_of
 from heads.training.targets import Target, of_classes
 from stages.results import files
 from stages.results.files import Result, read_result
@@ -134,7 +134,9 @@ def write_told(
     }
     files.write_json(folder / name / "about.json", about)
     counts = {"videos": 120, "videos_missing": 0, "pretrained": True, "settings_tried": 1}
-    files.write_scores(folder / name, of_runs(target, scores, 0.5) | counts)
+    files.write_scores(
+        folder / name, measured(target, list(answers.values()), scores, 0.5, 0) | counts
+    )
     return read_result(folder, name)
 
 
@@ -238,7 +240,7 @@ def write_result(
         path.parent.mkdir()
         path.write_text(json.dumps(_search(draw, list(answers), tried)), encoding="utf-8")
     metrics = {
-        **measured(list(answers.values()), scores, 0.5, seed=0),
+        **measured(of_classes(classes), list(answers.values()), scores, 0.5, seed=0),
         "chance": 1 / len(classes),
         "commonest_class": 1 / len(classes),
         "videos": 3 * videos,

@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from stages.results.sections import dimensions, labels, sections
 from stages.results.sections.dimensions import agreement
 from stages.results.summary import summary
 from stages.results.told import arrays_of, run_scores
-from tests.stages.results.made_page import inputs_of
+from tests.stages.results.made_page import Text, inputs_of, page_of
 from tests.stages.results.made_results import write_result, write_told
 
 LABELS = Target("labels", ("joy", "fear", "calm"), None, "feelings")
@@ -81,6 +82,24 @@ def test_each_kind_has_its_section_and_no_ranking_has_two(results: dict[str, Res
     assert rows[1][2] == results["affect"].metrics["per_dimension"]["arousal"]["CCC"]
     without = {s.title for s in sections(inputs_of(results["affect"]))}
     assert "Dimensions" in without and not without & {"Accuracy", "Confusion", "Labels", "Training"}
+
+
+@pytest.mark.parametrize(("target", "module"), [(LABELS, labels), (VALENCE, dimensions)])
+def test_a_single_run_has_an_interval_over_its_videos(
+    target: Target, module: ModuleType, tmp_path: Path
+) -> None:
+    result = write_told(tmp_path, "alone", target, runs=1)
+    score = result.metrics[target.measure]
+    low, high = score["ci95_bootstrap_low"], score["ci95_bootstrap_high"]
+    assert low < score["mean"] < high
+    table = module.section(inputs_of(result)).tables[module.TITLE.lower()]
+    form = f"{low:.3f} to {high:.3f}" if target is VALENCE else f"{100 * low:.1f} to "
+    assert form in table.markdown()
+    text = Text(page_of(inputs_of(result), module))
+    assert "the middle of 9,999 bootstrap resamples" in text and "Nadeau" not in text
+    shown = json.loads((tmp_path / "alone.json").read_text())
+    assert (shown[f"{target.measure}_low"], shown[f"{target.measure}_high"]) == (low, high)
+    assert "over its test videos" in closing(Path("data/raw"), [result])[0].plain
 
 
 def test_agreement_is_that_of_bland_and_altman() -> None:
