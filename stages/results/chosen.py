@@ -78,7 +78,7 @@ def choose(result: Result, videos: Sequence[str], most: int) -> list[Choice]:
     ]
     chosen = asked
     for why in (RIGHT, WRONG, UNCERTAIN):
-        for label in result.about["classes"]:
+        for label in result.target.names:
             fitting = [choice for choice in left if _fits(choice, why, label)]
             if fitting and len(chosen) < most:
                 best = min(fitting, key=lambda choice: _rank(choice, why))
@@ -88,7 +88,7 @@ def choose(result: Result, videos: Sequence[str], most: int) -> list[Choice]:
 
 
 def _choice(result: Result, row: tables.Row, why: str) -> Choice:
-    chances = {name: float(str(row[f"p_{name}"])) for name in result.about["classes"]}
+    chances = {name: float(str(row[f"p_{name}"])) for name in result.target.names}
     answer = (str(row["run"]), str(row["video_id"]))
     return Choice(answer, str(row["label"]), str(row["predicted"]), chances, why)
 

@@ -169,7 +169,7 @@ def _cards(
 
 def _in_order(one: _Experiment, cards: Mapping[Answer, Card]) -> tuple[Card, ...]:
     """Return the cards as the page has them: those asked for, then class by class."""
-    classes = list(one.result.about["classes"])
+    classes = list(one.result.target.names)
 
     def place(choice: Choice) -> tuple[bool, int]:
         return choice.why != ASKED, classes.index(choice.label) if choice.why != ASKED else 0

@@ -28,7 +28,7 @@ def section(inputs: Inputs) -> Section:
         (result.name, label, answer, count, count / max(sum(counts[label].values()), 1))
         for result in inputs.results
         for counts in [_counts(result)]
-        for label in result.about["classes"]
+        for label in result.target.names
         for answer, count in counts[label].items()
     ]
     table = Table(COLUMNS, rows, "Test videos of each class by the answer, all runs together")
@@ -44,12 +44,12 @@ def section(inputs: Inputs) -> Section:
 def _counts(result: Result) -> dict[str, dict[str, int]]:
     """Return true class -> answer -> number of test videos, of all runs together."""
     pairs = Counter((str(row["label"]), str(row["predicted"])) for row in result.predictions)
-    classes = result.about["classes"]
+    classes = result.target.names
     return {label: {answer: pairs[label, answer] for answer in classes} for label in classes}
 
 
 def _figure(result: Result) -> Figure:
-    classes = list(result.about["classes"])
+    classes = list(result.target.names)
     counts = np.array([list(answers.values()) for answers in _counts(result).values()])
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     right = 100 * np.trace(counts) / max(counts.sum(), 1)

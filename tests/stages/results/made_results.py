@@ -176,6 +176,7 @@ def write_result(
     selection: str = "last epoch",
     pretrained: bool = True,
     tried: int = 1,
+    declared: str | None = None,
     seed: int = 0,
     **run_options: Any,
 ) -> Result:
@@ -195,6 +196,7 @@ def write_result(
         selection: which network answers.
         pretrained: whether the features are.
         tried: settings that a search has tried; 1 for no search.
+        declared: name of the class in `index.targets`; None where there are none.
         seed: of the answers; the videos are the same for all.
         run_options: see `make_run`.
     """
@@ -228,7 +230,7 @@ def write_result(
         "search": {"tried": tried, "held_out": 0.25, "seed": 1, "space": SPACE}
         if tried > 1
         else None,
-        "classes": classes,
+        **Target("class", tuple(classes), None, declared).stated(),
         "splits": {run: {"train": 2 * videos, "test": videos} for run in answers},
         "missing": {},
         "paper": files.paper_rows(heads.load(head), roles, settings),

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from features.cache import tables
+from heads import Rows
 from heads.training.targets import Target
 from stages.results import figures
 from stages.results.closing import closing
@@ -22,6 +23,7 @@ from tests.stages.results.made_page import Text, inputs_of, page_of
 from tests.stages.results.made_results import write_result, write_told
 
 LABELS = Target("labels", ("joy", "fear", "calm"), None, "feelings")
+WEIGHED = {"attention": {"frame_scores": (Rows("face"), ())}}
 VALENCE = Target("dimensions", ("valence", "arousal"), (1.0, 9.0), "affect")
 
 
@@ -111,6 +113,19 @@ def test_agreement_is_that_of_bland_and_altman() -> None:
             0.75 + 1.96 * np.std([1, 0, 2, 0], ddof=1),
         )
     )
+
+
+def test_a_class_that_is_declared_is_shown_as_one_that_is_not(tmp_path: Path) -> None:
+    plain, declared = (
+        {section.title: section for section in sections(inputs_of(result))}
+        for result in (
+            write_result(tmp_path / "plain", "caan", **WEIGHED),
+            write_result(tmp_path / "declared", "caan", declared="emotion", **WEIGHED),
+        )
+    )
+    assert list(plain) == list(declared) and {"Confusion", "Attention"} <= plain.keys()
+    for title, section in plain.items():
+        assert section.tables == declared[title].tables, title
 
 
 def test_figures_say_in_words_what_they_draw(results: dict[str, Result]) -> None:
