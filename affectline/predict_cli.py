@@ -101,7 +101,8 @@ def _print(trained: "Trained", predictions: "list[Prediction]") -> None:
         ", ".join(trained.runs) if len(trained.runs) == 1 else f"mean of {len(trained.runs)} runs"
     )
     columns = ["video", "answer", "decided by", "to know"]
-    print_table(f"{trained.name}, {runs}", columns, [told(each) for each in predictions])
+    rows = [told(trained.target, each) for each in predictions]
+    print_table(f"{trained.name}, {runs}", columns, rows)
 
 
 def publish(

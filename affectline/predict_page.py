@@ -13,7 +13,7 @@ import numpy as np
 from markupsafe import Markup
 
 from affectline.predict import Predicted
-from affectline.predictions import Prediction, answer_of
+from affectline.predictions import Prediction, answer_of, labels_of
 from affectline.publish import TEMPLATES
 from affectline.trained import Trained
 from features.cache.claims import scratch
@@ -62,7 +62,9 @@ def page_of(trained: Trained, predicted: Predicted) -> str:
             remarks=trained.remarks,
             settings=report,
             predictions=predicted.predictions,
+            labels={each.file: ", ".join(labels_of(each)) for each in predicted.predictions},
             cards=cards,
+            is_anything_shown=any(map(_shows, cards.values())),
             sheets=sheets.embedded,
             notes=_notes(report, sheets, sounds),
             style=Markup(style),
@@ -99,11 +101,17 @@ def _cards(
     for each, video_id in shown:
         if each.reason is None and each.file not in cards:
             notes = "; ".join(f"{role}: {what}" for role, what in (each.lacking or {}).items())
-            answer = answer_of(each) if each.predicted is None else each.predicted
+            is_class = trained.target.kind == "class"
+            answer = str(each.predicted) if is_class else answer_of(trained.target, each)
             choice = Choice((MEAN, video_id), "", answer, each.probabilities or {}, notes)
             weights = _mean(predicted.weights[video_id], list(trained.runs))
             cards[each.file] = card(result, weights, choice, sheets, sounds, None)
     return cards
+
+
+def _shows(card: Card) -> bool:
+    """Tell whether there is anything on a card but the answer."""
+    return bool(card.strips or card.waves or card.related or card.roles)
 
 
 def _mean(weights: Weights, runs: Sequence[str]) -> Weights:

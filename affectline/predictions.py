@@ -6,6 +6,9 @@ from dataclasses import dataclass
 
 from heads.training.targets import BETWEEN, Target
 
+LIKELIEST = 3
+"""Of the classes, those that a person is told."""
+
 
 @dataclass(frozen=True)
 class Moment:
@@ -95,7 +98,7 @@ def csv_rows(
     return columns, rows
 
 
-def told(prediction: Prediction, most: int = 3) -> tuple[str, str, str, str]:
+def told(target: Target, prediction: Prediction) -> tuple[str, str, str, str]:
     """Return a prediction for a person: file, answer with chances, moments, what to know."""
     if prediction.reason is not None:
         return prediction.file, "none", "", prediction.reason
@@ -112,11 +115,12 @@ def told(prediction: Prediction, most: int = 3) -> tuple[str, str, str, str]:
     notes = [f"{role}: {what}" for role, what in (prediction.lacking or {}).items()]
     if prediction.trained_on_in:
         notes.append(f"trained on in {', '.join(prediction.trained_on_in)}")
-    return prediction.file, answer_of(prediction, most), "\n".join(moments), "; ".join(notes)
+    answer = answer_of(target, prediction)
+    return prediction.file, answer, "\n".join(moments), "; ".join(notes)
 
 
-def answer_of(prediction: Prediction, most: int = 3) -> str:
-    """Return what is answered: the likeliest classes, the labels, or the numbers."""
+def answer_of(target: Target, prediction: Prediction) -> str:
+    """Return what is answered: the likeliest classes, the labels and no others, or the numbers."""
     spread = prediction.spread or {}
     if prediction.estimates is not None:
         return ", ".join(
@@ -129,12 +133,17 @@ def answer_of(prediction: Prediction, most: int = 3) -> str:
         name: f"{name} {100 * chances[name]:.0f}{_spread(spread[name], 100, '.0f')} %"
         for name in ranked
     }
-    answered = str(prediction.predicted).split(BETWEEN)
-    if prediction.predicted == "":
+    if target.kind == "class":
+        return ", ".join([*parts.values()][:LIKELIEST])
+    answered = labels_of(prediction)
+    if not answered:
         return f"none of the labels; {parts[ranked[0]]}"
-    if len(answered) > 1:
-        return ", ".join(text for name, text in parts.items() if name in answered)
-    return ", ".join([*parts.values()][:most])
+    return ", ".join(text for name, text in parts.items() if name in answered)
+
+
+def labels_of(prediction: Prediction) -> list[str]:
+    """Return the labels that are answered, none where there are none."""
+    return prediction.predicted.split(BETWEEN) if prediction.predicted else []
 
 
 def _spread(value: float | None, unit: float, form: str) -> str:

@@ -32,6 +32,7 @@ from features.cache.keys import file_sha256
 from features.cache.store import replacing
 from features.weights.file import metadata, tensors_sha256
 from heads.training.scores import measured_of
+from heads.training.targets import Target, chosen, labels_of, names_of, read_targets
 from stages.engine.items import software
 from stages.engine.params import Params
 from stages.engine.paths import INDEX, RESULTS, has_sample, index_of, weights_file
@@ -118,6 +119,7 @@ def _card(trained: Trained, published: Published) -> str:
     engine.filters["plain"] = _plain
     params = trained.params
     result = read_result(RESULTS, trained.name)
+    videos, counts = _counts(trained.target)
     root = Path(params.index.root)
     return engine.get_template("model_card.md").render(
         name=trained.name,
@@ -132,7 +134,8 @@ def _card(trained: Trained, published: Published) -> str:
         else {},
         is_sample=has_sample(root),
         dataset=params.index.dataset,
-        videos=_counts(),
+        videos=videos,
+        counts=counts,
         missing=len(result.about["missing"]),
         splits=_splits(result, list(trained.runs)),
         all_runs=result.runs,
@@ -153,11 +156,23 @@ def _plain(text: object) -> str:
     return "".join(f"\\{sign}" if sign in r"\`*_[]<>|#" else sign for sign in line)
 
 
-def _counts() -> dict[str, int]:
-    """Return class -> usable videos of the index; of several corpora, the classes that all have."""
-    rows = tables.read(index_of(INDEX), ["label", "status"])
-    told = (row.get("class", row["label"]) for row in rows if row["status"] == "ok")
-    return dict(sorted(Counter(str(name) for name in told if name is not None).items()))
+def _counts(target: Target) -> tuple[int, dict[str, int]]:
+    """Return how many videos can be used, and class, or label, -> how many of them have it.
+
+    Of several corpora it is about the classes that all have. Nothing is counted of dimensions.
+    """
+    index = index_of(INDEX)
+    rows = [row for row in tables.read(index, ["label", "status"]) if row["status"] == "ok"]
+    rows = [row for row in rows if row.get("class", "") is not None]
+    declared = read_targets(index)
+    is_first = not declared or declared[0].name == target.name
+    if target.kind == "class" and is_first and rows and "class" in rows[0]:
+        return len(rows), dict(sorted(Counter(str(row["class"]) for row in rows).items()))
+    if target.kind == "dimensions":
+        return len(rows), {}
+    known, labels = labels_of(rows, chosen(index, declared, target.name))
+    names = (name for label in labels.values() for name in names_of(known, label))
+    return len(rows), dict(sorted(Counter(names).items()))
 
 
 def _splits(result: Result, runs: Sequence[str]) -> dict[str, Mapping[str, int]]:

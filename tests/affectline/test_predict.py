@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from features.video.listing import NO_FILE
-from tests.clones import TOY, Clone, make_clone, make_light_clone
+from tests.clones import TOY, Clone, copy_clone, make_clone, make_light_clone
 from tests.conftest import write_clip
 
 THREE = {
@@ -71,6 +71,43 @@ print(json.dumps([errors, of_experiment(params, "caan").remarks]))
 Path("elsewhere").rename(index)
 """
 
+TOLD = {
+    "affect": {"kind": "dimensions", "columns": ["valence", "arousal"], "range": [1, 9]},
+    "feelings": {"kind": "labels", "columns": ["feelings"], "names": ["calm", "fear", "joy"]},
+}
+"""Targets of the same videos."""
+
+SEVERAL = {
+    **{"head": "caan", "target": "feelings"},
+    "roles": {"face": "faces_toy/colour", "context": "frames_toy/colour"},
+}
+
+BOTH_WAYS = """
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from affectline.given import videos_at
+from affectline.predict import predict
+from affectline.predict_page import page_of
+from affectline.publish import publish
+from affectline.published import of_folder
+from affectline.trained import of_experiment
+from stages.engine.params import load_params
+
+if __name__ == "__main__":
+    params, videos, answers = load_params(), videos_at([Path("data/raw")]), {}
+    for name in sys.argv[1:]:
+        publish(params, name, [], Path("published") / name)
+        here = of_experiment(params, name)
+        with of_folder(params, Path("published") / name) as there:
+            given = [predict(each, videos, with_weights=True) for each in (here, there)]
+        answers[name] = [[asdict(one) for one in each.predictions] for each in given]
+        Path(f"{name}.html").write_text(page_of(here, given[0]))
+    Path("answers.json").write_text(json.dumps(answers))
+"""
+"""What experiments answer of all videos here, and what their published folders do, as JSON."""
+
 
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory: pytest.TempPathFactory) -> Clone:
@@ -100,24 +137,62 @@ def computed(clone: Clone) -> dict[str, int]:
     return {stage: clone.log(f"predict@{stage}")["computed"] for stage in stages}
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("experiment", ["caan", "three"])
-def test_every_test_video_has_the_experiments_own_numbers_bit_for_bit(
-    clone: Clone, experiment: str
-) -> None:
-    answers = {row["file"]: row for row in asked(clone, "data/raw", "--experiment", experiment)}
+def check_tested(clone: Clone, experiment: str, answers: list[dict[str, Any]]) -> None:
+    """Check answers to all videos: of the test videos they are the experiment's, bit for bit."""
+    of_video = {Path(row["file"]).parts[-2:]: row for row in answers}
     index = {row["video_id"]: row for row in clone.table("data/index")}
-    assert len(answers) == len(index) == 9
+    assert len(of_video) == len(index) == 9
     tested = clone.table(f"results/{experiment}/predictions")
     assert len(tested) > 4
+    prefix = "predicted_" if "predicted_valence" in tested[0] else "p_"
     for row in tested:
-        given = answers[f"data/raw/{index[row['video_id']]['file']}"]
-        for name, chance in given["runs"][row["run"]].items():
-            assert np.float32(chance) == np.float32(row[f"p_{name}"]), row
+        given = of_video[Path(index[row["video_id"]]["file"]).parts[-2:]]["runs"][row["run"]]
+        assert given.keys() == {name[len(prefix) :] for name in row if name.startswith(prefix)}
+        for name, value in given.items():
+            assert np.float32(value) == np.float32(row[prefix + name]), row
     for video_id, row in index.items():
         trained = [run for run in ("split_00", "split_01") if row[run] == "train"]
-        assert answers[f"data/raw/{row['file']}"]["trained_on_in"] == trained, video_id
+        assert of_video[Path(row["file"]).parts[-2:]]["trained_on_in"] == trained, video_id
+
+
+@pytest.mark.slow
+def test_every_test_video_has_the_experiments_own_numbers_bit_for_bit(clone: Clone) -> None:
+    check_tested(clone, "caan", asked(clone, "data/raw", "--experiment", "caan"))
     assert computed(clone)["decode"] == 0, "the pipeline has made it all"
+
+
+@pytest.mark.slow
+def test_labels_numbers_and_searched_heads_answer_likewise_here_and_published(
+    clone: Clone, tmp_path: Path
+) -> None:
+    told = copy_clone(clone, tmp_path / "told")
+    files = sorted((told.root / "data/raw").rglob("*.mp4"))
+    lines = ["path,label,valence,arousal,feelings"]
+    for number, file in enumerate(files):
+        label = file.parent.name
+        feelings = "|".join([label, "calm"] if number % 2 else [label])
+        lines.append(f"raw/{label}/{file.name},{label},{1 + number},{9 - number % 5},{feelings}")
+    (told.root / "data/videos.csv").write_text("\n".join(lines) + "\n")
+    experiments = {"several": SEVERAL, "numbers": THREE | {"target": "affect"}}
+    told.params(index__root="data/videos.csv", index__targets=TOLD, experiments=experiments)
+    told.make("index", "train@several", "train@numbers")
+    (told.root / "both.py").write_text(BOTH_WAYS)
+    told.run("python", "-m", "both", *experiments)
+    answers = json.loads((told.root / "answers.json").read_text())
+    for name in experiments:
+        here, there = answers[name]
+        check_tested(told, name, here)
+        assert there == [{**row, "trained_on_in": []} for row in here]
+    several = (told.root / "published/several/README.md").read_text()
+    assert "\n(calm 4, fear 4, joy 5).\n" in several and "has it |" in several
+    numbers = (told.root / "published/numbers/README.md").read_text()
+    assert "from 1 to 9: valence, arousal" in numbers and "could be used.\n" in numbers
+    told_of = (row["predicted"].replace("|", ", ") for row in answers["several"][0])
+    shown = {names or "none of them" for names in told_of}
+    page = (told.root / "several.html").read_text()
+    assert all(f"<td>{names}</td>" in page for names in shown) and "data:image/webp" in page
+    page = (told.root / "numbers.html").read_text()
+    assert "from 1 to 9" in page and "weighs no rows" in page and "</h3>" not in page
 
 
 @pytest.mark.slow
