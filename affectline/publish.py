@@ -22,10 +22,9 @@ from affectline.published import (
     Settings,
     Weights,
     file_of,
-    networks,
     plain,
 )
-from affectline.trained import Trained, of_experiment
+from affectline.trained import Trained, networks, of_experiment, pulled
 from features import backbones
 from features.cache import tables
 from features.cache.keys import file_sha256
@@ -59,10 +58,10 @@ def publish(params: Params, name: str, wanted: Sequence[str], out: Path) -> Trai
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ValueError(f"{out}: expected a folder to make, found one that is not empty")
     trained = of_experiment(params, name, wanted)
-    if trained.unproven:
+    if lacking := [*trained.unproven, *(file for file in [index_of(INDEX)] if not file.is_file())]:
         raise ValueError(
-            f"experiment {name}: it cannot be shown here what its features were made of: "
-            f"{trained.unproven[0]}; `dvc pull decode faces extract` brings it"
+            f"experiment {name}: {lacking[0]} is not here, and without it nothing shows what the "
+            f"features were made of; {pulled(lacking)} brings it"
         )
     with replacing(out) as unfinished:
         try:

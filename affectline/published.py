@@ -21,6 +21,7 @@ from affectline.trained import (
     check_same,
     chosen_runs,
     made_of,
+    networks,
     read_checkpoint,
     with_backbones,
 )
@@ -218,11 +219,6 @@ def _bring(folder: Path, name: str, weights: Weights, params: Params, out: Path)
             f"{folder}: the weights of {name} that can be had here are others than those that it "
             f"was trained with (sha256 {weights.tensors[:12]}, here {found[:12]})"
         )
-
-
-def networks(params: Params) -> list[str]:
-    """Return the networks whose weights make the features: backbones, and the face detector."""
-    return [*params.backbones, *([DETECTOR] if params.reads_faces else [])]
 
 
 def _known(weights: Weights) -> Path | None:

@@ -6,7 +6,8 @@ into other features than the head has learnt: that is an error, which says what 
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+import shlex
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ from stages.engine.ingredients import (
     of_features,
     of_view,
 )
+from stages.engine.items import item_path
 from stages.engine.params import Params
 from stages.engine.paths import (
     FEATURES,
@@ -43,6 +45,7 @@ from stages.engine.paths import (
 )
 from stages.engine.progress import in_a_line, reason
 from stages.results.files import rounded
+from stages.weights import DETECTOR
 
 DIGITS = 12
 """Of a hash that a person is shown."""
@@ -83,7 +86,7 @@ class Trained:
         runs: name -> checkpoint, at least one.
         made_of: stage -> what it makes an item of, but for the video, see `made_of`.
         remarks: what a person should know of the answers.
-        unproven: what could not be checked of what it was trained with, as it is not here.
+        unproven: files that say what it was trained with, and are not here.
     """
 
     name: str
@@ -92,7 +95,7 @@ class Trained:
     runs: Mapping[str, Checkpoint]
     made_of: Mapping[str, Ingredients]
     remarks: tuple[str, ...] = ()
-    unproven: tuple[str, ...] = ()
+    unproven: tuple[Path, ...] = ()
 
     @property
     def stated(self) -> Mapping[str, Any]:
@@ -133,8 +136,11 @@ def of_experiment(params: Params, name: str, wanted: Sequence[str] = ()) -> Trai
         wanted: runs; all where none is named.
 
     Raises:
-        ValueError: it has no results, or was trained with other code, settings or weights.
+        ValueError: it has no results, lacks a file, or was trained with other code, settings or
+            weights.
     """
+    if name in params.experiments:
+        _check_made(with_backbones(params, name, params.experiments[name].roles), name)
     about = _about(params, name)
     folder = RESULTS / name / "runs"
     names = chosen_runs(wanted, list(about["splits"]), f"experiment {name}")
@@ -147,10 +153,34 @@ def of_experiment(params: Params, name: str, wanted: Sequence[str] = ()) -> Trai
     _check_origins(name, about, now)
     unproven = tuple(_check_chain(name, reduced, folder / f"{names[0]}.h5", now))
     remarks = [
-        f"not all could be checked that {name} was trained with: {line}" for line in unproven[:1]
+        f"not all could be checked that {name} was trained with; {pulled(unproven)} brings it"
     ]
-    remarks += about_random(stated)
+    remarks = remarks[: len(unproven)] + about_random(stated)
     return Trained(name, reduced, WEIGHTS, runs, now, tuple(remarks), unproven)
+
+
+def pulled(files: Iterable[Path]) -> str:
+    """Return the command that brings files of the outputs, and no others."""
+    return f"`dvc pull {shlex.join(map(str, dict.fromkeys(files)))}`"
+
+
+def _check_made(params: Params, name: str) -> None:
+    """Check that an experiment has results here, and its networks their weights.
+
+    Raises:
+        ValueError: something is lacking; the message has the commands for all of it.
+    """
+    stages = {
+        ("detector" if each == DETECTOR else f"weights@{each}"): weights_file(each)
+        for each in networks(params)
+    }
+    stages = {f"train@{name}": RESULTS / name / "about.json"} | stages
+    if lacking := [stage for stage, file in stages.items() if not file.is_file()]:
+        raise ValueError(
+            f"{stages[lacking[0]]}: not here, and experiment {name} needs it to answer; "
+            f"`dvc pull {' '.join(lacking)}` brings what has been made, here before or by someone "
+            f"else; `dvc repro train@{name}` makes it"
+        )
 
 
 def about_random(stated: Mapping[str, Any]) -> list[str]:
@@ -164,13 +194,8 @@ def _about(params: Params, name: str) -> dict[str, Any]:
     path = RESULTS / name / "about.json"
     if not path.is_file():
         known = list(params.experiments)
-        if name not in known:
-            raise ValueError(
-                f"{PARAMS}: no experiment {name!r}{near(name, known)}; there are {', '.join(known)}"
-            )
         raise ValueError(
-            f"{path}: experiment {name} has no results here; `dvc repro train@{name}`, or "
-            f"`dvc pull train@{name}` if someone else has run it"
+            f"{PARAMS}: no experiment {name!r}{near(name, known)}; there are {', '.join(known)}"
         )
     try:
         about: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
@@ -199,7 +224,8 @@ def read_checkpoint(path: Path) -> Checkpoint:
             stated = json.loads((file.metadata() or {}).get("affectline", "{}"))
     except (OSError, ValueError, SafetensorError) as error:
         raise ValueError(
-            f"{path}: expected a checkpoint, found: {error}; `dvc pull` it, or train again"
+            f"{path}: expected a checkpoint, found: {error}; {pulled([path])} brings it where it "
+            "was made, or train again"
         ) from None
     if missing := [name for name in STATED if name not in stated]:
         raise ValueError(
@@ -221,13 +247,19 @@ def with_backbones(params: Params, name: str, roles: Mapping[str, str]) -> Param
             f"{PARAMS}: experiment {name} was trained on the backbone {lacking[0]!r}, which is not "
             f"there; there are {', '.join(params.backbones)}"
         )
-    for each in names:
+    for role, source in roles.items():
+        each = split_role(role, source)[0]
         if params.backbones[each].module == backbones.IMPORTED:
             raise ValueError(
-                f"experiment {name} reads {each}, arrays that were made elsewhere: no video can be "
-                "made into them here"
+                f"experiment {name}: its role {role} reads {each}, arrays that were made elsewhere "
+                "and imported: they cannot be computed of a video here, so it answers none"
             )
     return params.model_copy(update={"backbones": {each: params.backbones[each] for each in names}})
+
+
+def networks(params: Params) -> list[str]:
+    """Return the networks whose weights make the features: backbones, and the face detector."""
+    return [*params.backbones, *([DETECTOR] if params.reads_faces else [])]
 
 
 # ------------------------------------------------------------------------------ what is now
@@ -363,11 +395,11 @@ def _as_read(value: Mapping[str, object]) -> dict[str, Any]:
 
 def _check_chain(
     name: str, params: Params, answers: Path, now: Mapping[str, Mapping[str, Any]]
-) -> Iterator[str]:
+) -> Iterator[Path]:
     """Check what the features of a test video were made of, from its frames on.
 
     Yields:
-        What could not be checked, as it is not here.
+        Files that say it and are not here; what comes after one of them is not compared.
     """
     made = arrays.read_attributes(answers)["ingredients"]
     assert isinstance(made, dict)
@@ -380,12 +412,15 @@ def _check_chain(
         if block.view == "faces":
             stages.append(("faces", VIEWS / "faces"))
         stages.append((f"decode {frames}", VIEWS / frames))
-        content = contents[backbone]
+        content: str | None = contents[backbone]
         for stage, folder in stages:
             item = _recorded(folder, video_id)
             if item is None:
-                yield f"{index_of(folder)}, or the file of {video_id} that it names, is not here"
-                break
+                yield from (file for file in [index_of(folder)] if not file.is_file())
+                yield folder / item_path(video_id)
+            if item is None or content is None:
+                content = None
+                continue
             if item.content != content:
                 raise ValueError(
                     f"{where}: what lies in {folder} of {video_id} is not what it was trained on "

@@ -34,15 +34,16 @@ SOUND = {
 WRONG = """
 import json
 from pathlib import Path
+from affectline.publish import publish
 from affectline.trained import of_experiment
 from features.weights.file import write_seeded
 from stages.engine.params import load_params
 
 params, errors = load_params(), {}
 
-def ask(name, params, *more):
+def ask(name, params, *more, of=of_experiment):
     try:
-        of_experiment(params, *more or ("caan",))
+        of(params, *more or ("caan",))
     except ValueError as error:
         errors[name] = str(error)
 
@@ -64,11 +65,18 @@ before = file.read_bytes()
 file.unlink()
 write_seeded(file, "faces_toy", 9)
 ask("weights", params)
+file.unlink()
+about = Path("results/caan/about.json")
+about.rename("about")
+ask("nothing is here", params)
+Path("about").rename(about)
 file.write_bytes(before)
-index = Path("data/views/segments.parquet")
-index.rename("elsewhere")
+for index in map(Path, ("data/views/segments.parquet", "data/index.parquet")):
+    index.rename(index.name)
+ask("published", params, "caan", [], Path("out"), of=publish)
 print(json.dumps([errors, of_experiment(params, "caan").remarks]))
-Path("elsewhere").rename(index)
+for index in map(Path, ("data/views/segments.parquet", "data/index.parquet")):
+    Path(index.name).rename(index)
 """
 
 TOLD = {
@@ -280,7 +288,13 @@ def test_what_was_not_trained_with_is_an_error_that_says_which(clone: Clone) -> 
     assert "params.score_layers was 3, is 1" in errors["head"]
     assert "weights.seed was 2, is 9" in errors["weights"]
     assert "no run 'split_07'" in errors["run"] and "did you mean 'caan'" in errors["name"]
-    assert "data/views/segments" in remarks[0] and "not all could be checked" in remarks[0]
+    lacking = errors["nothing is here"]
+    assert lacking.startswith("results/caan/about.json: not here, and experiment caan needs it")
+    assert "`dvc pull train@caan weights@faces_toy` brings what has been made" in lacking
+    test = clone.table("results/caan/predictions")[0]["video_id"]
+    command = f"`dvc pull data/views/segments.parquet data/views/segments/{test}.h5"
+    assert remarks[0].startswith("not all could be checked") and f"{command}` brings" in remarks[0]
+    assert f"{command} data/index.parquet` brings it" in errors["published"]
 
 
 @pytest.mark.slow

@@ -18,6 +18,7 @@ from affectline.trained import (
     check_same,
     chosen_runs,
     made_of,
+    of_experiment,
     read_checkpoint,
     with_backbones,
     without_video,
@@ -53,8 +54,23 @@ def test_only_the_backbones_of_the_roles_are_kept(params: Params) -> None:
 def test_no_video_can_be_made_into_arrays_from_elsewhere(params: Params) -> None:
     block = Backbone(module="imported", source="imported", view="none", file="x.npz")
     known = params.model_copy(update={"backbones": {"theirs": block}})
-    with pytest.raises(ValueError, match="experiment x reads theirs, arrays that were made else"):
+    with pytest.raises(
+        ValueError, match="experiment x: its role any reads theirs, arrays that .* of a video"
+    ):
         with_backbones(known, "x", {"any": "theirs/features"})
+
+
+def test_a_clone_that_has_pulled_nothing_is_told_all_that_it_needs(
+    params: Params, in_folder: Path
+) -> None:
+    with pytest.raises(ValueError, match=r"^results/caan/about\.json: not here") as told:
+        of_experiment(params, "caan")
+    assert (
+        "`dvc pull train@caan weights@resnet_faces weights@resnet_frames detector` brings"
+        in str(told.value)
+    )
+    with pytest.raises(ValueError, match="no experiment 'cann', did you mean 'caan'"):
+        of_experiment(params, "cann")
 
 
 def test_what_changed_is_named_and_a_hash_is_short() -> None:
