@@ -103,7 +103,9 @@ def _cards(
             notes = "; ".join(f"{role}: {what}" for role, what in (each.lacking or {}).items())
             is_class = trained.target.kind == "class"
             answer = str(each.predicted) if is_class else answer_of(trained.target, each)
-            choice = Choice((MEAN, video_id), "", answer, each.probabilities or {}, notes)
+            chances = each.probabilities or {}
+            detail = f"{100 * chances[answer]:.0f} %" if is_class else ""
+            choice = Choice((MEAN, video_id), "", answer, chances, notes, detail=detail)
             weights = _mean(predicted.weights[video_id], list(trained.runs))
             cards[each.file] = card(result, weights, choice, sheets, sounds, None)
     return cards

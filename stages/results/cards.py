@@ -362,18 +362,21 @@ def _path(found: Heard) -> str:
     return f"M{'L'.join([*there, *back])}Z"
 
 
-def mean_roles(weights: RoleWeights, labels: Mapping[str, str]) -> dict[str, dict[str, float]]:
-    """Return label -> role -> mean weight over the answers.
+def mean_roles(
+    weights: RoleWeights, parts: Mapping[str, Sequence[str]]
+) -> dict[str, dict[str, float]]:
+    """Return part of the videos -> role -> mean weight over the answers.
 
     Args:
         weights: of every answer.
-        labels: video_id -> its class.
+        parts: video_id -> those that it is in: its class, each of its labels.
     """
     cells: dict[str, dict[str, list[float]]] = {}
     for (_, video_id), shares in weights.weights.items():
         for role, share in shares.items():
-            cells.setdefault(labels[video_id], {}).setdefault(role, []).append(share)
+            for part in parts[video_id]:
+                cells.setdefault(part, {}).setdefault(role, []).append(share)
     return {
-        label: {role: float(np.mean(values)) for role, values in by_role.items()}
-        for label, by_role in sorted(cells.items())
+        part: {role: float(np.mean(values)) for role, values in by_role.items()}
+        for part, by_role in sorted(cells.items())
     }

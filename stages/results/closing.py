@@ -5,13 +5,12 @@ from pathlib import Path
 
 from rich.text import Text
 
-from heads.training.targets import KINDS
 from stages.engine.paths import REPORT, has_sample
 from stages.engine.progress import console, in_a_line, styled
 from stages.results.files import Result, interval
-from stages.results.scores import skew_of
+from stages.results.scores import best_first, skew_of
 from stages.results.searched import unlike_ranks
-from stages.results.told import of_kind, ranked
+from stages.results.told import by_kind
 
 PAGE = REPORT / "index.html"
 
@@ -30,9 +29,8 @@ def say_closing(root: Path, results: Sequence[Result]) -> None:
 def closing(root: Path, results: Sequence[Result]) -> list[Text]:
     """Return the lines."""
     lines = []
-    for kind in KINDS:
-        if of := ranked(of_kind(results, kind)):
-            lines += _best(of)
+    for of in by_kind(results):
+        lines += _best(best_first(of))
     if made_up := _made_up(root, results):
         lines.append(
             styled(
@@ -86,10 +84,9 @@ def _made_up(root: Path, results: Sequence[Result]) -> list[str]:
 def _next(root: Path, results: Sequence[Result]) -> list[str]:
     """Return what to try next, the cheapest first."""
     steps = []
-    for kind in KINDS:
-        of = ranked(of_kind(results, kind))
+    for of in map(best_first, by_kind(results)):
         same = [other for other in of[1:] if _answered(other) == _answered(of[0])]
-        if same and (kind == "class" or len(of[0].runs) > 1):
+        if same and (of[0].target.kind == "class" or len(of[0].runs) > 1):
             steps.append(f"affectline compare {of[0].name} {same[0].name}")
     if has_sample(root):
         steps.append("your own videos (docs/own-videos.md)")

@@ -117,10 +117,10 @@ def read_rows(view: str, video_id: str) -> Rows:
 def groups(rows: Rows) -> list[list[int]]:
     """Return neighbouring rows that one picture stands for, MOST_PICTURES groups at most.
 
-    Rows behind the last that shows a frame are in none.
+    Rows behind the last that has a time, or a weight, are in none.
     """
-    timed = np.flatnonzero(np.isfinite(rows.time_s))
-    count = int(timed[-1]) + 1 if len(timed) else 0
+    real = np.flatnonzero(np.isfinite(rows.time_s) | rows.valid)
+    count = int(real[-1]) + 1 if len(real) else 0
     each = max(1, -(-count // MOST_PICTURES))
     return [list(range(at, min(at + each, count))) for at in range(0, count, each)]
 

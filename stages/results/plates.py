@@ -29,8 +29,8 @@ BAR_IN, GAP_IN = 0.28, 0.22
 def plate(name: str, cards: Sequence[Card]) -> Figure | None:
     """Return a figure of an experiment's strips; None where no row is weighed.
 
-    A line is the first weighed strip of a video, a video a class; of many rows as many evenly apart
-    as there is room for, that of the most weight among them.
+    A line is the first weighed strip of a video, a video a class (label, dimension); of many rows
+    as many evenly apart as there is room for, that of the most weight among them.
 
     Args:
         name: of the experiment.
@@ -61,12 +61,13 @@ def plate(name: str, cards: Sequence[Card]) -> Figure | None:
 
 def _lines(cards: Sequence[Card]) -> list[tuple[Card, Strip, list[Cell]]]:
     lines: list[tuple[Card, Strip, list[Cell]]] = []
-    labels: set[str] = set()
+    names: set[str] = set()
     for card in cards:
         strip = next((strip for strip in card.strips if any(c.bars for c in strip.cells)), None)
-        if strip is None or card.choice.label in labels or len(lines) == MOST_LINES:
+        name = card.choice.of or card.choice.label
+        if strip is None or name in names or len(lines) == MOST_LINES:
             continue
-        labels.add(card.choice.label)
+        names.add(name)
         lines.append((card, strip, [strip.cells[place] for place in _places(strip)]))
     return lines
 
@@ -92,7 +93,9 @@ def _pictures_in(strip: Strip) -> float:
 def _draw(axes: Axes, card: Card, strip: Strip, cells: Sequence[Cell], bottom_in: float) -> None:
     """Draw a line into axes that are counted in inches; it begins at ``bottom_in``."""
     choice = card.choice
-    answer = f"{choice.label}, answered {choice.predicted} ({choice.chances[choice.predicted]:.0%})"
+    answer = f"{choice.label}, answered {choice.predicted}"
+    if choice.predicted in choice.chances:
+        answer += f" ({choice.chances[choice.predicted]:.0%})"
     base_in = bottom_in + GAP_IN
     top_in = base_in + BAR_IN + _pictures_in(strip)
     axes.text(0.03, top_in + 0.05, f"{choice.answer[1]}: {answer}")

@@ -56,9 +56,14 @@ def run_accuracies(result: Result) -> dict[str, float]:
     return {run: sum(answers) / len(answers) for run, answers in sorted(right.items())}
 
 
+def score_of(result: Result) -> float:
+    """Return the mean over the runs of the target's measure."""
+    return float(result.metrics[result.target.measure]["mean"])
+
+
 def best_first(results: Sequence[Result]) -> list[Result]:
-    """Return the results by mean accuracy, the highest first."""
-    return sorted(results, key=lambda result: -result.metrics["accuracy"]["mean"])
+    """Return results of one kind, that which tells best first."""
+    return sorted(results, key=lambda result: -score_of(result))
 
 
 def chosen(results: Sequence[Result], most: int = MOST_DRAWN) -> list[Result]:

@@ -18,7 +18,7 @@ from stages.results.pictures import NotHere, Rows, groups, pictured, read_rows
 from stages.results.sheets import Sheet, Sheets
 from stages.results.sight import Box, seen_box
 
-SHOWN_AS = {"faces": "face crops", "snippets": "snippets"}
+SHOWN_AS = {"faces": "face crops", "snippets": "snippets", "none": "rows"}
 """View -> what is seen in it, where that is not `FRAMES`."""
 
 FRAMES = "frames"
@@ -191,8 +191,14 @@ def rows_of(view: str, video_id: str, pts_s: Values) -> Rows:
 
 
 def unseen_rows(pts_s: Values, weights: Values | None) -> Rows:
-    """Return the rows of a video of which no file is here: what has no weight counts as masked."""
-    valid = np.isfinite(pts_s) if weights is None else np.isfinite(pts_s) & (weights != 0)
+    """Return the rows of a video of which no file is here: what has no weight counts as masked.
+
+    So does what has no time, unless none has one: arrays made elsewhere may lack them.
+    """
+    is_timed = np.isfinite(pts_s)
+    valid = is_timed if is_timed.any() else np.ones_like(is_timed)
+    if weights is not None:
+        valid = valid & (weights != 0)
     return Rows(np.full(len(pts_s), -1, np.int64), pts_s, valid)
 
 
@@ -369,12 +375,18 @@ def _cells(
                 tuple(places[at] for places in layers),
                 numbers.get(row) if heat and row is not None else None,
                 poses.get(middle, ""),
-                f"{rows.time_s[middle]:.1f} s",
+                _place(rows, middle),
                 written(float(weights[row]), largest) if has_number and weights is not None else "",
                 bool(marked[middle]),
             )
         )
     return tuple(cells)
+
+
+def _place(rows: Rows, row: int) -> str:
+    """Return the time of a row, or its number, from 1, where it has none."""
+    time_s = rows.time_s[row]
+    return f"{time_s:.1f} s" if np.isfinite(time_s) else f"#{row + 1}"
 
 
 def written(weight: float, largest: float) -> str:
@@ -410,14 +422,13 @@ def _alt(
     """Say what a strip shows: `joy/clip01, frames of context, 0.0 to 4.0 s, most weight ...`."""
     times = rows.time_s
     known = times[np.isfinite(times)]
-    parts = [
-        f"{video_id}, {SHOWN_AS.get(source.view, FRAMES)} of {source.role}",
-        f"{known[0]:.1f} to {known[-1]:.1f} s",
-    ]
+    parts = [f"{video_id}, {SHOWN_AS.get(source.view, FRAMES)} of {source.role}"]
+    if len(known):
+        parts.append(f"{known[0]:.1f} to {known[-1]:.1f} s")
     if weights is not None and rows.valid.any():
         most = int(np.argmax(np.where(rows.valid, weights, -np.inf)))
         weight = written(float(weights[most]), float(weights[most]))
-        parts.append(f"most weight, {weight}, at {times[most]:.1f} s")
+        parts.append(f"most weight, {weight}, at {_place(rows, most)}")
     if planted is not None:
         shown = times[planted & rows.valid]
         at = f"from {shown[0]:.1f} to {shown[-1]:.1f} s" if len(shown) else "in none of them"

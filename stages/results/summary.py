@@ -4,13 +4,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from heads.training.targets import KINDS, Target
+from heads.training.targets import Target
 from stages.results.files import Result, interval
 from stages.results.page import Inputs
-from stages.results.scores import skew_of
+from stages.results.scores import best_first, skew_of
 from stages.results.searched import unlike_ranks
 from stages.results.sections.protocol import ignored
-from stages.results.told import left_out, of_kind, ranked
+from stages.results.told import by_kind, left_out
 
 
 @dataclass(frozen=True)
@@ -70,8 +70,8 @@ class Summary:
 def summary(inputs: Inputs) -> Summary:
     """Return what the top of the page says."""
     results = inputs.results
-    kinds = [of for kind in KINDS if (of := of_kind(results, kind))]
-    best = [ranked(of)[0] for of in kinds]
+    kinds = by_kind(results)
+    best = [best_first(of)[0] for of in kinds]
     of_classes = best[0].target.kind == "class"
     return Summary(
         data=inputs.dataset or ("the built-in sample" if inputs.is_sample else str(inputs.root)),
@@ -147,7 +147,7 @@ def _limits(kinds: Sequence[Sequence[Result]], others: Sequence[Result]) -> list
     """
     limits = []
     for results in kinds:
-        best, count = ranked(results)[0], len(results)
+        best, count = best_first(results)[0], len(results)
         if count > 1:
             where = "a question for the differences"
             if best.target.kind != "class":
@@ -166,7 +166,7 @@ def _limits(kinds: Sequence[Sequence[Result]], others: Sequence[Result]) -> list
             f"{', '.join(result.name for result in others)} tell another class than this page, "
             "which has one question alone: their numbers are in results/."
         )
-    best = ranked(kinds[0])[0]
+    best = best_first(kinds[0])[0]
     if len(best.runs) > 1:
         limits.append(
             "The interval is about other splits of these videos and other trainings, not about "

@@ -14,12 +14,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-Kind = Literal["text", "lines", "count", "number", "share", "percent", "points", "spread",
-               "interval", "difference", "p", "strip"]  # fmt: skip
+Kind = Literal["text", "lines", "count", "number", "decimal", "share", "percent", "points",
+               "spread", "interval", "difference", "p", "strip"]  # fmt: skip
 """What a column holds; every kind may hold None too, which is written as a dash.
 
-`text`: a str. `lines`: several. `count`: an int. `number`: a float. `share`: one in 0..1, with two
-decimals. `percent`: the same in per cent. `points`: a difference of shares, with its sign.
+`text`: a str. `lines`: several. `count`: an int. `number`: a float, with four digits. `decimal`:
+one with three decimals. `share`: one in 0..1, with two decimals. `percent`: the same in per cent.
+`points`: a difference of shares, with its sign.
 `spread`: mean and standard deviation of a share, or the mean and None. `interval`: two shares, or
 two None. `difference`: two differences of shares, with their signs. `p`: of a test. `strip`: a
 `Strip`, drawn in HTML, left out of files.
@@ -138,6 +139,7 @@ _SHOWN: dict[str, Callable[[Any], str]] = {
     "lines": "; ".join,
     "count": lambda value: f"{value:,}".replace(",", "\N{NARROW NO-BREAK SPACE}"),
     "number": lambda value: f"{value:.4g}".replace("-", "−"),
+    "decimal": lambda value: f"{value:.3f}".replace("-", "−"),
     "share": lambda value: f"{value:.2f}",
     "percent": _percent,
     "points": _signed,

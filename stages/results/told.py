@@ -6,9 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from heads.training.scores import dimension_scores, label_scores
-from heads.training.targets import BETWEEN, Kind, Target
+from heads.training.targets import BETWEEN, KINDS, Kind, Target
 from stages.results.files import Result
-from stages.results.scores import run_accuracies
+from stages.results.scores import MOST_DRAWN, chosen, run_accuracies
 
 Numbers = NDArray[np.float64]
 
@@ -20,6 +20,23 @@ def of_kind(results: Sequence[Result], kind: Kind) -> list[Result]:
     """
     of = [result for result in results if result.target.kind == kind]
     return [result for result in of if kind != "class" or result.target.name == of[0].target.name]
+
+
+def by_kind(results: Sequence[Result]) -> list[list[Result]]:
+    """Return the results of the page, those of one kind of target together."""
+    return [of for kind in KINDS if (of := of_kind(results, kind))]
+
+
+def drawn_of(results: Sequence[Result], most: int = MOST_DRAWN) -> list[Result]:
+    """Return results that have a figure of their own, of each kind the first and the best.
+
+    Args:
+        results: of the page.
+        most: how many at most, of each kind as many.
+    """
+    kinds = by_kind(results)
+    each = max(most // max(len(kinds), 1), 1)
+    return [result for of in kinds for result in chosen(of, each)]
 
 
 def left_out(results: Sequence[Result]) -> list[Result]:
@@ -58,13 +75,3 @@ def run_scores(result: Result) -> dict[str, float]:
         run: scores_of(truth, told, target.names)[target.measure]
         for run, (truth, told) in arrays_of(result).items()
     }
-
-
-def ranked(results: Sequence[Result]) -> list[Result]:
-    """Return results of one kind, that which tells best first."""
-    return sorted(results, key=lambda result: -score_of(result))
-
-
-def score_of(result: Result) -> float:
-    """Return the mean over the runs of the target's measure."""
-    return float(result.metrics[result.target.measure]["mean"])

@@ -1,10 +1,14 @@
-"""Attention over what was seen: for telling videos of each class what the head looked at."""
+"""Attention over what was seen: for telling videos of each class what the head looked at.
+
+Of labels and dimensions likewise: telling videos of each.
+"""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from heads.training.targets import BETWEEN, Kind, Target
 from stages.results.attention import Answer, Weights, read_attention
 from stages.results.cards import SOUND, Card, Sounds, card, mean_roles, row_seconds, sources
 from stages.results.chosen import ASKED, Choice, choose
@@ -21,10 +25,10 @@ from stages.results.planted import (
     video_auc,
 )
 from stages.results.plates import plate
-from stages.results.scores import chosen
 from stages.results.sheets import Sheet, Sheets
 from stages.results.strips import POSES, Source, rows_of
 from stages.results.table import Column, Table
+from stages.results.told import by_kind, drawn_of
 
 TITLE = "Attention"
 
@@ -66,6 +70,7 @@ class Content:
         sheets: the pictures that they share.
         run: whose test videos are shown.
         runs: how many there are.
+        kinds: of the targets that are told.
         is_planted: whether rows are marked that the sample planted.
         faces: how faces are shown.
         notes: what is not shown, and why.
@@ -76,6 +81,7 @@ class Content:
     sheets: tuple[Sheet, ...]
     run: str
     runs: int
+    kinds: tuple[Kind, ...]
     is_planted: bool
     faces: str
     notes: tuple[str, ...]
@@ -97,7 +103,9 @@ class _Experiment:
 def section(inputs: Inputs) -> Section | None:
     """Return the section; None where no head weighs anything."""
     clips = read_truth() if inputs.is_sample else {}
-    read = [_read(inputs, result, bool(clips)) for result in inputs.results]
+    results = [result for of in by_kind(inputs.results) for result in of]
+    most = _most_cards(inputs, len(results))
+    read = [_read(inputs, result, most, bool(clips)) for result in results]
     with_any = [one for one in read if _has_any(one)]
     if not with_any:
         return None
@@ -105,7 +113,7 @@ def section(inputs: Inputs) -> Section | None:
         Sheets(inputs.settings.faces, inputs.pictures),
         Sounds(inputs.settings.faces, inputs.pictures),
     )
-    drawn = {result.name for result in chosen([one.result for one in with_any], MOST_EXPERIMENTS)}
+    drawn = {result.name for result in drawn_of([one.result for one in with_any], MOST_EXPERIMENTS)}
     pictured = [one for one in with_any if one.result.name in drawn]
     cards = _cards(pictured, sheets, sounds, clips)
     tables = _tables(with_any, pictured, clips)
@@ -125,6 +133,7 @@ def section(inputs: Inputs) -> Section | None:
         tuple(sheets.embedded),
         pictured[0].result.runs[0],
         len(pictured[0].result.runs),
+        tuple(dict.fromkeys(one.result.target.kind for one in pictured)),
         bool(clips),
         inputs.settings.faces,
         tuple(_notes(inputs, with_any, pictured, sheets, sounds)),
@@ -133,10 +142,14 @@ def section(inputs: Inputs) -> Section | None:
     return Section(TITLE, "attention.html", content, tables, figures)
 
 
-def _read(inputs: Inputs, result: Result, every_row: bool) -> _Experiment:
+def _most_cards(inputs: Inputs, experiments: int) -> int:
+    """Return how many videos of an experiment the page may have."""
     cards = int(CARDS_PER_MB * inputs.settings.max_mb)
-    each = cards // min(len(inputs.results), MOST_EXPERIMENTS)
-    most = min(max(each, FEWEST_VIDEOS), MOST_VIDEOS) + len(inputs.settings.videos)
+    each = cards // min(experiments, MOST_EXPERIMENTS)
+    return min(max(each, FEWEST_VIDEOS), MOST_VIDEOS) + len(inputs.settings.videos)
+
+
+def _read(inputs: Inputs, result: Result, most: int, every_row: bool) -> _Experiment:
     choices = tuple(choose(result, inputs.settings.videos, most))
     shown = {choice.answer for choice in choices}
     return _Experiment(result, choices, read_attention(result, shown, every_row=every_row))
@@ -168,11 +181,11 @@ def _cards(
 
 
 def _in_order(one: _Experiment, cards: Mapping[Answer, Card]) -> tuple[Card, ...]:
-    """Return the cards as the page has them: those asked for, then class by class."""
-    classes = list(one.result.target.names)
+    """Return the cards as the page has them: those asked for, then name by name."""
+    names = list(one.result.target.names)
 
     def place(choice: Choice) -> tuple[bool, int]:
-        return choice.why != ASKED, classes.index(choice.label) if choice.why != ASKED else 0
+        return choice.why != ASKED, names.index(choice.of) if choice.why != ASKED else 0
 
     return tuple(cards[choice.answer] for choice in sorted(one.choices, key=place))
 
@@ -203,7 +216,7 @@ def _tables(
             Column("experiment"),
             Column("video"),
             Column("run"),
-            Column("true class"),
+            Column("true"),
             Column("answer"),
             Column("probability", "percent"),
             Column("why"),
@@ -212,7 +225,7 @@ def _tables(
             (one.result.name, c.answer[1], c.answer[0], c.label, c.predicted, p, c.why)
             for one in pictured
             for c in one.choices
-            for p in [c.chances[c.predicted]]
+            for p in [c.chances.get(c.predicted)]
         ],
         "Videos whose attention the page shows",
     )
@@ -220,19 +233,30 @@ def _tables(
 
 
 def _roles_table(one: _Experiment) -> dict[str, Table]:
-    """Return the mean weight of each role by class; nothing where roles are not weighed."""
-    labels = {str(row["video_id"]): str(row["label"]) for row in one.result.predictions}
+    """Return the mean weight of each role by what is true; nothing where roles are not weighed."""
+    target = one.result.target
+    parts = {str(row["video_id"]): _parts(target, row) for row in one.result.predictions}
     tables = {}
     for number, of_roles in enumerate(one.weights.roles):
-        means = mean_roles(of_roles, labels)
+        means = mean_roles(of_roles, parts)
         roles = list(next(iter(means.values())))
         name = f"attention {one.result.name}{f' {number + 1}' if number else ''}"
+        first = "true class" if target.kind == "class" else "true"
         tables[name] = Table(
-            (Column("true class"), *(Column(f"{role}, %", "percent") for role in roles)),
+            (Column(first), *(Column(f"{role}, %", "percent") for role in roles)),
             [(label, *(shares[role] for role in roles)) for label, shares in means.items()],
             f"{of_roles.name}: mean weight of each role, all test videos of all runs",
         )
     return tables
+
+
+def _parts(target: Target, row: Mapping[str, object]) -> list[str]:
+    """Return the class of a video, its labels, or on which side of the middle its values lie."""
+    if target.kind != "dimensions":
+        return str(row["label"]).split(BETWEEN) if row["label"] else ["none"]
+    middle = sum(target.range or (0.0, 0.0)) / 2
+    above = {name: float(str(row[f"true_{name}"])) > middle for name in target.names}
+    return [f"{name} {'above' if above[name] else 'to'} {middle:g}" for name in target.names]
 
 
 def _rankings(one: _Experiment, clips: Mapping[str, Clip]) -> Iterator[tuple[object, ...]]:
@@ -321,7 +345,7 @@ def _notes(
     names = [one.result.name for one in pictured]
     if rest := [one.result.name for one in experiments if one.result.name not in names]:
         yield (
-            f"Shown are the first experiment and the most accurate, {len(pictured)} of "
+            f"Shown are the first experiment and the best of each target, {len(pictured)} of "
             f"{len(experiments)}, not {', '.join(rest)}."
         )
     for video in inputs.settings.videos:

@@ -8,21 +8,21 @@ from heads.training.scores import concordance
 from stages.results import figures
 from stages.results.files import Result, interval
 from stages.results.page import Inputs, Section
-from stages.results.scores import MOST_DRAWN
+from stages.results.scores import MOST_DRAWN, best_first
 from stages.results.searched import tried, unlike_ranks
 from stages.results.table import Column, Table
-from stages.results.told import Numbers, arrays_of, of_kind, ranked
+from stages.results.told import Numbers, arrays_of, of_kind
 
 TITLE = "Dimensions"
 
 COLUMNS = (
     Column("experiment"),
     Column("target"),
-    Column("CCC", "number"),
-    Column("over runs ±", "number"),
+    Column("CCC", "decimal"),
+    Column("over runs ±", "decimal"),
     Column("95\N{NO-BREAK SPACE}% interval of CCC"),
-    Column("RMSE", "number"),
-    Column("Pearson", "number"),
+    Column("RMSE", "decimal"),
+    Column("Pearson", "decimal"),
     Column("head"),
     Column("features", "lines"),
     Column("videos", "count"),
@@ -32,10 +32,10 @@ COLUMNS = (
 EACH = (
     Column("experiment"),
     Column("dimension"),
-    Column("CCC", "number"),
-    Column("RMSE", "number"),
-    Column("Pearson", "number"),
-    Column("bias", "number"),
+    Column("CCC", "decimal"),
+    Column("RMSE", "decimal"),
+    Column("Pearson", "decimal"),
+    Column("bias", "decimal"),
     Column("limits of agreement"),
 )
 
@@ -54,7 +54,7 @@ def section(inputs: Inputs) -> Section | None:
         "dimensions": Table(COLUMNS, rows, "Dimensions: means over dimensions and runs"),
         "dimension-scores": Table(EACH, each, "Each dimension, means over the runs"),
     }
-    drawn = ranked(results)[:MOST_DRAWN]
+    drawn = best_first(results)[:MOST_DRAWN]
     content = {
         "runs": max(len(result.runs) for result in results),
         "drawn": {result.name: f"dimensions {result.name}" for result in drawn},
@@ -141,7 +141,7 @@ def _figure(result: Result) -> Figure:
 
 
 def _dots(axes: Axes, across: Numbers, up: Numbers) -> None:
-    opacity = min(0.6, max(0.08, 30 / len(across)))
+    opacity = min(0.6, max(0.1, 80 / len(across)))
     axes.plot(across, up, "o", color=figures.PALETTE[0], alpha=opacity, markersize=3)
 
 

@@ -7,10 +7,10 @@ from matplotlib.figure import Figure
 from stages.results import figures
 from stages.results.files import Result, interval
 from stages.results.page import Inputs, Section
-from stages.results.scores import MOST_DRAWN
+from stages.results.scores import MOST_DRAWN, best_first, score_of
 from stages.results.searched import tried, unlike_ranks
 from stages.results.table import Column, Strip, Table
-from stages.results.told import of_kind, ranked, run_scores, score_of
+from stages.results.told import of_kind, run_scores
 
 TITLE = "Labels"
 
@@ -57,7 +57,7 @@ def section(inputs: Inputs) -> Section | None:
         "labels": Table(COLUMNS, [_row(result) for result in results], "Labels: mAP and macro F1"),
         "label-scores": Table(EACH, each, "Each label, means over the runs"),
     }
-    drawn = ranked(results)[:MOST_DRAWN]
+    drawn = best_first(results)[:MOST_DRAWN]
     content = {
         "runs": max(len(result.runs) for result in results),
         "drawn": len(drawn),

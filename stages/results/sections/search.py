@@ -9,9 +9,10 @@ from matplotlib.figure import Figure
 from stages.results import figures
 from stages.results.files import Result
 from stages.results.page import Inputs, Section
-from stages.results.scores import MOST_DRAWN, run_accuracies
+from stages.results.scores import MOST_DRAWN
 from stages.results.searched import tried
 from stages.results.table import Column, Kind, Table
+from stages.results.told import run_scores
 
 TITLE = "Search"
 
@@ -77,8 +78,8 @@ def _scores(of_run: dict[str, Any]) -> list[float]:
 
 
 def _tests(result: Result) -> dict[str, float]:
-    """Return run -> accuracy on its test videos; empty where another measure chose."""
-    return run_accuracies(result) if _measure(result) == "accuracy" else {}
+    """Return run -> how well its test videos were told, by the measure that chose."""
+    return run_scores(result)
 
 
 def _lines(settings: dict[str, Any]) -> tuple[str, ...]:
@@ -111,7 +112,7 @@ def _trials(result: Result) -> list[tuple[object, ...]]:
             number,
             settings[number],
             trial.get("score"),
-            trial.get("loss"),
+            trial.get("loss") if _measure(result) == "accuracy" else None,
             trial.get("failed"),
         )
         for run, of_run in result.search["runs"].items()
@@ -133,15 +134,14 @@ def _figure(result: Result) -> Figure:
         axes.plot(told, np.full(len(told), place), "o", color=figures.INK, alpha=0.3, markersize=3)
         best = 100 * of_run["trials"][of_run["chosen"]]["score"]
         axes.plot([best], [place], "o", color=figures.PALETTE[0], label="chosen", markersize=5)
-        if run in tests:
-            at = 100 * tests[run]
-            axes.plot([at], [place], "|", color=figures.PALETTE[1], label="test", markersize=9)
+        at = 100 * tests[run]
+        axes.plot([at], [place], "|", color=figures.PALETTE[1], label="test", markersize=9)
     axes.set_yticks(range(len(runs)), list(runs))
     axes.set_ylim(len(runs) - 0.5, -0.5)
     axes.set_xlim(-101 if measure == "CCC" else 0, 101)
     axes.set_xlabel("CCC × 100" if measure == "CCC" else f"{measure}, %")
     axes.grid(axis="x")
     handles, labels = axes.get_legend_handles_labels()
-    kinds = 1 + bool(tests)  # one of each: every run has drawn them
-    figure.legend(handles[:kinds], labels[:kinds], loc="outside upper right", ncols=kinds)
+    # one of each: every run has drawn them
+    figure.legend(handles[:2], labels[:2], loc="outside upper right", ncols=2)
     return figure

@@ -1,4 +1,4 @@
-"""Training: loss and accuracy by epoch."""
+"""Training: loss and the target's measure (accuracy, mAP, CCC) by epoch."""
 
 from collections.abc import Mapping, Sequence
 from itertools import groupby
@@ -10,19 +10,10 @@ from matplotlib.figure import Figure
 from stages.results import figures
 from stages.results.files import Result
 from stages.results.page import Inputs, Section
-from stages.results.scores import chosen
-from stages.results.table import Column, Table
+from stages.results.table import Column, Kind, Table
+from stages.results.told import by_kind, drawn_of
 
 TITLE = "Training"
-
-COLUMNS = (
-    Column("experiment"),
-    Column("phases"),
-    Column("epochs", "count"),
-    Column("last loss", "number"),
-    Column("training accuracy, %", "percent"),
-    Column("validation accuracy, %", "percent"),
-)
 
 Runs = Mapping[str, Sequence[Mapping[str, str]]]
 """Run -> its rows of `curves.csv`, in the order of the epochs."""
@@ -30,15 +21,37 @@ Runs = Mapping[str, Sequence[Mapping[str, str]]]
 
 def section(inputs: Inputs) -> Section:
     """Return the section."""
-    rows = [_row(result) for result in inputs.results]
-    table = Table(COLUMNS, rows, "Training after the last epoch, mean over the runs")
-    drawn = chosen(inputs.results)
+    kinds = by_kind(inputs.results)
+    tables = {_name(of[0]): _table(of) for of in kinds}
+    drawn = drawn_of(inputs.results)
     content = {
         "drawn": {result.name: f"training {result.name}" for result in drawn},
-        "experiments": len(inputs.results),
+        "experiments": sum(map(len, kinds)),
+        "tables": list(tables),
     }
     drawings = {f"training {result.name}": _figure(result) for result in drawn}
-    return Section(TITLE, "training.html", content, {"training": table}, drawings)
+    return Section(TITLE, "training.html", content, tables, drawings)
+
+
+def _name(result: Result) -> str:
+    """Return the name of the table that a result stands in."""
+    kind = result.target.kind
+    return "training" if kind == "class" else f"training {kind}"
+
+
+def _table(results: Sequence[Result]) -> Table:
+    """Return the table of results of one kind."""
+    measure, is_share = results[0].target.measure, results[0].target.kind != "dimensions"
+    kind: Kind = "percent" if is_share else "share"
+    columns = (
+        Column("experiment"),
+        Column("phases"),
+        Column("epochs", "count"),
+        Column("last loss", "number"),
+        *(Column(f"{on} {measure}{', %' * is_share}", kind) for on in ("training", "validation")),
+    )
+    rows = [_row(result) for result in results]
+    return Table(columns, rows, f"Loss and {measure} after the last epoch, mean over the runs")
 
 
 def _runs(result: Result) -> Runs:
@@ -50,7 +63,7 @@ def _row(result: Result) -> tuple[object, ...]:
     last = [rows[-1] for rows in runs.values()]
     phases = dict.fromkeys(row["phase"] for row in result.curves)
     epochs = max(len(rows) for rows in runs.values())
-    columns = ("loss", "accuracy", "validation")
+    columns = ("loss", result.target.measure, "validation")
     return (result.name, ", ".join(phases), epochs, *(_mean(last, column) for column in columns))
 
 
@@ -61,22 +74,24 @@ def _mean(rows: Sequence[Mapping[str, str]], column: str) -> float | None:
 
 
 def _figure(result: Result) -> Figure:
-    """Return loss above accuracy: a thin line a run, their mean thick."""
-    runs = _runs(result)
+    """Return loss above the measure: a thin line a run, their mean thick."""
+    runs, measure = _runs(result), result.target.measure
+    is_share = result.target.kind != "dimensions"
+    scale, unit = (100, ", %") if is_share else (1, "")
     figure = figures.new(
-        f"Training of {result.name}: loss, and accuracy in %, by epoch; thin lines are runs, thick "
-        "ones their mean.",
+        f"Training of {result.name}: loss, and {measure}{' in %' * is_share}, by epoch; thin lines "
+        "are runs, thick ones their mean.",
         height_in=2.7,
     )
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=(1, 1.3))
     _draw_lines(above, runs, "loss", figures.PALETTE[0], "loss")
-    _draw_lines(below, runs, "accuracy", figures.PALETTE[0], "training", 100)
+    _draw_lines(below, runs, measure, figures.PALETTE[0], "training", scale)
     if all(row["validation"] for row in result.curves):
-        _draw_lines(below, runs, "validation", figures.PALETTE[1], "validation", 100)
+        _draw_lines(below, runs, "validation", figures.PALETTE[1], "validation", scale)
         below.legend(loc="lower right", handlelength=1)
     phases = [row["phase"] for row in next(iter(runs.values()))]
     starts = [at for at in range(1, len(phases)) if phases[at] != phases[at - 1]]
-    for axes, name in ((above, "loss"), (below, "accuracy, %")):
+    for axes, name in ((above, "loss"), (below, f"{measure}{unit}")):
         axes.set_ylabel(name)
         axes.grid(axis="y")
         for start in starts:
@@ -87,7 +102,8 @@ def _figure(result: Result) -> Figure:
             above.annotate(phases[start], place, xycoords=("data", "axes fraction"), fontsize=7)
     low, high = above.get_ylim()
     above.set_ylim(min(0, low), high + 0.05 * abs(high))
-    below.set_ylim(0, 101)
+    low = below.get_ylim()[0]  # a concordance may be below 0
+    below.set_ylim(0 if is_share else min(0, low), 1.01 * scale)
     below.set_xlabel("epoch")
     below.xaxis.get_major_locator().set_params(integer=True)
     return figure

@@ -51,16 +51,6 @@ def make_run(
     predicted = np.where(right, labels, (labels + 1) % len(classes))
     chances = np.full((len(labels), len(classes)), 0.1, np.float32)
     chances[np.arange(len(labels)), predicted] = 1
-    weighed = {name: of for name, (of, _) in (attention or {}).items()}
-    weights: dict[str, list[Any]] = {name: [] for name in weighed}
-    for name, (of, shape) in (attention or {}).items():
-        for _ in labels:
-            size = (rows, *shape) if isinstance(of, Rows) else shape
-            found = draw.random(size).astype(np.float32) ** 3
-            if isinstance(of, Rows):
-                found[-1] = 0
-            weights[name].append(found / found.sum())
-    timed = {of.role for of in weighed.values() if isinstance(of, Rows)}
     curve = [
         Epoch(phase, 2 / (at + 1), 1 - 0.6 / (at + 1), 0.5 if validation else np.nan)
         for at, phase in enumerate(phase for phase in phases for _ in range(3))
@@ -70,17 +60,54 @@ def make_run(
         labels=labels,
         target=of_classes(classes),
         values=chances / chances.sum(axis=1, keepdims=True),
-        attention=weights,
-        weighed=weighed,
-        pts_s={role: [np.arange(rows) / 2 for _ in labels] for role in timed},
         kept=len(curve),
         curve=curve,
         state={},
+        **weigh(draw, attention or {}, len(labels), rows),
     )
 
 
+def weigh(
+    draw: np.random.Generator,
+    attention: Mapping[str, tuple[Attention, tuple[int, ...]]],
+    videos: int,
+    rows: int = 6,
+) -> dict[str, Any]:
+    """Return what a run says of its attention, see `make_run`."""
+    weights: dict[str, list[Any]] = {name: [] for name in attention}
+    for name, (of, shape) in attention.items():
+        for _ in range(videos):
+            size = (rows, *shape) if isinstance(of, Rows) else shape
+            found = draw.random(size).astype(np.float32) ** 3
+            if isinstance(of, Rows):
+                found[-1] = 0
+            weights[name].append(found / found.sum())
+    timed = {of.role for of, _ in attention.values() if isinstance(of, Rows)}
+    return {
+        "attention": weights,
+        "weighed": {name: of for name, (of, _) in attention.items()},
+        "pts_s": {role: [np.arange(rows) / 2 for _ in range(videos)] for role in timed},
+    }
+
+
+ORIGIN: Mapping[str, Any] = {
+    "view": "segments",
+    "code": "c0de" * 16,
+    "weights": {"source": "seeded", "seed": 1, "licence": ""},
+    "software": {"torch": "2"},
+}
+"""Of a backbone's features, as about.json has it."""
+
+
 def write_told(
-    folder: Path, name: str, target: Target, *, noise: float = 0.3, runs: int = 2, seed: int = 0
+    folder: Path,
+    name: str,
+    target: Target,
+    *,
+    noise: float = 0.3,
+    runs: int = 2,
+    seed: int = 0,
+    attention: Mapping[str, tuple[Attention, tuple[int, ...]]] | None = None,
 ) -> Result:
     """Write, and read, the results of an experiment that tells labels or dimensions.
 
@@ -91,6 +118,7 @@ def write_told(
         noise: of the answers, 0 for none.
         runs: how many.
         seed: of the answers; the videos are the same for all.
+        attention: see `make_run`.
     """
     same, draw = np.random.default_rng(1), np.random.default_rng(seed)
     low, high = target.range or (0.0, 1.0)
@@ -107,12 +135,10 @@ def write_told(
             target=target,
             labels=truth,
             values=np.clip(0.8 * truth + 0.1 * (low + high) + error, low, high).astype(np.float32),
-            attention={},
-            weighed={},
-            pts_s={},
-            kept=1,
-            curve=[Epoch("all", 1.0, 0.5, np.nan)],
+            kept=2,
+            curve=[Epoch("all", 1.0, -0.25, 0.125), Epoch("all", 0.5, 0.5, 0.375)],
             state={},
+            **weigh(draw, attention or {}, 40),
         )
         answers[f"split_{number:02d}"] = run_arrays(run)[0]
         scores.append(scores_of(target, answers[f"split_{number:02d}"]))
@@ -130,7 +156,7 @@ def write_told(
         "splits": {run: {"train": 80, "test": 40} for run in answers},
         "missing": {},
         "paper": [],
-        "features": {},
+        "features": {"vggface": ORIGIN},
     }
     files.write_json(folder / name / "about.json", about)
     counts = {"videos": 120, "videos_missing": 0, "pretrained": True, "settings_tried": 1}
@@ -215,12 +241,6 @@ def write_result(
     files.write_tables(folder / name, answers, of_classes(classes))
     files.write_per_class(folder / name, per_class(scores, classes))
     settings = {**vars(heads.validate(heads.load(head), {})), **(params or {})}
-    origin = {
-        "view": "segments",
-        "code": "c0de" * 16,
-        "weights": {"source": "seeded", "seed": 1, "licence": ""},
-        "software": {"torch": "2"},
-    }
     about = {
         "head": head,
         "roles": dict(roles),
@@ -234,7 +254,7 @@ def write_result(
         "splits": {run: {"train": 2 * videos, "test": videos} for run in answers},
         "missing": {},
         "paper": files.paper_rows(heads.load(head), roles, settings),
-        "features": {source.split("/")[0]: origin for source in roles.values()},
+        "features": {source.split("/")[0]: ORIGIN for source in roles.values()},
     }
     files.write_json(folder / name / "about.json", about)
     if tried > 1:

@@ -4,18 +4,20 @@ import json
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
 
 from features.cache import tables
-from heads import Rows
+from heads import Attention, Roles, Rows
 from heads.training.targets import Target
 from stages.results import figures
+from stages.results.chosen import ASKED, NEAREST, RIGHT, TOO_HIGH, UNCERTAIN, WRONG, choose
 from stages.results.closing import closing
 from stages.results.compare import compare, tell
 from stages.results.files import Result
-from stages.results.sections import dimensions, labels, sections
+from stages.results.sections import attention, dimensions, labels, search, sections, training
 from stages.results.sections.dimensions import agreement
 from stages.results.summary import summary
 from stages.results.told import arrays_of, run_scores
@@ -23,7 +25,11 @@ from tests.stages.results.made_page import Text, inputs_of, page_of
 from tests.stages.results.made_results import write_result, write_told
 
 LABELS = Target("labels", ("joy", "fear", "calm"), None, "feelings")
-WEIGHED = {"attention": {"frame_scores": (Rows("face"), ())}}
+ROLES: dict[str, tuple[Attention, tuple[int, ...]]] = {
+    "modality": (Roles(("face", "sound")), (2,)),
+    "frame_scores": (Rows("face"), ()),
+}
+WEIGHED: dict[str, Any] = {"attention": {"frame_scores": (Rows("face"), ())}}
 VALENCE = Target("dimensions", ("valence", "arousal"), (1.0, 9.0), "affect")
 
 
@@ -83,7 +89,7 @@ def test_each_kind_has_its_section_and_no_ranking_has_two(results: dict[str, Res
     assert [row[:2] for row in rows[:2]] == [("affect", "valence"), ("affect", "arousal")]
     assert rows[1][2] == results["affect"].metrics["per_dimension"]["arousal"]["CCC"]
     without = {s.title for s in sections(inputs_of(results["affect"]))}
-    assert "Dimensions" in without and not without & {"Accuracy", "Confusion", "Labels", "Training"}
+    assert "Dimensions" in without and not without & {"Accuracy", "Confusion", "Labels"}
 
 
 @pytest.mark.parametrize(("target", "module"), [(LABELS, labels), (VALENCE, dimensions)])
@@ -102,6 +108,136 @@ def test_a_single_run_has_an_interval_over_its_videos(
     shown = json.loads((tmp_path / "alone.json").read_text())
     assert (shown[f"{target.measure}_low"], shown[f"{target.measure}_high"]) == (low, high)
     assert "over its test videos" in closing(Path("data/raw"), [result])[0].plain
+
+
+def test_training_is_shown_by_the_measure_of_each_target(results: dict[str, Result]) -> None:
+    page = training.section(inputs_of(*results.values()))
+    heads = {name: [c.name for c in table.columns[4:]] for name, table in page.tables.items()}
+    assert heads == {
+        "training": ["training accuracy, %", "validation accuracy, %"],
+        "training labels": ["training mAP, %", "validation mAP, %"],
+        "training dimensions": ["training CCC", "validation CCC"],
+    }
+    assert page.tables["training dimensions"].rows == [
+        (name, "all", 2, 0.5, 0.5, 0.375) for name in ("affect", "affect_worse")
+    ]
+    assert set(page.figures) == {f"training {name}" for name in results}
+    below = page.figures["training affect"].axes[1]
+    lines = {str(line.get_label()): list(line.get_ydata()) for line in below.lines}
+    assert lines["training"] == [-0.25, 0.5] and lines["validation"] == [0.125, 0.375]
+    assert below.get_ylabel() == "CCC" and below.get_ylim()[0] < -0.25 < 1 < below.get_ylim()[1]
+    assert page.figures["training several"].axes[1].get_ylabel() == "mAP, %"
+    text = Text(page_of(inputs_of(*results.values()), training))
+    assert "Loss and CCC after the last epoch" in text
+
+
+def test_telling_videos_of_labels_are_shown_for_each(tmp_path: Path) -> None:
+    result = write_told(tmp_path, "several", LABELS, attention=ROLES)
+    truths = {"v0": "joy", "v1": "joy", "v2": "", "v3": "joy|fear", "v4": "fear"}
+    told = {"v0": (0.9, 0.1), "v1": (0.2, 0.1), "v2": (0.8, 0), "v3": (0.6, 0.55), "v4": (0, 0.7)}
+    result.predictions[:] = [
+        {
+            "run": "split_00", "video_id": f"all/{video}", "label": truths[video],
+            "predicted": "|".join(n for n, p in zip(LABELS.names, (*chances, 0), strict=True)
+                                  if p >= 0.5),
+            "p_joy": chances[0], "p_fear": chances[1], "p_calm": 0.01,
+        }
+        for video, chances in told.items()
+    ]  # fmt: skip
+    choices = choose(result, ["all/v2"], 9)
+    assert [(c.answer[1][4:], c.why, c.of) for c in choices] == [
+        ("v2", ASKED, ""),
+        ("v0", RIGHT, "joy"),
+        ("v4", RIGHT, "fear"),
+        ("v1", WRONG, "joy"),
+        ("v3", UNCERTAIN, "joy"),
+    ]
+    assert (choices[0].label, choices[0].predicted, choices[0].detail) == (
+        "none",
+        "joy",
+        "(joy 80 %)",
+    )
+    last = choices[-1]
+    assert (last.label, last.predicted, last.detail) == (
+        *("joy, fear", "joy, fear"), "(joy 60 %, fear 55 %)"
+    )  # fmt: skip
+
+
+def test_telling_videos_of_dimensions_are_shown_for_each(tmp_path: Path) -> None:
+    result = write_told(tmp_path, "affect", VALENCE, attention=ROLES)
+    pairs = {"v0": (5, 5.1, 2, 2), "v1": (4, 7, 6, 5.5), "v2": (8.25, 6, 3, 4), "v3": (2, 2, 8, 4)}
+    names = ("true_valence", "predicted_valence", "true_arousal", "predicted_arousal")
+    result.predictions[:] = [
+        {"run": "split_00", "video_id": f"all/{video}", **dict(zip(names, values, strict=True))}
+        for video, values in pairs.items()
+    ]
+    choices = choose(result, [], 9)
+    assert [(c.answer[1][4:], c.why, c.of) for c in choices] == [
+        ("v3", NEAREST, "valence"),
+        ("v0", NEAREST, "arousal"),
+        ("v1", TOO_HIGH, "valence"),
+        ("v2", TOO_HIGH, "arousal"),
+    ]
+    assert choices[2].label == "valence 4, arousal 6"
+    assert choices[3].predicted == "valence 6, arousal 4" and not choices[3].chances
+
+
+@pytest.mark.parametrize("target", [LABELS, VALENCE])
+def test_attention_is_shown_with_what_is_told(target: Target, tmp_path: Path) -> None:
+    result = write_told(tmp_path, "told", target, attention=ROLES)
+    page = attention.section(inputs_of(result))
+    assert page is not None
+    (shown,) = page.content.shown
+    names = [card.choice.of for card in shown.cards]
+    assert names == sorted(names, key=target.names.index) and set(names) == set(target.names)
+    means = page.tables["attention told"]
+    sides = [f"{name} {side} 5" for name in ("arousal", "valence") for side in ("above", "to")]
+    groups = sides if target is VALENCE else ["calm", "fear", "joy", "none"]
+    assert [row[0] for row in means.rows] == groups
+    weights = {row[:2]: row[2] for row in weights_of(result)}
+    of_first = {
+        str(row["video_id"]): weights[str(row["video_id"]), "face"]
+        for row in result.predictions
+        if (float(str(row["true_arousal"])) > 5 if target is VALENCE else
+            "calm" in str(row["label"]))
+    }  # fmt: skip
+    assert means.rows[0][1] == pytest.approx(np.mean(list(of_first.values())))
+    html = page_of(inputs_of(result), attention)
+    assert ("told nearest" if target is VALENCE else "most confidently given") in html
+    assert "Of each class" not in html
+    first = shown.cards[0].choice
+    assert f"true <b>{first.label}</b>," in html and f"answered <b>{first.predicted}</b>" in html
+
+
+def weights_of(result: Result) -> list[tuple[str, str, float]]:
+    """Return video, role and weight of an attention over roles; every video is in one run."""
+    rows = tables.read(result.folder / "attention.parquet")
+    return [
+        (str(row["video_id"]), str(row["role"]), float(str(row["value"])))
+        for row in rows
+        if row["name"] == "modality"
+    ]
+
+
+def test_a_search_has_the_test_score_by_the_measure_that_chose(results: dict[str, Result]) -> None:
+    trials = [{"score": 0.25, "loss": 0.0}, {"score": 0.5, "loss": 0.0}]
+    of_run = {"chosen": 1, "settings": {"epochs": 3}, "held_out": 8, "trials": trials}
+    affect = results["affect"]
+    searched = replace(
+        affect,
+        about=affect.about | {"search": {"tried": 2, "held_out": 0.2, "seed": 1, "space": {}}},
+        search={
+            "tried": 2,
+            "measure": "CCC",
+            "settings": [{"epochs": 2}, {"epochs": 3}],
+            "runs": dict.fromkeys(affect.runs, of_run),
+        },
+    )
+    page = search.section(inputs_of(searched))
+    assert page is not None
+    tests = {row[1]: row[-1] for row in page.tables["search"].rows}
+    assert tests == run_scores(affect)
+    assert {row[5] for row in page.tables["search-trials"].rows} == {None}, "no cross-entropy"
 
 
 def test_agreement_is_that_of_bland_and_altman() -> None:

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from features.cache import arrays
@@ -212,7 +214,7 @@ def test_many_experiments_and_classes_stay_within_bounds(
     assert [one.name for one in content.shown] == ["e0", best]
     assert [len(one.cards) for one in content.shown] == [MOST_VIDEOS, MOST_VIDEOS]
     (rest,) = {"e1", "e2"} - {best}
-    assert content.notes[-1].endswith(f"the most accurate, 2 of 3, not {rest}.")
+    assert content.notes[-1].endswith(f"the best of each target, 2 of 3, not {rest}.")
     small = content_of(*many, max_mb=1.0)
     assert [len(one.cards) for one in small.shown] == [8, 8]
     markup = len(page_of(*many, max_mb=1.0).encode()) - len(page_of(many[0], max_mb=1.0).encode())
@@ -253,6 +255,20 @@ def test_imported_rows_have_bars_and_nothing_is_said_to_be_missing(in_folder: Pa
     assert not content.sheets and not content.notes
     strip = content.shown[0].cards[0].strips[0]
     assert [bool(cell.bars) for cell in strip.cells] == [True] * 6
+
+
+def test_imported_rows_without_times_have_bars_by_their_number(in_folder: Path) -> None:
+    reads = {"vggface": "none", "vgg16": "none"}
+    result = experiment(reads=reads, modules=dict.fromkeys(reads, "imported"))
+    path = result.folder / "attention.parquet"
+    table = pq.read_table(path)
+    column = table.schema.get_field_index("pts_s")
+    none = pa.array([float("nan")] * len(table))
+    pq.write_table(table.set_column(column, "pts_s", none), path)
+    strip = content_of(result).shown[0].cards[0].strips[0]
+    assert [cell.time for cell in strip.cells] == [f"#{number}" for number in range(1, 6)]
+    assert all(cell.bars for cell in strip.cells) and "most weight" in strip.alt
+    assert "nan" not in page_of(result).casefold()
 
 
 def test_a_view_with_other_rows_than_were_seen_is_not_shown(in_folder: Path) -> None:
