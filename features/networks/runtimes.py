@@ -12,6 +12,7 @@ import gc
 import sys
 import warnings
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
@@ -49,6 +50,17 @@ def runtime() -> Any:
     return openvino
 
 
+@cache
+def _core() -> Any:
+    """Return OpenVINO's core: one for the life of the process.
+
+    Where the processor has AMX, each core gives the thread a stack for its signals, and takes back
+    the one before when it ends: of two whose lives overlap one leaves the thread a stack that is
+    gone, and the next signal, Ctrl-C too, crashes the process.
+    """
+    return runtime().Core()
+
+
 def converted(
     network: nn.Module, rows: Tensor, free: Sequence[int] = ()
 ) -> "tuple[openvino.Model, list[str]]":
@@ -84,13 +96,12 @@ def forward_of(model: "openvino.Model | Path", names: Sequence[str], at_once: in
         names: of its outputs.
         at_once: batches that share the processor.
     """
-    core = runtime().Core()
     settings = {
         "PERFORMANCE_HINT": "LATENCY" if at_once == 1 else "THROUGHPUT",
         "INFERENCE_NUM_THREADS": str(torch.get_num_threads()),
         "NUM_STREAMS": str(at_once),
     }
-    compiled = core.compile_model(model, "CPU", {**EXACT, **settings})
+    compiled = _core().compile_model(model, "CPU", {**EXACT, **settings})
     idle: SimpleQueue[Any] = SimpleQueue()
     for _ in range(at_once):
         idle.put(compiled.create_infer_request())

@@ -1,5 +1,6 @@
 import gc
 import math
+import signal
 import sys
 import weakref
 from concurrent.futures import ThreadPoolExecutor
@@ -152,3 +153,22 @@ def test_features_that_cannot_be_compared_are_infinitely_apart() -> None:
     assert runtimes.difference(one, {"a": one["a"][:1]}) == math.inf
     assert runtimes.difference(one, {"a": one["a"] * math.nan}) == math.inf
     assert runtimes.difference({"a": torch.zeros(2)}, {"a": torch.zeros(2)}) == 0
+
+
+def test_a_signal_after_networks_that_came_and_went_is_handled(
+    saved: tuple[Path, list[str]],
+) -> None:
+    """One crashed the process where the processor has AMX."""
+    one = runtimes.forward_of(*saved)
+    other = runtimes.forward_of(*saved)
+    del one
+    gc.collect()
+    del other
+    gc.collect()
+    handled: list[int] = []
+    before = signal.signal(signal.SIGUSR1, lambda number, _: handled.append(number))
+    try:
+        signal.raise_signal(signal.SIGUSR1)
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert handled == [signal.SIGUSR1]
