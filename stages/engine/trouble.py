@@ -118,5 +118,5 @@ def sendable(error: Exception | None) -> Exception | None:
     try:
         pickle.loads(pickle.dumps(error))
     except Exception:  # whatever its class does
-        return RuntimeError(said(error))
+        return error and RuntimeError(said(error))
     return error
