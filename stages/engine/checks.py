@@ -141,8 +141,7 @@ def _known_features(module: ModuleType, block: Backbone) -> list[str]:
 
 def _heads(params: Params) -> list[str]:
     import heads
-    from features.options import check_names
-    from heads.training.settings import Training, training_of
+    from heads.training.settings import training_of
 
     wrong = []
     common: dict[str, Any] | None = params.train
@@ -153,12 +152,7 @@ def _heads(params: Params) -> list[str]:
         common = None  # told once, and not for each experiment again
     for name, experiment in params.experiments.items():
         where = f"experiments.{name}"
-        try:
-            check_names(Training, experiment.train, "training")
-            if common is not None:
-                training_of(common | experiment.train)
-        except ValueError as error:
-            wrong.append(f"{where}.train: {error}")
+        wrong += _training(f"{where}.train", params, experiment, common)
         try:
             head = heads.load(experiment.head)
         except ValueError as error:
@@ -183,6 +177,30 @@ def _heads(params: Params) -> list[str]:
             elif module != startable[role]:
                 wrong.append(f"{where}: found the network {module!r}, expected {startable[role]!r}")
     return wrong
+
+
+def _training(
+    where: str, params: Params, experiment: Experiment, common: dict[str, Any] | None
+) -> list[str]:
+    """Check an experiment's own settings of training, and that they fit what it tells."""
+    from features.options import check_names
+    from heads.training.settings import Training, training_of
+
+    try:
+        check_names(Training, experiment.train, "training")
+        if common is None:
+            return []
+        weights = training_of(common | experiment.train).class_weights
+    except ValueError as error:
+        return [f"{where}: {error}"]
+    targets = params.index.targets
+    name = experiment.target or next(iter(targets), None)
+    if name is None or targets[name].kind == "class" or weights == "none":
+        return []
+    return [
+        f"{where}: class_weights: {weights} is of classes, and {name} is of kind "
+        f"{targets[name].kind}: write train: {{class_weights: none}} in the experiment"
+    ]
 
 
 def _search(

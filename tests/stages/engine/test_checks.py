@@ -111,6 +111,21 @@ def test_a_common_mistake_does_not_hide_one_of_an_experiment() -> None:
     assert "experiments.caan.train: training: unknown sede, did you mean 'seed'?" in own
 
 
+def test_class_weights_are_of_classes_alone() -> None:
+    targets = {
+        "emotion": {"kind": "class", "columns": ["label"]},
+        "affect": {"kind": "dimensions", "columns": ["valence"], "range": [1, 9]},
+    }
+    weighed = {"sampling": "shuffled", "class_weights": "balanced"}
+    check_modules(params(index__targets=targets, train=weighed))
+    own = {"index__targets": targets, "train": weighed, "experiments__caan__target": "affect"}
+    with pytest.raises(
+        ParamsError, match=r"caan\.train: class_weights: balanced is of classes, an"
+    ):
+        check_modules(params(**own))
+    check_modules(params(**own, experiments__caan__train={"class_weights": "none"}))
+
+
 SOUND = {"module": "resnet18_mfcc", "view": "sound", "source": "seeded"}
 STARTED = {
     "head": "vaanet",
