@@ -1,8 +1,8 @@
 """The sections of the page, a module each.
 
 Those of classes read the results that tell one of several classes; labels and dimensions have
-sections of their own, so that no two measures stand in one ranking. Training and attention show
-all, each by its own measure.
+sections of their own, so that no two measures stand in one ranking. Corpora, attention and training
+show all, each by its own measure.
 
 A module has the `TITLE` of its section and one public function, `section(inputs)`, which returns
 it, or None where there is nothing to show.
@@ -40,7 +40,7 @@ SECTIONS: Mapping[ModuleType, Kind | None] = {
     differences: "class",
     labels: None,
     dimensions: None,
-    corpora: "class",
+    corpora: None,
     papers: "class",
     classes: "class",
     confusion: "class",

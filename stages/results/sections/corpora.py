@@ -12,8 +12,8 @@ from heads.training.scores import dimension_scores, label_scores
 from heads.training.targets import BETWEEN, Target
 from stages.results.files import Result
 from stages.results.page import Inputs, Section
-from stages.results.scores import chosen
 from stages.results.table import Column, Table
+from stages.results.told import by_kind, drawn_of
 
 TITLE = "Corpora"
 
@@ -33,18 +33,17 @@ def section(inputs: Inputs) -> Section | None:
     if not usable or "corpus" not in usable[0]:
         return None
     corpora = sorted({str(row["corpus"]) for row in usable})
-    matrices = {result.name: matrix(result, usable) for result in inputs.results}
+    results = [result for of in by_kind(inputs.results) for result in of]
+    matrices = {result.name: matrix(result, usable) for result in results}
     shown = {f"corpora-of-{result.name}": _table(result, matrices[result.name], corpora)
-             for result in chosen(inputs.results)}  # fmt: skip
+             for result in drawn_of(results)}  # fmt: skip
     content = {
-        "experiments": {
-            result.name: f"corpora-of-{result.name}" for result in chosen(inputs.results)
-        },
-        "more": len(inputs.results) - len(shown),
+        "tables": list(shown),
+        "more": len(results) - len(shown),
         "left_out": sum(row.get("class", "") is None for row in usable),
         "videos": len(usable),
     }
-    shown["corpora"] = _all(inputs.results, matrices, corpora)
+    shown["corpora"] = _all(results, matrices, corpora)
     shown["corpora-classes"] = _classes(usable, corpora)
     return Section(TITLE, "corpora.html", content, shown)
 
@@ -92,18 +91,18 @@ def _measured(target: Target, answers: Sequence[tables.Row]) -> float | None:
 
 def _table(result: Result, cells: Matrix, corpora: Sequence[str]) -> Table:
     """Return one experiment's corpora by corpora."""
-    measure, is_class = result.target.measure, result.target.kind == "class"
+    measure, is_share = result.target.measure, result.target.kind != "dimensions"
     columns = [Column("trained on")]
     for name in corpora:
-        cell = Column(f"{name}, %", "percent", heat=True) if is_class else Column(name, "share")
+        cell = Column(f"{name}, %", "percent", heat=True) if is_share else Column(name, "share")
         columns += [cell, Column(f"n of {name}", "count")]
     lines = [
         (by, *(value for name in corpora for value in of.get(name, (None, None))))
         for by, of in cells.items()
     ]
-    chance = Column("", "percent" if is_class else "share").show(result.metrics["chance"])
+    chance = Column("", "percent" if is_share else "share").show(result.metrics["chance"])
     caption = f"{result.name}: {measure} on each corpus, by what it was trained on; chance {chance}"
-    return Table(tuple(columns), lines, f"{caption} %" if is_class else caption)
+    return Table(tuple(columns), lines, f"{caption} %" if is_share else caption)
 
 
 def _all(

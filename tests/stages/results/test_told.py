@@ -219,6 +219,22 @@ def weights_of(result: Result) -> list[tuple[str, str, float]]:
     ]
 
 
+@pytest.mark.parametrize("target", [LABELS, VALENCE])
+def test_the_page_has_corpora_by_corpora_of_each_target(target: Target, tmp_path: Path) -> None:
+    result = write_told(tmp_path, "told", target, runs=1)
+    sides = [(str(row["video_id"]), "test", ("crema", "savee")[n % 2])
+             for n, row in enumerate(result.predictions)]  # fmt: skip
+    rows = [
+        {"video_id": video, "label": "all", "status": "ok", "reason": None, "corpus": corpus,
+         "split_00": side, "pixels": None}
+        for video, side, corpus in [*sides, ("all/x", "train", "ravdess")]
+    ]  # fmt: skip
+    shown = {s.title: s for s in sections(inputs_of(result, videos=rows))}["Corpora"]
+    ((by, *values),) = shown.tables["corpora-of-told"].rows
+    assert by == "ravdess" and [values[1], values[3], values[5]] == [20, None, 20]
+    assert f"told: {target.measure} on each corpus" in shown.tables["corpora-of-told"].caption
+
+
 def test_a_search_has_the_test_score_by_the_measure_that_chose(results: dict[str, Result]) -> None:
     trials = [{"score": 0.25, "loss": 0.0}, {"score": 0.5, "loss": 0.0}]
     of_run = {"chosen": 1, "settings": {"epochs": 3}, "held_out": 8, "trials": trials}
