@@ -9,6 +9,8 @@ from collections import Counter, defaultdict
 from collections.abc import Hashable, Mapping, Sequence
 from statistics import fmean
 
+from heads.training.targets import COLUMN
+
 _PREFIX = re.compile(r"[^_\-. ]+(?=[_\-. ])")
 """What a name begins with, up to a sign that parts words."""
 
@@ -105,17 +107,28 @@ def _group_of(name: str) -> str | None:
     return prefix[0] if prefix else None
 
 
+def _labels(rows: Sequence[Mapping[str, object]]) -> dict[str, str]:
+    """Return the label of each video; where a data set has none, all that its targets say of it."""
+    labels = {str(row["video_id"]): str(row["label"]) for row in rows}
+    if len({*labels.values()}) > 1:
+        return labels
+    return {
+        str(row["video_id"]): str([cell for name, cell in row.items() if name.startswith(COLUMN)])
+        for row in rows
+    }
+
+
 def ignored_groups(rows: Sequence[Mapping[str, object]], runs: Sequence[str]) -> str | None:
     """Return a line on groups that names suggest and the runs ignore; None where there are none.
 
     They do if, in the mean over the runs, more than half of the groups that test train as well.
 
     Args:
-        rows: of the index: `video_id`, `label`, `status` and the runs' columns.
+        rows: of the index: `video_id`, `label`, `status`, the targets' and the runs' columns.
         runs: names of the columns.
     """
     usable = [row for row in rows if row["status"] == "ok"]
-    groups = guess_groups({str(row["video_id"]): str(row["label"]) for row in usable})
+    groups = guess_groups(_labels(usable))
     shares, example = [], ""
     for run in runs:
         sides: dict[str, dict[str, str]] = {"train": {}, "test": {}}

@@ -80,3 +80,15 @@ def test_a_line_says_which_groups_the_runs_ignore() -> None:
     assert line.startswith("names suggest 4 groups (actor00, actor01, actor02, …) that the splits")
     assert "anger/actor00_0 trains and anger/actor00_1 tests in split_01. If" in line
     assert ignored_groups(rows, []) is None
+
+
+def test_groups_are_suggested_where_targets_take_the_place_of_labels() -> None:
+    names = [f"{who}_{take}" for who in SPEAKERS for take in range(4)]
+    rows: list[dict[str, object]] = [
+        {"video_id": f"all/{name}", "label": "all", "status": "ok", "target_valence": n / 7,
+         "split_00": ("train", "test")[n % 2]}
+        for n, name in enumerate(names)
+    ]  # fmt: skip
+    assert "names suggest 4 groups (actor00" in (ignored_groups(rows, ["split_00"]) or "")
+    of_classes = [row | {"target_valence": str(row["video_id"]).split("_")[0]} for row in rows]
+    assert ignored_groups(of_classes, ["split_00"]) is None, "the beginnings are classes"
