@@ -10,7 +10,7 @@ import csv
 import io
 import re
 import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -229,6 +229,24 @@ class Table:
             end = [r"\bottomrule", r"\end{tabular}", r"\end{table}"]
             lines = [*start, r"\toprule", head, r"\midrule", *body, *end]
         return "\n".join(["% needs booktabs, longtable", *lines]) + "\n"
+
+
+def parted(table: Table, names: Collection[str]) -> tuple[Table, dict[str, Any]]:
+    """Return a table without those of some columns that are alike in all rows, and what they have.
+
+    Args:
+        table: with at least one row.
+        names: of the columns that may go.
+    """
+    alike = {
+        column.name: values[0]
+        for column, values in zip(table.columns, zip(*table.rows, strict=True), strict=True)
+        if column.name in names and all(value == values[0] for value in values)
+    }
+    kept = [n for n, column in enumerate(table.columns) if column.name not in alike]
+    columns = tuple(table.columns[n] for n in kept)
+    rows = [[row[n] for n in kept] for row in table.rows]
+    return Table(columns, rows, table.caption), alike
 
 
 # -------------------------------------------------------------------------------- escaping

@@ -9,7 +9,7 @@ from stages.results.files import Result, interval
 from stages.results.page import Inputs, Section
 from stages.results.scores import best_first, run_accuracies, skew_of
 from stages.results.searched import tried, unlike_ranks
-from stages.results.table import Column, Strip, Table
+from stages.results.table import Column, Strip, Table, parted
 
 TITLE = "Accuracy"
 
@@ -38,15 +38,8 @@ def section(inputs: Inputs) -> Section:
     """Return the section."""
     results = inputs.results
     first = results[0].metrics
-    rows = [dict(zip(COLUMNS, _row(result), strict=True)) for result in results]
-    alike = {
-        column.name: rows[0][column]
-        for column in COLUMNS
-        if column.name in OFTEN_ALIKE and len({row[column] for row in rows}) == 1
-    }
-    columns = tuple(column for column in COLUMNS if column.name not in alike)
-    cells = [[row[column] for column in columns] for row in rows]
-    table = Table(columns, cells, "Accuracy of the experiments")
+    rows = [_row(result) for result in results]
+    table, alike = parted(Table(COLUMNS, rows, "Accuracy of the experiments"), OFTEN_ALIKE)
     content = {
         "runs": max(len(result.runs) for result in results),
         "chance": first["chance"],

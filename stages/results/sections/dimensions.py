@@ -10,7 +10,7 @@ from stages.results.files import Result, interval
 from stages.results.page import Inputs, Section
 from stages.results.scores import MOST_DRAWN, best_first
 from stages.results.searched import tried, unlike_ranks
-from stages.results.table import Column, Table
+from stages.results.table import Column, Table, parted
 from stages.results.told import Numbers, arrays_of, of_kind
 
 TITLE = "Dimensions"
@@ -28,6 +28,9 @@ COLUMNS = (
     Column("videos", "count"),
     Column("settings tried", "count"),
 )
+
+OFTEN_ALIKE = ("target", "videos", "settings tried")
+"""Columns that are left out, and said in a line, where all experiments have the same in them."""
 
 EACH = (
     Column("experiment"),
@@ -50,8 +53,10 @@ def section(inputs: Inputs) -> Section | None:
         return None
     rows = [_row(result) for result in results]
     each = [row for result in results for row in _each(result)]
+    caption = "Dimensions: means over dimensions and runs"
+    table, alike = parted(Table(COLUMNS, rows, caption), OFTEN_ALIKE)
     tables = {
-        "dimensions": Table(COLUMNS, rows, "Dimensions: means over dimensions and runs"),
+        "dimensions": table,
         "dimension-scores": Table(EACH, each, "Each dimension, means over the runs"),
     }
     drawn = best_first(results)[:MOST_DRAWN]
@@ -59,6 +64,7 @@ def section(inputs: Inputs) -> Section | None:
         "runs": max(len(result.runs) for result in results),
         "drawn": {result.name: f"dimensions {result.name}" for result in drawn},
         "experiments": len(results),
+        "alike": alike,
         "unlike": unlike_ranks(results),
         "ranges": {str(result.target.name): result.target.range for result in results},
     }

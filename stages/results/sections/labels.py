@@ -9,7 +9,7 @@ from stages.results.files import Result, interval
 from stages.results.page import Inputs, Section
 from stages.results.scores import MOST_DRAWN, best_first, score_of
 from stages.results.searched import tried, unlike_ranks
-from stages.results.table import Column, Strip, Table
+from stages.results.table import Column, Strip, Table, parted
 from stages.results.told import of_kind, run_scores
 
 TITLE = "Labels"
@@ -27,6 +27,9 @@ COLUMNS = (
     Column("videos", "count"),
     Column("settings tried", "count"),
 )
+
+OFTEN_ALIKE = ("target", "videos", "settings tried")
+"""Columns that are left out, and said in a line, where all experiments have the same in them."""
 
 EACH = (
     Column("experiment"),
@@ -53,8 +56,10 @@ def section(inputs: Inputs) -> Section | None:
         for result in results
         for label, scores in result.metrics["per_label"].items()
     ]
+    rows = [_row(result) for result in results]
+    table, alike = parted(Table(COLUMNS, rows, "Labels: mAP and macro F1"), OFTEN_ALIKE)
     tables = {
-        "labels": Table(COLUMNS, [_row(result) for result in results], "Labels: mAP and macro F1"),
+        "labels": table,
         "label-scores": Table(EACH, each, "Each label, means over the runs"),
     }
     drawn = best_first(results)[:MOST_DRAWN]
@@ -62,6 +67,7 @@ def section(inputs: Inputs) -> Section | None:
         "runs": max(len(result.runs) for result in results),
         "drawn": len(drawn),
         "experiments": len(results),
+        "alike": alike,
         "unlike": unlike_ranks(results),
     }
     return Section(TITLE, "labels.html", content, tables, {"labels": _figure(drawn)})
