@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from matplotlib.figure import Figure
 
+from features.backbones import IMPORTED
 from stages.results import figures
 from stages.results.files import Result, interval
 from stages.results.page import Inputs, Section
@@ -70,9 +71,16 @@ def _row(result: Result) -> tuple[object, ...]:
         tried(result),
         about["head"],
         tuple(f"{role}: {source}" for role, source in about["roles"].items()),
-        "pretrained" if metrics["pretrained"] else "seeded",
+        _weights(result),
         metrics["videos"],
     )
+
+
+def _weights(result: Result) -> str:
+    """Say what weights made the features; of imported ones it is not known here."""
+    own = "pretrained" if result.metrics["pretrained"] else "seeded"
+    modules = [each.get("module") for each in result.about["features"].values()]
+    return ", ".join(sorted({IMPORTED if name == IMPORTED else own for name in modules}))
 
 
 def _selection(results: Sequence[Result]) -> list[str]:

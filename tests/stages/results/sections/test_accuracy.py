@@ -97,3 +97,7 @@ def test_what_all_experiments_have_alike_takes_no_column(tmp_path: Path) -> None
     part = accuracy.section(inputs_of(*results, other))
     assert [column.name for column in part.tables["accuracy"].columns][-1] == "weights"
     assert [row[-1] for row in part.tables["accuracy"].rows] == ["pretrained"] * 2 + ["seeded"]
+    for origin in other.about["features"].values():
+        origin["module"] = "imported"  # what made such rows is not known here
+    part = accuracy.section(inputs_of(*results, other))
+    assert [row[-1] for row in part.tables["accuracy"].rows] == ["pretrained"] * 2 + ["imported"]
