@@ -24,7 +24,9 @@ from features.cache import arrays, tables
 from features.cache.store import replacing
 from features.video.views import FRAME_ARRAYS
 from heads.training.selection import FeatureRow, read_features, select_videos, split_role
+from heads.training.targets import chosen, column_of, labels_of, read_targets
 from stages.engine.paths import FEATURES, INDEX, PARAMS, PIPELINE, RESULTS, TABLES, index_of
+from stages.engine.progress import reason
 
 DATA = INDEX.parent
 
@@ -53,13 +55,14 @@ class Pooled(NamedTuple):
 
     Attributes:
         X: (videos, dimensions) float32, index `video_id`.
-        y: labels.
+        y: what is true of them: a class each; of labels a frame of 0 and 1, a column a label; of
+            dimensions a frame of numbers in their units.
         groups: what may not lie on both sides of a split: what `index.splits.groups` says, else
             the file's content, so that a video that is there twice is one group.
     """
 
     X: pd.DataFrame
-    y: "pd.Series[str]"
+    y: "pd.Series[str] | pd.DataFrame"
     groups: "pd.Series[str]"
 
 
@@ -102,7 +105,7 @@ class Project:
         files = {name: DATA / row.path.relative_to(root) for name, row in rows.items()}
         return FeatureArrays(self._files, feature, rows, files)
 
-    def pooled(self, source: str, how: How = "mean") -> Pooled:
+    def pooled(self, source: str, how: How = "mean", target: str | None = None) -> Pooled:
         """Return one vector a video: its valid rows pooled, maps flattened.
 
         Videos without a valid row are left out.
@@ -110,9 +113,11 @@ class Project:
         Args:
             source: `<backbone>/<feature>`.
             how: mean, max or standard deviation over the valid rows.
+            target: of `index.targets`, None for the first; the class where there are none.
 
         Raises:
-            ValueError: another ``how``, a malformed source, or no video that has the feature.
+            ValueError: another ``how``, a malformed source, no such target, or no video that has
+                the feature.
         """
         if how not in POOLS:
             raise ValueError(f"how: expected one of {sorted(POOLS)}, found {how!r}")
@@ -127,8 +132,24 @@ class Project:
         videos = index.loc[list(vectors)]
         return Pooled(
             pd.DataFrame.from_dict(vectors, orient="index").rename_axis("video_id"),
-            videos["label"],
+            self._true(videos, target),
             videos["group" if "group" in videos else "sha256"].rename("group"),
+        )
+
+    def _true(self, videos: pd.DataFrame, wanted: str | None) -> "pd.Series[str] | pd.DataFrame":
+        """Return what a target says of videos of the index, see :class:`Pooled`."""
+        path = self._files.path(index_of(INDEX))
+        declared = chosen(path, read_targets(path), wanted)
+        if declared is None:
+            return videos["label"]
+        if declared.kind == "class":
+            return videos[column_of(declared.columns[0])].rename(declared.name)
+        rows = [
+            {str(n): v for n, v in row.items()} for row in videos.reset_index().to_dict("records")
+        ]
+        told, labels = labels_of(rows, declared)
+        return pd.DataFrame.from_dict(labels, orient="index", columns=list(told.names)).rename_axis(
+            "video_id"
         )
 
     def torch_dataset(self, roles: Mapping[str, str]) -> "Features":
@@ -163,8 +184,18 @@ class Project:
 
         A row has a number (`value`) or a map (`map`, flattened, of the shape `shape`) for a row
         of a role (`row`, `pts_s`), or for a role.
+
+        Raises:
+            ValueError: no such experiment, or there are no weights of the video.
         """
-        return _frame(self._result(experiment, "attention.parquet"), video_id)
+        weights = _frame(self._result(experiment, "attention.parquet"), video_id)
+        if video_id is not None and weights.empty:
+            raise ValueError(
+                f"{video_id}: expected a video that a run of {experiment} tested, and a head that "
+                "weighs something, found no weights of it: index() has ids and runs, "
+                "predictions() what was tested"
+            )
+        return weights
 
     def metrics(self) -> pd.DataFrame:
         """Return what the experiments reached, a row each: accuracy with its interval, macro F1.
@@ -337,14 +368,18 @@ class _Repository:
 
     def path(self, name: Path) -> Path:
         from dvc.exceptions import DvcException
+        from dvc_data.index import DataIndexDirError
 
         path = self.folder / name
         if not path.exists():
             try:
                 with replacing(path) as partial:
                     self.files.get_file(name.as_posix(), str(partial))
-            except (OSError, DvcException) as error:
-                raise ValueError(f"{self.named}: {name} cannot be had: {error}") from error
+            except (OSError, DvcException, DataIndexDirError) as error:
+                raise ValueError(
+                    f"{self.named}: {name} cannot be had: {reason(error)}; `dvc push` there brings "
+                    "it to a remote, and `remote` of affectline.open names one that is no default"
+                ) from error
         return path
 
 

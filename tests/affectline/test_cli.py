@@ -29,6 +29,17 @@ def run(*arguments: str) -> tuple[int, str]:
     return done.exit_code, done.output
 
 
+def test_the_tab_key_completes_commands_and_options() -> None:
+    def completed(*words: str) -> list[str]:
+        line = {"COMP_WORDS": " ".join(words), "COMP_CWORD": str(len(words) - 1)}
+        environment = {"_AFFECTLINE_COMPLETE": "complete_bash", **line}
+        done = CliRunner().invoke(app, [], prog_name="affectline", env=environment)
+        return done.output.split()
+
+    assert completed("affectline", "p") == ["predict", "publish", "plan", "preset"]
+    assert completed("affectline", "predict", "--mo") == ["--model"]
+
+
 COMMANDS = {
     "check": [],
     "failures": [],

@@ -5,12 +5,14 @@ from pathlib import Path
 
 import h5py
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import yaml
 
 import affectline
 from features.cache import arrays
 from heads.training.data import collate
+from heads.training.targets import Declared, metadata_of
 from stages.results.files import read_result
 from tests.clones import PROJECT
 from tests.heads.conftest import Folder, frames, make_folder
@@ -114,6 +116,35 @@ def test_pooled_has_the_groups_of_the_protocol(folder: Folder) -> None:
     assert groups.to_dict() == wanted and groups.name == "group"
 
 
+def test_pooled_has_what_the_targets_say(folder: Folder) -> None:
+    affect = Declared("affect", "dimensions", ("valence", "arousal"), range=(1, 9))
+    moods = Declared("moods", "labels", ("moods",), names=("calm", "glad"))
+    named = Declared("named", "class", ("name",))
+    for number, row in enumerate(folder.videos):
+        row |= {
+            "target_valence": float(number % 5),
+            "target_arousal": 9.0,
+            "target_name": "ab"[number % 2],
+        }
+        row["target_moods"] = ("", "calm", "calm|glad")[number % 3]
+    folder.save()
+    table = pq.read_table(folder.index)
+    pq.write_table(table.replace_schema_metadata(metadata_of([affect, moods, named])), folder.index)
+    project, rows = affectline.open(), {str(row["video_id"]): row for row in folder.videos}
+    X, y, _ = project.pooled(FACE)
+    assert list(y.index) == list(X.index) and list(y.columns) == ["valence", "arousal"]
+    assert all(y.loc[name, "valence"] == rows[name]["target_valence"] for name in y.index)
+    labels = project.pooled(FACE, target="moods").y
+    assert {(row["calm"], row["glad"]) for _, row in labels.iterrows()} == {(0, 0), (1, 0), (1, 1)}
+    assert all(
+        bool(labels.loc[n, "glad"]) == ("glad" in str(rows[n]["target_moods"])) for n in X.index
+    )
+    classes = project.pooled(FACE, target="named").y
+    assert classes.to_dict() == {name: rows[name]["target_name"] for name in X.index}
+    with pytest.raises(ValueError, match="no target 'mods', did you mean 'moods'"):
+        project.pooled(FACE, target="mods")
+
+
 def test_a_map_is_pooled_place_by_place(folder: Folder) -> None:
     for row in folder.rows["vgg16"]:
         path = folder.features / "vgg16" / str(row["path"])
@@ -157,6 +188,8 @@ def test_results_are_frames(folder: Folder) -> None:
     one = project.attention("caan", everything["video_id"][0])
     assert 0 < len(one) < len(everything)
     assert set(one["video_id"]) == {everything["video_id"][0]}
+    with pytest.raises(ValueError, match="joy/x: expected a video that a run of caan tested"):
+        project.attention("caan", "joy/x")
     with pytest.raises(
         ValueError, match=r"'can': expected an experiment of params.yaml: \['caan'\]"
     ):
@@ -183,7 +216,7 @@ def test_the_command_starts_without_pandas() -> None:
 
 
 @pytest.mark.slow
-def test_a_commit_is_read_without_its_files_in_the_folder(folder: Folder, tmp_path: Path) -> None:
+def test_a_commit_is_read_from_an_address_without_a_clone(folder: Folder, tmp_path: Path) -> None:
     here = affectline.open()
     features, index, predictions = here.features(FACE), here.index(), here.predictions("caan")
     video_id = "joy/v 01%"
@@ -196,14 +229,21 @@ def test_a_commit_is_read_without_its_files_in_the_folder(folder: Folder, tmp_pa
 
     run("git", "init", "-q")
     run("dvc", "init", "-q")
+    (tmp_path / ".dvc/config").write_text(f"['remote \"shared\"']\nurl = {tmp_path / 'remote'}\n")
     run("dvc", "add", "-q", "data", "results")
     run("git", "add", "-A")
     who = ("-c", "user.name=a", "-c", "user.email=a@b")
     run("git", *who, "commit", "-qm", "first")
+    run("dvc", "push", "-q", "-r", "shared")
+    address = (tmp_path / "bare.git").as_uri()
+    run("git", "clone", "-q", "--bare", ".", "bare.git")
     (tmp_path / "params.yaml").write_text("experiments: {}\nbackbones: {}\n")
     subprocess.run(["rm", "-r", "data", "results"], check=True, cwd=tmp_path)
 
-    before = affectline.open(rev="HEAD")
+    assert affectline.open(rev="HEAD").experiments() == ["caan"], "of this clone, as it was"
+    with pytest.raises(ValueError, match=r"bare\.git: data/index\.parquet cannot be had"):
+        affectline.open(address).index()
+    before = affectline.open(address, rev="HEAD", remote="shared")
     assert before.experiments() == ["caan"]
     np.testing.assert_array_equal(before.features(FACE)[video_id], every[video_id])
     assert before.index().equals(index) and before.predictions("caan").equals(predictions)
@@ -222,7 +262,7 @@ def test_the_examples_of_the_docs_run(
     folder: Folder, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
     monkeypatch.setenv("MPLBACKEND", "Agg")
-    write_attention_of("joy/v 01%")
+    write_attention_of("joy/clip01")
     exec(
         compile(blocks(PROJECT / "docs/python.md", "python")[number], "docs/python.md", "exec"), {}
     )
@@ -230,10 +270,10 @@ def test_the_examples_of_the_docs_run(
 
 
 def write_attention_of(video_id: str) -> None:
-    """Give the made-up answers the name of a video that the docs ask for."""
+    """Write attention of the video that the docs ask for: two runs tested it."""
     import pandas as pd
 
     path = Path("results/caan/attention.parquet")
     attention = pd.read_parquet(path)
-    attention.loc[attention["video_id"] == attention["video_id"][0], "video_id"] = video_id
-    attention[attention["run"] == "split_00"].to_parquet(path)
+    one = attention[attention["video_id"] == attention["video_id"][0]].assign(video_id=video_id)
+    pd.concat([one, one.assign(run="split_07")]).to_parquet(path)
