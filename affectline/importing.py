@@ -195,8 +195,9 @@ def _matched(
     _raise(wrong)
     if not matched:
         raise ImportingError(
-            f"expected ids of the videos of {root}, such as {', '.join(list(labels)[:3])}, found "
-            f"none of them but {', '.join(strangers[:3])}: --root names another data set"
+            f"{all_found[0].where}: expected ids of the videos of {root}, such as "
+            f"{', '.join(list(labels)[:3])}, found none of them but {', '.join(strangers[:3])}: "
+            "call files as the ids are, or name their data set by --root"
         )
     return matched, strangers
 

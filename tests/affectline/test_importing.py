@@ -212,8 +212,8 @@ def test_links_of_hdf5_are_not_followed(project: Path) -> None:
 def test_ids_that_match_nothing_name_both_sides(project: Path) -> None:
     save("dia0_utt3.npy")
     said = bring(ok=False)
-    assert "expected ids of the videos of list.csv, such as fear/a, fear/c, joy/a" in said
-    assert "found none of them but dia0_utt3: --root names another data set" in said
+    expected = "expected ids of the videos of list.csv, such as fear/a, fear/c, joy/a"
+    assert f"made/dia0_utt3.npy: {expected}, found none of them but dia0_utt3: call files" in said
 
 
 def test_an_id_that_two_videos_have_is_asked_for_its_label(project: Path) -> None:
