@@ -264,7 +264,7 @@ def test_what_dvc_plots_show_writes_is_drawn(browser: "Browser", tmp_path: Path)
         assert opened.page.locator("h2").all_inner_texts() == [
             f"{name}: {what}"
             for name in names
-            for what in ("F1 of each class", "what was taken for what", "training accuracy")
+            for what in ("F1 of each class", "what was taken for what", "training")
         ]
         assert opened.page.locator(".cells").count() == 2
         assert opened.page.locator("main figure > svg").count() == 4

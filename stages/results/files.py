@@ -54,7 +54,8 @@ ATTENTION = {
 SEARCH = Path("runs") / "search.json"
 """In an experiment's folder."""
 
-CURVES = ("run", "epoch", "phase", "loss", "accuracy", "validation")
+CURVES = ("run", "epoch", "phase", "loss", "training", "validation")
+"""Columns of `curves.csv`; the last two are the target's measure."""
 
 DECIMALS = 6
 """Of the numbers in text files; the array files have them whole."""
@@ -192,11 +193,11 @@ def write_tables(folder: Path, answers: Answers, target: Target) -> None:
     predictions: list[tables.Row] = []
     attention: list[tables.Row] = []
     curves: list[Sequence[object]] = []
-    columns = tuple(target.measure if name == "accuracy" else name for name in CURVES)
     for run, answer in answers.items():
         predictions += _prediction_rows(run, answer, target)
         attention += _attention_rows(run, answer)
-        numbers = (answer[f"epoch_{name}"].tolist() for name in columns[3:])
+        measures = ("loss", target.measure, "validation")
+        numbers = (answer[f"epoch_{name}"].tolist() for name in measures)
         for epoch, (phase, *values) in enumerate(
             zip(answer["epoch_phase"].tolist(), *numbers, strict=True), start=1
         ):
@@ -204,7 +205,7 @@ def write_tables(folder: Path, answers: Answers, target: Target) -> None:
             curves.append((run, epoch, phase.decode(), *written))
     tables.write(folder / "predictions.parquet", predictions, _schema(target))
     tables.write(folder / "attention.parquet", attention, pa.schema(list(ATTENTION.items())))
-    tables.write_csv(folder / "curves.csv", columns, curves)
+    tables.write_csv(folder / "curves.csv", CURVES, curves)
     is_class = target.kind == "class"
     pairs = [(row["label"], row["predicted"]) for row in predictions if is_class]
     tables.write_csv(folder / "confusion.csv", ("actual", "predicted"), pairs)

@@ -63,7 +63,7 @@ def _row(result: Result) -> tuple[object, ...]:
     last = [rows[-1] for rows in runs.values()]
     phases = dict.fromkeys(row["phase"] for row in result.curves)
     epochs = max(len(rows) for rows in runs.values())
-    columns = ("loss", result.target.measure, "validation")
+    columns = ("loss", "training", "validation")
     return (result.name, ", ".join(phases), epochs, *(_mean(last, column) for column in columns))
 
 
@@ -85,7 +85,7 @@ def _figure(result: Result) -> Figure:
     )
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=(1, 1.3))
     _draw_lines(above, runs, "loss", figures.PALETTE[0], "loss")
-    _draw_lines(below, runs, measure, figures.PALETTE[0], "training", scale)
+    _draw_lines(below, runs, "training", figures.PALETTE[0], "training", scale)
     if all(row["validation"] for row in result.curves):
         _draw_lines(below, runs, "validation", figures.PALETTE[1], "validation", scale)
         below.legend(loc="lower right", handlelength=1)

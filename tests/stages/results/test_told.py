@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 
 from features.cache import tables
 from heads import Attention, Roles, Rows
@@ -21,6 +22,7 @@ from stages.results.sections import attention, dimensions, labels, search, secti
 from stages.results.sections.dimensions import agreement
 from stages.results.summary import summary
 from stages.results.told import arrays_of, run_scores
+from tests.clones import PROJECT
 from tests.stages.results.made_page import Text, inputs_of, page_of
 from tests.stages.results.made_results import write_result, write_told
 
@@ -63,7 +65,12 @@ def test_the_files_name_what_they_measure(results: dict[str, Result]) -> None:
     chances = {name: float(str(first[f"p_{name}"])) for name in LABELS.names}
     assert first["predicted"] == "|".join(n for n, chance in chances.items() if chance >= 0.5)
     assert (folder / "affect" / "confusion.csv").read_text() == "actual,predicted\n"
-    assert "CCC" in (folder / "affect" / "curves.csv").read_text().splitlines()[0]
+    plots = yaml.safe_load((PROJECT / "dvc.yaml").read_text())["stages"]["train"]["do"]["plots"]
+    drawn = {Path(file).name: plot for each in plots for file, plot in each.items()}
+    for name in results:
+        for file, plot in drawn.items():
+            columns = (folder / name / file).read_text().splitlines()[0].split(",")
+            assert {plot["x"], plot["y"]} <= {*columns}, "else DVC warns, and draws nothing"
 
 
 def test_what_was_told_is_read_back_with_its_scores(results: dict[str, Result]) -> None:

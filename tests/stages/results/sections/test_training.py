@@ -28,7 +28,7 @@ def test_the_table_has_the_last_epoch(tmp_path: Path) -> None:
     first = write_result(tmp_path, "caan", validation=True)
     second = write_result(tmp_path, "face", phases=("local", "global"))
     rows = table_rows(page_of(inputs_of(first, second), training), "training")
-    last = [float(row["accuracy"]) for row in first.curves if row["epoch"] == "3"]
+    last = [float(row["training"]) for row in first.curves if row["epoch"] == "3"]
     assert rows[0][:3] == ["caan", "all", "3"] and rows[0][5] == "50.0"
     assert float(rows[0][4]) == pytest.approx(100 * np.mean(last), abs=0.05)
     assert rows[1][:3] == ["face", "local, global", "6"] and rows[1][5] == "–"
