@@ -78,6 +78,15 @@ def test_dvc_takes_this_page_which_lets_one_script_run_and_names_no_address() ->
     assert re.findall(r"https?://[^\"]*", text) == ["http://www.w3.org/2000/svg"]
 
 
+def test_a_file_without_rows_is_no_plot(browser: "Browser", tmp_path: Path) -> None:
+    none, some = (
+        plot("confusion", [], "predicted", "actual"),
+        plot("smooth", curve(), "epoch", "accuracy"),
+    )
+    with visit(browser, written(tmp_path, none, some)) as opened:
+        assert opened.page.locator("main section").count() == 1 and opened.errors == []
+
+
 @pytest.mark.parametrize("template", [template.DEFAULT_NAME for template in TEMPLATES])
 def test_every_template_of_dvc_is_drawn(browser: "Browser", tmp_path: Path, template: str) -> None:
     kind = template.split("_")[0]
