@@ -36,7 +36,7 @@ def check() -> None:
     from features.video.listing import list_videos
     from stages.engine import dvc_lock
     from stages.engine.checks import check_all, check_dvc, check_root, check_store, in_project
-    from stages.engine.columns import columns_of
+    from stages.engine.columns import check_searches, columns_of
     from stages.engine.params import ParamsError, load_params
     from stages.engine.paths import PARAMS
     from stages.engine.progress import say, told
@@ -55,6 +55,7 @@ def check() -> None:
         videos = list_videos(root, columns_of(params.index))[0] if root.exists() else []
         with told(f"{root}: "):
             lines = foretold(videos, params.index)
+            check_searches(videos, params)
     for line in [absent, *lines] if absent else lines:
         say(line)
     for video in videos:  # DVC stops at a name that is not UTF-8, before any stage can tell

@@ -16,7 +16,7 @@ from heads.training.targets import (
     labels_of,
     strata,
 )
-from stages.engine.params import Index
+from stages.engine.params import Index, Params
 from stages.engine.params import Target as Declaration
 
 
@@ -91,6 +91,33 @@ def add_targets(
         for column in target.columns
         if column != LABEL
     }
+
+
+def check_searches(videos: Sequence[Video], params: Params) -> None:
+    """Check that each declared search has classes to choose settings by.
+
+    Args:
+        videos: listed with `columns_of`.
+        params: params.yaml.
+
+    Raises:
+        DataSetError: all videos are of one class.
+    """
+    targets = {each.name: each for each in declared(params.index)}
+    for name, block in params.experiments.items():
+        target = targets[block.target] if block.target else next(iter(targets.values()), None)
+        if block.search is None or (target is not None and target.kind != "class"):
+            continue
+        column = LABEL if target is None else target.columns[0]
+        classes = {
+            video.label if column == LABEL else str(cells_of(video, params.index)[column])
+            for video in videos
+        }
+        if len(classes) == 1:
+            raise DataSetError(
+                f"experiments.{name}.search: expected at least two classes to choose settings by, "
+                f"found {classes.pop()!r} alone: add videos of another, or take the search out"
+            )
 
 
 def split_evenly(

@@ -9,8 +9,9 @@ from features.cache.keys import PROJECT
 from features.video.listing import DataSetError, list_videos
 from features.video.splits import add_drawn
 from heads.training.targets import labels_of, metadata_of, read_targets
-from stages.engine.columns import add_targets, columns_of, declared, split_evenly
-from stages.engine.params import Index
+from stages.engine.columns import add_targets, check_searches, columns_of, declared, split_evenly
+from stages.engine.params import Index, load_params
+from stages.engine.search import Search
 from tests.test_docs import blocks
 
 INDEX = Index.model_validate(
@@ -85,3 +86,25 @@ def test_the_csv_of_the_page_says_what_the_page_says(in_folder: Path) -> None:
     assert feelings[0].names == ("fear", "joy", "surprise")
     assert feelings[1]["all/eva_1"] == (1, 0, 1) and feelings[1]["all/ben_1"] == (0, 0, 0)
     assert settings["experiments"]["several"]["target"] == "feelings"
+
+
+@pytest.mark.parametrize("label", ["calm", "fear"])
+def test_a_search_on_one_class_is_an_error_before_any_stage_works(
+    in_folder: Path, label: str
+) -> None:
+    rows_of(["a,calm,1.5,fear|joy", f"b,{label},9,"])
+    params = load_params(PROJECT / "params.yaml")
+    search = Search.model_validate({"trials": 2, "space": {"hidden": {"choice": [8, 16]}}})
+    blocks = {
+        str(target): params.experiments["face_average"].model_copy(
+            update={"search": search, "target": target}
+        )
+        for target in (None, "feelings", "emotion")
+    }
+    params = params.model_copy(update={"index": INDEX, "experiments": blocks})
+    videos, _ = list_videos(Path("v.csv"), columns_of(INDEX))
+    if label != "calm":
+        check_searches(videos, params)
+        return
+    with pytest.raises(DataSetError, match=r"experiments\.emotion\.search: .* found 'calm' alone"):
+        check_searches(videos, params)
