@@ -53,6 +53,19 @@ def declare(monkeypatch: pytest.MonkeyPatch, search: dict[str, Any]) -> None:
     write_params()
 
 
+def declare_fixed(
+    monkeypatch: pytest.MonkeyPatch, settings: dict[str, Any], **training: Any
+) -> None:
+    fixed = {
+        "head": "pooling",
+        "roles": {"face": "vggface/fc6"},
+        "with": {"hidden": settings["hidden"]},
+        "train": {"learning_rate": settings["learning_rate"]},
+    }
+    monkeypatch.setitem(EXPERIMENTS, "face", fixed)
+    write_params(**training)
+
+
 def run() -> dict[str, Any]:
     """Train and return the stage's log."""
     train.main("face")
@@ -157,14 +170,7 @@ def test_a_search_goes_on_where_it_was_and_gives_the_same_bytes(
         next(Path(".store").rglob(f"{key}*")).unlink()
     assert run()["computed"] == 1 and every_byte() == before
     # What is set by hand to what was chosen is the same item.
-    by_hand = {
-        "head": "pooling",
-        "roles": {"face": "vggface/fc6"},
-        "with": {"hidden": chosen["hidden"]},
-        "train": {"learning_rate": chosen["learning_rate"]},
-    }
-    monkeypatch.setitem(EXPERIMENTS, "face", by_hand)
-    write_params()
+    declare_fixed(monkeypatch, chosen)
     run()
     same = "results/face/runs/split_00.safetensors"
     assert Path(same).read_bytes() == before[same]
@@ -248,22 +254,11 @@ def test_explain_says_what_each_run_has_chosen_and_what_changed(
     declare(monkeypatch, {**SEARCH, "seed": 5})
     assert "not all trials of its search are here" in explain_runs(load_params(), "face").unknown
     write_params(epochs=4)
-    declare_fixed(monkeypatch, found()["runs"]["split_00"]["settings"])
+    declare_fixed(monkeypatch, found()["runs"]["split_00"]["settings"], epochs=4)
     first = explain_runs(load_params(), "face").runs[0]
     assert first.state == "stale" and first.changed == [("training.epochs", 3, 4)]
     with pytest.raises(ValueError, match="no experiment 'fase', did you mean 'face'"):
         explain_runs(load_params(), "fase")
-
-
-def declare_fixed(monkeypatch: pytest.MonkeyPatch, settings: dict[str, Any]) -> None:
-    fixed = {
-        "head": "pooling",
-        "roles": {"face": "vggface/fc6"},
-        "with": {"hidden": settings["hidden"]},
-        "train": {"learning_rate": settings["learning_rate"]},
-    }
-    monkeypatch.setitem(EXPERIMENTS, "face", fixed)
-    write_params(epochs=4)
 
 
 def test_the_example_of_the_docs_is_a_search_that_runs(
