@@ -31,7 +31,7 @@ Start = Callable[[Path], AbstractContextManager[Server]]
 FAST = "extract@frames_toy"
 STAGES = ("index", "decode", FAST)
 SHARED = ("data/raw.dvc", *STAGES)
-VIEWS = tuple(f"data/views/{view}" for view in ("segments", "snippets", "sound", "uniform"))
+VIEWS = tuple(f"data/views/{view}" for view in ("none", "segments", "snippets", "sound", "uniform"))
 FOLDERS = ("data/index", *VIEWS, "data/features/frames_toy")
 MADE = ("data/raw", *FOLDERS, *(str(index_of(Path(folder))) for folder in FOLDERS))
 """What these stages put out: a few, for one remote after the other goes the same way."""
