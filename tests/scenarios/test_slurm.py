@@ -6,11 +6,13 @@ import signal
 import socket
 import subprocess
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
 import pytest
 
+from stages.engine.slurm import Journal
 from tests.clones import Clone
 from tests.conftest import HANGING_S
 from tests.scenarios.test_kills import until as wait_until
@@ -106,23 +108,39 @@ def jobs(state: str = "RUNNING,PENDING,COMPLETING") -> list[str]:
     return said("squeue", "--noheader", "--array", "--format=%i", f"--states={state}").split()
 
 
-def killed() -> bool:
-    """Kill a job's process, as a machine without memory does; tell whether there was one."""
-    for process in psutil.process_iter(["cmdline"]):
-        if "submitit.core._submit" in (process.info["cmdline"] or []):
-            process.kill()
-            return True
+def killed(clone: Clone) -> bool:
+    """Kill a job's process at an item, as a machine without memory does; tell whether one was."""
+    for path in clone.root.glob("logs/slurm/*/*.jsonl"):
+        journal = Journal(path)
+        starts = [value for kind, value in journal.news() if kind == "start"]
+        process = int(starts[-1].rpartition("-")[2]) if starts else 0
+        if journal.at and psutil.pid_exists(process):
+            with suppress(psutil.NoSuchProcess):  # it has just ended
+                worker = psutil.Process(process)
+                worker.kill()
+                worker.wait()
+            for _ in journal.news():
+                pass
+            return bool(journal.at)  # not done with it before it died
     return False
 
 
-def requeued() -> bool:
+def requeued(clone: Clone) -> bool:
     """Have a job's place taken, and the job queued again; tell whether there was one."""
     running = jobs("RUNNING")
     if not running or subprocess.run(["scontrol", "requeue", running[0]]).returncode:
         return False
-    at_once = ["scontrol", "update", f"JobId={running[0]}", "StartTime=now"]  # not in two minutes
-    wait_until(lambda: not subprocess.run(at_once, capture_output=True).returncode, every_s=0.2)
+    wait_until(lambda: goes_on(running[0]), every_s=0.2)
     return True
+
+
+def goes_on(job: str) -> bool:
+    """Tell whether a requeued job may run again, for which Slurm would have it wait two minutes."""
+    subprocess.run(["scontrol", "update", f"JobId={job}", "StartTime=now"], capture_output=True)
+    lines = said("squeue", "--noheader", "--array", "--format=%i %T %r").splitlines()
+    states = {name: (state, reason) for name, state, reason in map(str.split, lines)}
+    state, reason = states.get(job, ("COMPLETED", "None"))
+    return state != "COMPLETING" and reason != "BeginTime"
 
 
 @needs_slurm
@@ -134,7 +152,7 @@ def test_jobs_of_slurm_fill_the_store_though_some_die_and_some_are_preempted(
     dvc = clone.start("dvc", "repro")
     for number, how in enumerate((killed, requeued) * 2):
         wait_until(
-            lambda n=number, how=how: made(clone) >= 4 * n and how() or dvc.poll() is not None,
+            lambda n=number, how=how: made(clone) >= 4 * n and how(clone) or dvc.poll() is not None,
             every_s=0.1,
         )
     assert dvc.wait(HANGING_S * 2) == 0, clone.root.with_suffix(".log").read_text()
