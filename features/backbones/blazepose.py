@@ -123,7 +123,6 @@ class BlazePose(nn.Module):
         self.register_buffer("model", torch.empty(0, dtype=torch.uint8))
         self.options = options
         self._landmarker: vision.PoseLandmarker | None = None  # made in the process that uses it
-        self._has_spoken = False
 
     def forward(self, frames_THWC: Tensor) -> dict[str, Tensor]:
         """Return the FEATURES and ``valid`` (T,) of frames, uint8 (T, H, W, 3) RGB."""
@@ -145,15 +144,10 @@ class BlazePose(nn.Module):
         return {**tensors, "valid": torch.from_numpy(valid)}
 
     def _detect(self, image_HWC: NDArray[np.uint8]) -> "vision.PoseLandmarkerResult":
-        image = rgb_image(image_HWC)
-        if self._landmarker is not None and self._has_spoken:
-            return self._landmarker.detect(image)
-        with quiet():  # both models write noise at their first use, and only then
+        with quiet():
             if self._landmarker is None:
                 self._landmarker = self._open()
-            result = self._landmarker.detect(image)
-        self._has_spoken = bool(result.pose_landmarks)
-        return result
+            return self._landmarker.detect(rgb_image(image_HWC))
 
     def _open(self) -> "vision.PoseLandmarker":
         from mediapipe.tasks.python import vision

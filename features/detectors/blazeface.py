@@ -101,13 +101,10 @@ class BlazeFace(nn.Module):
             out of the frame; landmarks are in the order of LANDMARKS.
         """
         height, width = frame.shape[:2]
-        image = rgb_image(frame)
-        if self._detector is None:
-            with quiet():  # noise comes when it is made and at its first use
+        with quiet():
+            if self._detector is None:
                 self._detector = self._open()
-                faces = self._detector.detect(image).detections
-        else:
-            faces = self._detector.detect(image).detections
+            faces = self._detector.detect(rgb_image(frame)).detections
         faces.sort(key=lambda face: -face.categories[0].score)
         corners = [
             (b.origin_x, b.origin_y, b.origin_x + b.width, b.origin_y + b.height)

@@ -77,7 +77,8 @@ def base_options(model: Tensor) -> "BaseOptions":
 def quiet() -> Iterator[None]:
     """Hold back MediaPipe's noise on standard error; what else is written there follows after.
 
-    The file descriptor itself is redirected, because the lines come from C++.
+    The file descriptor itself is redirected, because the lines come from C++. They come at the
+    first use of a model and now and then after, as when a frame is not aligned in memory.
     """
     with _stderr, tempfile.TemporaryFile() as caught:
         sys.stderr.flush()
