@@ -54,7 +54,7 @@ def test_a_detector_without_weights_says_so() -> None:
 
 
 class Found:
-    """Stands for MediaPipe's detector: two faces in every picture, the worse one first, and noise."""
+    """Stands for MediaPipe's detector: two faces in every picture, the worse first, and noise."""
 
     def detect(self, _image: object) -> SimpleNamespace:
         os.write(2, b"W0000 00:00:1795331781.170755 4657 runner.cc:1] not aligned\n")
