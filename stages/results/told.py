@@ -12,6 +12,10 @@ from stages.results.scores import MOST_DRAWN, chosen, run_accuracies
 
 Numbers = NDArray[np.float64]
 
+OFTEN_ALIKE = ("target", "videos", "settings tried")
+"""Columns of labels and of dimensions that are left out, and said in a line, where all experiments
+have the same in them."""
+
 
 def of_kind(results: Sequence[Result], kind: Kind) -> list[Result]:
     """Return the results that tell a target of this kind; of classes those of the first target.

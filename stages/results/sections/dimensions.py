@@ -11,7 +11,7 @@ from stages.results.page import Inputs, Section
 from stages.results.scores import MOST_DRAWN, best_first
 from stages.results.searched import tried, unlike_ranks
 from stages.results.table import Column, Table, parted
-from stages.results.told import Numbers, arrays_of, of_kind
+from stages.results.told import OFTEN_ALIKE, Numbers, arrays_of, of_kind
 
 TITLE = "Dimensions"
 
@@ -28,9 +28,6 @@ COLUMNS = (
     Column("videos", "count"),
     Column("settings tried", "count"),
 )
-
-OFTEN_ALIKE = ("target", "videos", "settings tried")
-"""Columns that are left out, and said in a line, where all experiments have the same in them."""
 
 EACH = (
     Column("experiment"),

@@ -10,7 +10,7 @@ from stages.results.page import Inputs, Section
 from stages.results.scores import MOST_DRAWN, best_first, score_of
 from stages.results.searched import tried, unlike_ranks
 from stages.results.table import Column, Strip, Table, parted
-from stages.results.told import of_kind, run_scores
+from stages.results.told import OFTEN_ALIKE, of_kind, run_scores
 
 TITLE = "Labels"
 
@@ -27,9 +27,6 @@ COLUMNS = (
     Column("videos", "count"),
     Column("settings tried", "count"),
 )
-
-OFTEN_ALIKE = ("target", "videos", "settings tried")
-"""Columns that are left out, and said in a line, where all experiments have the same in them."""
 
 EACH = (
     Column("experiment"),

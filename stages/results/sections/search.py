@@ -77,17 +77,12 @@ def _scores(of_run: dict[str, Any]) -> list[float]:
     return [score for score in scores if score is not None]
 
 
-def _tests(result: Result) -> dict[str, float]:
-    """Return run -> how well its test videos were told, by the measure that chose."""
-    return run_scores(result)
-
-
 def _lines(settings: dict[str, Any]) -> tuple[str, ...]:
     return tuple(f"{name}: {json.dumps(value)}" for name, value in settings.items())
 
 
 def _rows(result: Result) -> list[tuple[object, ...]]:
-    tests = _tests(result)
+    tests = run_scores(result)
     return [
         (
             result.name,
@@ -122,7 +117,7 @@ def _trials(result: Result) -> list[tuple[object, ...]]:
 
 def _figure(result: Result) -> Figure:
     """Return the trials of each run below each other, the chosen one, and the test's score."""
-    runs, tests, measure = result.search["runs"], _tests(result), _measure(result)
+    runs, tests, measure = result.search["runs"], run_scores(result), _measure(result)
     figure = figures.new(
         f"Search of {result.name}: a row a run, dots are the {measure} of {tried(result)} trials "
         "on held-out training videos, the full one is chosen; the bar is that of the test videos.",
